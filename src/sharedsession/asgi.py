@@ -1,0 +1,464 @@
+"""The ASGI adapter: a header becomes a cookie string, a decision becomes a header. No rule is here.
+
+A request without a cookie of ours costs one object, the session; everything else is made when the
+session is used. The response is held back at its start until the record is stored.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Awaitable, Callable, Generator, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Literal, cast
+
+from . import concurrency
+from .exceptions import SessionError, StoreUnavailable
+from .flows import Flow, Manager, Visit, adrive, closing, opening, too_late
+from .session import Loading, Session, UnusedSession
+from .settings import UNSET, Unset, gather
+from .stores import open_store
+from .stores.base import AsyncStore, Store
+
+# ASGI's own types: what a scope or a message holds differs from server to server.
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+RETRY_AFTER = b"2"  # seconds
+UNAVAILABLE = b"The session store does not answer. Please try again in a moment.\n"
+TRY_AGAIN_LATER = 1013  # WebSocket close code (IANA registry)
+
+log = logging.getLogger("sharedsession")
+
+
+class SessionMiddleware:
+    """Give ``scope["session"]`` to any ASGI application, from a store that all servers share.
+
+    The arguments are those of ``starlette.middleware.sessions.SessionMiddleware``, and more. Each
+    of them can also come from the environment, ``SHAREDSESSION_STORE`` and so on.
+
+    Args:
+        app: the application.
+        secret_key: what signs the cookies; one key or a list, newest first: the first signs, all
+            verify.
+        session_cookie: the cookie's name, default ``"session"``. The prefixes ``__Host-`` and
+            ``__Secure-`` imply what they demand.
+        max_age: the idle timeout in seconds, default 14 days, enforced by the server. None: the
+            default, and a cookie that ends with the browser. Zero or less ends sessions at once.
+        path, domain, same_site, partitioned: attributes of the cookie; defaults ``"/"``, none,
+            ``"lax"``, False.
+        https_only: None (default) sets Secure on requests that came by https, or where another
+            setting demands it; True always; False never.
+        store: a URL (``"sqlite:///sessions.db"``, ``"redis://host:6379/0"``, ``"memory://"``) or
+            a store object.
+        absolute_timeout: the longest life of a session in seconds, from its creation or the last
+            authentication on; default None, no limit.
+        namespace: keeps applications that share a store apart; default ``""``.
+        owner_key: the session key that says who is signed in, or several; a changed value renews
+            the ID. Default ``user_id``, ``_user_id`` and ``_auth_user_id``.
+        timeout: seconds that the store may take for opening a session, and again for closing it;
+            default 1.
+        scope_key: where in the scope the session is put, default ``"session"``.
+
+    Raises:
+        ConfigurationError: a setting is missing, wrong, or contradicts another.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        secret_key: str | bytes | Iterable[str | bytes] | Unset = UNSET,
+        session_cookie: str | Unset = UNSET,
+        max_age: int | None | Unset = UNSET,
+        path: str | Unset = UNSET,
+        same_site: Literal["lax", "strict", "none"] | Unset = UNSET,
+        https_only: bool | None | Unset = UNSET,
+        domain: str | None | Unset = UNSET,
+        partitioned: bool | Unset = UNSET,
+        *,
+        store: str | Store | AsyncStore | Unset = UNSET,
+        absolute_timeout: int | None | Unset = UNSET,
+        namespace: str | Unset = UNSET,
+        owner_key: str | Iterable[str] | Unset = UNSET,
+        timeout: float | Unset = UNSET,
+        scope_key: str = "session",
+    ) -> None:
+        given = dict(locals())
+        settings = gather(given)
+        self.app = app
+        self.scope_key = scope_key
+        self.manager = Manager(settings)
+        chosen = settings.store
+        self._store: Store | None = None
+        self._async_store: AsyncStore | None = None
+        if isinstance(chosen, str):
+            pair = open_store(chosen, settings.timeout)
+            self._store, self._async_store = pair.sync, pair.asynchronous
+        elif _awaits(chosen):
+            self._async_store = cast(AsyncStore, chosen)
+        else:
+            self._store = cast(Store, chosen)
+        self._needle = settings.session_cookie.encode() + b"="
+        self._threads = ThreadPoolExecutor(concurrency.THREADS, "sharedsession")
+        self._warned = settings.https_only is not None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each event happened in this process: created, renewed, gone, outage, …"""
+        return dict(self.manager.counts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind != "http" and kind != "websocket":
+            await self.app(scope, receive, send)
+            return
+        session: Session = UnusedSession()
+        session._begin = self._begin
+        needle = self._needle
+        for name, value in scope["headers"]:
+            if name == b"cookie" and needle in value:
+                session = await self._open(scope, session)
+                break
+        scope[self.scope_key] = session
+        if kind == "websocket":
+            await _Socket(self, scope, session, send).serve(receive)
+            return
+        exchange: _Exchange | None = None
+
+        def sending(message: Message) -> Awaitable[None]:
+            nonlocal exchange
+            if exchange is None:
+                if (
+                    session.__class__ is UnusedSession
+                    and session._backing is None
+                    and scope.get(self.scope_key) is session
+                ):  # nobody has used it
+                    if message["type"] == "http.response.start":
+                        session._late = True
+                    return send(message)
+                exchange = _Exchange(self, scope, session, send)
+            return exchange.send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:
+            if exchange is None:
+                exchange = _Exchange(self, scope, session, send)
+            if not await exchange.excused(error):
+                raise
+            return
+        if exchange is None:
+            if session.__class__ is UnusedSession and session._backing is None:
+                return
+            exchange = _Exchange(self, scope, session, send)
+        await exchange.finish()
+
+    # --- what exchanges and sessions ask for ---
+
+    async def _open(self, scope: Scope, session: Session) -> Session:
+        cookies = self.manager.codec.read(
+            value.decode("latin-1") for name, value in scope["headers"] if name == b"cookie"
+        )
+        if not cookies:
+            return session
+        visit = Visit(self.manager, cookies, self._pending)
+        try:
+            await self.run(opening(visit))
+        except StoreUnavailable as outage:
+            session = UnusedSession.unloaded(Loading(failure=outage))
+        else:
+            dict.update(session, visit.data)
+            if visit.record is not None:
+                session._before = visit.record.data
+        session._backing = visit
+        return session
+
+    def _begin(self, session: Session) -> Visit:
+        visit = Visit(self.manager, (), self._pending)
+        visit.late = session._late
+        return visit
+
+    def _pending(self, session: Session, name: str, flow: Flow[Any]) -> Awaitable[Any]:
+        return _Pending(session, name, flow, self.run)
+
+    async def run(self, flow: Flow[Any]) -> Any:
+        """Drive a flow with the store that suits the running event loop, under one deadline."""
+        runtime = concurrency.current()
+        manager = self.manager
+        if self._async_store is not None and runtime is concurrency.ASYNCIO:
+            call = partial(_awaited, self._async_store)
+        elif self._store is None:
+            raise StoreUnavailable(
+                "This store's client works on asyncio only, and the application runs on trio: "
+                "give the middleware a URL, or a store built around a client without asyncio."
+            )
+        elif not self._store.blocking:
+            return await adrive(flow, partial(_inline, self._store), runtime.pause, manager)
+        else:
+            call = partial(_threaded, self._store, runtime, self._threads)
+        try:
+            return await runtime.within(
+                manager.patience(), adrive(flow, call, runtime.pause, manager)
+            )
+        except TimeoutError:
+            raise too_late(manager) from None
+
+    def set_cookie(self, visit: Visit, scope: Scope) -> bytes | None:
+        """Return the Set-Cookie header that the client must get, if any."""
+        https = scope.get("scheme") in ("https", "wss")
+        if visit.removed:
+            return self.manager.codec.remove(https=https).encode("latin-1")
+        if visit.answer is None:
+            return None
+        if not https and not self._warned:
+            self._warn_of_proxy(scope)
+        return self.manager.codec.issue(visit.answer, https=https).encode("latin-1")
+
+    def _warn_of_proxy(self, scope: Scope) -> None:
+        if (b"x-forwarded-proto", b"https") in list(scope["headers"]):
+            self._warned = True
+            warnings.warn(
+                "A proxy says that the client came by https, but the server says http, so the "
+                "session cookie is set without Secure. Let the server trust its proxy (uvicorn: "
+                "--proxy-headers --forwarded-allow-ips=…; hypercorn: ProxyFixMiddleware), or pass "
+                "https_only=True.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+# --- the store, in each colour --------------------------------------------------------------------
+
+
+def _awaits(store: object) -> bool:
+    """Say whether the verbs of a store object are awaited; refuse what is no store."""
+    verbs = [getattr(store, verb, None) for verb in ("load", "create", "replace", "touch", "delete")]
+    if not all(callable(verb) for verb in verbs):
+        raise TypeError(
+            f"store={type(store).__name__} is no session store: pass a URL such as "
+            "'redis://localhost:6379/0', or a store object such as RedisStore(client)."
+        )
+    return inspect.iscoroutinefunction(verbs[0])
+
+
+# Any, below: the arguments and answers of the store's verbs, which `flows` knows.
+
+
+def _awaited(store: AsyncStore, verb: str, *arguments: Any) -> Awaitable[Any]:
+    answer: Awaitable[Any] = getattr(store, verb)(*arguments)
+    return answer
+
+
+async def _inline(store: Store, verb: str, *arguments: Any) -> Any:
+    return getattr(store, verb)(*arguments)
+
+
+def _threaded(
+    store: Store,
+    runtime: concurrency.Runtime,
+    threads: ThreadPoolExecutor,
+    verb: str,
+    *arguments: Any,
+) -> Awaitable[Any]:
+    return runtime.in_thread(threads, partial(getattr(store, verb), *arguments))
+
+
+class _Pending:
+    """What ``session.commit()`` and ``session.reload()`` return; nothing happens until awaited."""
+
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        flow: Flow[Any],
+        run: Callable[[Flow[Any]], Awaitable[Any]],
+    ) -> None:
+        self._session, self._flow, self._run = session, flow, run
+        session._unawaited = name
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        self._session._unawaited = None
+        try:
+            return (yield from self._run(self._flow).__await__())
+        except StoreUnavailable:
+            if isinstance(self._session._backing, Visit):
+                self._session._backing.met_outage = True
+            raise
+
+
+# --- one request ----------------------------------------------------------------------------------
+
+
+class _Exchange:
+    """An HTTP request whose session was used, or came with a cookie."""
+
+    starts: tuple[str, ...] = ("http.response.start",)
+
+    def __init__(
+        self,
+        middleware: SessionMiddleware,
+        scope: Scope,
+        session: Session,
+        send: Send,
+    ) -> None:
+        self.middleware, self.scope, self.session, self._send = middleware, scope, session, send
+        self.left = session._late  # the headers have left, or their commit has failed
+        self.failed = False
+        self.answered = False  # with our 503, in the place of the application's response
+
+    async def send(self, message: Message) -> None:
+        if self.answered:
+            return
+        if message["type"] in self.starts and not self.left:
+            if self._met_outage() and message.get("status") == 500:
+                await self.unavailable()
+                return
+            self.left = self.failed = self.session._late = True
+            try:
+                message = await self._commit(message)
+            except StoreUnavailable:
+                await self.unavailable()
+                return
+            self.failed = False
+        await self._send(message)
+
+    async def finish(self) -> None:
+        """The application has returned: look for late changes, background tasks included."""
+        if self.answered or self.failed or not self.left:
+            return
+        await self._close(late=True)
+
+    async def excused(self, error: Exception) -> bool:
+        """An exception escaped the application; answer 503 if an outage is behind it."""
+        if not isinstance(error, StoreUnavailable) and not self._met_outage():
+            return False
+        if self.left and not self.answered:
+            return False
+        if not self.answered:
+            await self.unavailable()
+        return True
+
+    async def unavailable(self) -> None:
+        self.answered = self.left = True
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(UNAVAILABLE)).encode()),
+            (b"retry-after", RETRY_AFTER),
+            (b"cache-control", b"no-store"),
+        ]
+        await self._deny(headers)
+
+    async def _deny(self, headers: Headers) -> None:
+        await self._send({"type": "http.response.start", "status": 503, "headers": headers})
+        await self._send({"type": "http.response.body", "body": UNAVAILABLE})
+
+    def _met_outage(self) -> bool:
+        loading = getattr(self.session, "_loading", None)
+        backing = self.session._backing
+        return (loading is not None and loading.met) or (
+            isinstance(backing, Visit) and backing.met_outage
+        )
+
+    async def _commit(self, message: Message) -> Message:
+        visit = await self._close(late=False)
+        session = self.session
+        used = session._used or session.accessed
+        cookie = None if visit is None else self.middleware.set_cookie(visit, self.scope)
+        if not used and cookie is None:
+            return message
+        headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+        _merge(headers, b"vary", b"Cookie", unless=(b"cookie", b"*"))
+        if cookie is not None:
+            headers.append((b"set-cookie", cookie))
+            _merge(headers, b"cache-control", b"no-store", unless=(b"no-store", b"private"))
+        return {**message, "headers": headers}
+
+    async def _close(self, *, late: bool) -> Visit | None:
+        self._take_replacement()
+        session = self.session
+        if session._unawaited is not None:
+            raise SessionError(
+                f"session.{session._unawaited} was called but not awaited: write "
+                f"'await session.{session._unawaited}'."
+            )
+        if isinstance(session, UnusedSession) or not (session._used or session.accessed):
+            return None  # nobody has used it, or it could not be loaded
+        visit = session._backed("the middleware")
+        assert isinstance(visit, Visit)
+        visit.late = late
+        try:
+            await self.middleware.run(closing(visit, session))
+        finally:
+            visit.late = True
+        return visit
+
+    def _take_replacement(self) -> None:
+        """The application may have put something else in its session's place."""
+        current = self.scope.get(self.middleware.scope_key)
+        if current is self.session or hasattr(current, "mark_accessed"):
+            return  # ours, or another middleware's
+        if isinstance(current, dict):
+            self.session._replace_by(dict(dict.items(current)))
+        else:
+            self.session.destroy()
+
+
+class _Socket(_Exchange):
+    """A WebSocket: committed at accept, by ``commit()``, and when it is over."""
+
+    starts = ("websocket.accept", "websocket.http.response.start")
+
+    async def serve(self, receive: Receive) -> None:
+        over = False
+
+        async def receiving() -> Message:
+            nonlocal over
+            message = await receive()
+            over = over or message["type"] == "websocket.disconnect"
+            return message
+
+        try:
+            await self.middleware.app(self.scope, receiving, self.send)
+        except Exception as error:
+            if over:
+                # Most applications end by an exception that says just that.
+                await self.finish()
+                raise
+            if not await self.excused(error):
+                raise
+        else:
+            await self.finish()
+
+    async def finish(self) -> None:
+        if not self.answered and not self.failed:
+            await self._close(late=True)
+
+    async def _deny(self, headers: Headers) -> None:
+        if "websocket.http.response" in (self.scope.get("extensions") or {}):
+            start = {"type": "websocket.http.response.start", "status": 503, "headers": headers}
+            await self._send(start)
+            await self._send({"type": "websocket.http.response.body", "body": UNAVAILABLE})
+        else:
+            await self._send(
+                {"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "try again later"}
+            )
+
+
+def _merge(headers: Headers, name: bytes, value: bytes, unless: tuple[bytes, ...]) -> None:
+    """Add a value to a list-valued header, once, beside what the application put there."""
+    position = None
+    for index, (known, content) in enumerate(headers):
+        if known.lower() == name:
+            if any(part.strip().lower() in unless for part in content.split(b",")):
+                return
+            position = index
+    if position is None:
+        headers.append((name, value))
+    else:
+        headers[position] = (name, headers[position][1] + b", " + value)

@@ -1,0 +1,91 @@
+"""What asyncio and trio do differently: deadlines, pauses, and calls in threads.
+
+The core depends on neither anyio nor sniffio; trio is imported only where it runs already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+THREADS = 16  # store calls of one middleware that may wait at the same time
+
+
+class Runtime(Protocol):
+    """The event loop that a request runs on."""
+
+    async def within(self, seconds: float, work: Awaitable[T]) -> T:
+        """Await ``work``; raise TimeoutError and abandon it when it takes longer."""
+
+    async def pause(self, seconds: float) -> None:
+        """Let others run for a while."""
+
+    async def in_thread(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        """Run ``call`` in a thread. Cancelled: not run if it has not begun, else abandoned."""
+
+
+class _Asyncio:
+    async def within(self, seconds: float, work: Awaitable[T]) -> T:
+        async with asyncio.timeout(seconds):
+            return await work
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def in_thread(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(pool.submit(call))
+
+
+class _Trio:
+    async def within(self, seconds: float, work: Awaitable[T]) -> T:
+        import trio
+
+        try:
+            with trio.fail_after(seconds):
+                return await work
+        except trio.TooSlowError:
+            raise TimeoutError from None
+
+    async def pause(self, seconds: float) -> None:
+        import trio
+
+        await trio.sleep(seconds)
+
+    async def in_thread(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        import trio
+
+        token, done = trio.lowlevel.current_trio_token(), trio.Event()
+
+        def wake(_: Future[Any]) -> None:
+            try:
+                token.run_sync_soon(done.set)
+            except trio.RunFinishedError:
+                pass  # nobody waits any more
+
+        future = pool.submit(call)
+        future.add_done_callback(wake)
+        try:
+            await done.wait()
+        finally:
+            future.cancel()
+        return future.result()
+
+
+ASYNCIO: Runtime = _Asyncio()
+TRIO: Runtime = _Trio()
+
+
+def current() -> Runtime:
+    """Return the runtime of the running event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if "trio" in sys.modules:
+            return TRIO
+        raise RuntimeError("sharedsession serves ASGI on asyncio and on trio only.") from None
+    return ASYNCIO

@@ -1,0 +1,49 @@
+"""What can go wrong, one small tree. Every message is a sentence for the person who must act."""
+
+from __future__ import annotations
+
+
+class SessionError(Exception):
+    """The root of everything this package raises on purpose."""
+
+
+class ConfigurationError(SessionError, ValueError):
+    """A setting is missing, wrong, or contradicts another one."""
+
+
+class StoreUnavailable(SessionError):
+    """The store did not answer in time, or not at all; after a write the outcome is unknown.
+
+    An adapter turns it into ``503 Service Unavailable`` with ``Retry-After``.
+    """
+
+
+class UnknownFormat(StoreUnavailable):
+    """A record was written by a newer version of this package: an outage for this one session.
+
+    In a rolling deployment the other half of the servers reads it without trouble, so it must
+    neither be replaced by an empty session nor be overwritten.
+    """
+
+
+class DamagedRecord(SessionError):
+    """The bytes in the store are no record; the client is given a new session."""
+
+
+class NotEncodable(SessionError, TypeError):
+    """A value in the session has a type that would not come back equal and of the same type.
+
+    ``path`` names where it is, ``session['cart'][2]``.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} {reason}")
+        self.path = path
+
+
+class SessionGone(SessionError):
+    """``commit()`` or ``reload()`` met a session that was signed out, renewed or has expired."""
+
+
+class LateChange(SessionError):
+    """The session was changed after the headers left, in a way that needs a new cookie."""

@@ -1,0 +1,630 @@
+"""The order of steps: opening, closing, renewing, ending, and the two drivers that run them.
+
+A flow is a generator. It yields what it needs, ``(verb, *arguments)`` with a verb of the store or
+``("pause", seconds)``, is sent the answer, and returns its result; it composes by ``yield from``.
+`drive` runs a flow with a plain store, `adrive` one that awaits; nothing else differs between sync
+and async. A flow never repeats a store's command: only the store does that, with the same token.
+
+Rules that the interleavings taught, each of them a test:
+
+* A session found ended, at load or at commit, stays ended, and the response carries no Set-Cookie.
+  Only the request that ends a session removes its cookie: a removal that arrives late would sign
+  out somebody who has just signed in.
+* For the same reason the last store call before any Set-Cookie for an ID that the client already
+  has is one that saw the session alive: the compare-and-set itself, or a load after a touch.
+* A renewal creates the new session first and then swaps the old record for an end mark; the cookie
+  is set only when the mark stands.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import count
+from math import ceil
+from typing import Any, TypeVar
+
+from .cookie import Cookie, CookieCodec, new_id, store_key
+from .exceptions import (
+    DamagedRecord,
+    LateChange,
+    SessionGone,
+    StoreUnavailable,
+    UnknownFormat,
+)
+from .record import (
+    EMPTY,
+    Data,
+    EndMark,
+    Record,
+    decode_data,
+    decode_record,
+    encode_data,
+    encode_record,
+    owner_name,
+    owners,
+    same_data,
+)
+from .session import Intent, Session
+from .settings import Settings
+from .stores.base import Entry, Store
+
+T = TypeVar("T")
+Step = tuple[Any, ...]  # a verb and its arguments, which differ from verb to verb
+Flow = Generator[Step, Any, T]  # what is sent in is the verb's answer
+
+MARK_KEPT = 300  # seconds that an end mark stays, for requests that are still on their way
+QUIET = 10.0  # seconds after an end in which a request with the old cookie stores nothing
+TOUCH_AFTER = 0.1  # share of the idle timeout between two touches
+BREAKER_TIMEOUT = 0.1  # seconds that an attempt may take while the store is known to be down
+FRESHEST = 2**62  # as `at_least`: no copy will do
+
+log = logging.getLogger("sharedsession")
+
+
+class Manager:
+    """What the requests of one middleware share: settings, cookies, clock, counters, breaker."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.codec = CookieCodec(settings)
+        self.clock = clock
+        self.counts: Counter[str] = Counter()
+        self.down = False  # the store did not answer when it was last asked
+        self.answered_at = 0.0  # when it last did, on the monotonic clock
+
+    def report(self, event: str, handle: str | None, level: int = logging.DEBUG) -> None:
+        """Count an event, and log it with the first 12 characters of the store key."""
+        self.counts[event] += 1
+        log.log(level, "%s: session %s", event, (handle or "-")[:12], extra={"event": event})
+
+    def answered(self) -> None:
+        """The store has answered."""
+        self.down = False
+        self.answered_at = time.monotonic()
+
+    def patience(self) -> float:
+        """Seconds that opening or closing may take: few while the store is known to be down."""
+        timeout = self.settings.timeout
+        return min(timeout, BREAKER_TIMEOUT) if self.down else timeout
+
+    def absolute_end(self, record: Record) -> float | None:
+        """The hard end of a session: as stored, or earlier when the setting is stricter by now."""
+        limit = self.settings.absolute_timeout
+        if limit is None:
+            return record.absolute_end
+        end = (record.authenticated_at or record.created) + limit
+        return end if record.absolute_end is None else min(end, record.absolute_end)
+
+    def alive(self, record: Record) -> bool:
+        """Whether the absolute clock still runs; the idle one is the store's (ASVS 7.3.1, 7.3.2)."""
+        end = self.absolute_end(record)
+        return end is None or end > self.clock()
+
+    def ttl(self, record: Record) -> int:
+        """Whole seconds, at least 1, until the idle or the absolute end."""
+        end = self.absolute_end(record)
+        idle = self.settings.idle_timeout
+        return max(1, idle if end is None else min(idle, ceil(end - self.clock())))
+
+
+class Visit:
+    """One session during one request: what the client showed, what was found, what it must learn.
+
+    ``answer`` is the cookie to hand out, ``removed`` says that it is to be removed instead. An
+    adapter makes one, with ``run(session, name, flow)``, which drives a flow to its result (under
+    ASGI: to an awaitable of it).
+    """
+
+    __slots__ = (
+        "answer",
+        "cookie",
+        "cookies",
+        "data",
+        "ended",
+        "entry",
+        "key",
+        "late",
+        "manager",
+        "marked",
+        "met_outage",
+        "opened",
+        "record",
+        "removed",
+        "run",
+        "was_found",
+    )
+
+    def __init__(
+        self,
+        manager: Manager,
+        cookies: Sequence[Cookie] = (),
+        run: Callable[[Session, str, Flow[Any]], Any] | None = None,
+    ) -> None:
+        self.manager = manager
+        self.cookies = cookies
+        self.run = run
+        self.opened = not cookies
+        self.data: Data = {}  # as loaded
+        self.cookie: Cookie | None = None  # of the session at hand
+        self.key: str | None = None
+        self.entry: Entry | None = None  # None: there is no live session at hand
+        self.record: Record | None = None
+        self.was_found = False
+        self.ended = False  # it ended meanwhile, or a moment ago: only a sign-in stores anything
+        self.marked: str | None = None  # the key at which an end mark was met
+        self.late = False  # the headers have left
+        self.met_outage = False  # commit() or reload() raised one into the application
+        self.answer: Cookie | None = None
+        self.removed = False
+
+    # What a `Session` asks of its backing.
+
+    @property
+    def is_new(self) -> bool:
+        return not self.was_found
+
+    @property
+    def handle(self) -> str | None:
+        return None if self.entry is None else self.key
+
+    @property
+    def created_at(self) -> float:
+        return self.manager.clock() if self.record is None else self.record.created
+
+    @property
+    def authenticated_at(self) -> float | None:
+        return None if self.record is None else self.record.authenticated_at
+
+    def commit(self, session: Session, function: Callable[[Session], Any] | None) -> Any:
+        assert self.run is not None
+        return self.run(session, "commit()", committing(self, session, function))
+
+    def reload(self, session: Session) -> Any:
+        assert self.run is not None
+        return self.run(session, "reload()", reloading(self, session))
+
+    # What the flows ask of it.
+
+    @property
+    def floor(self) -> int:
+        """The version that this client has seen."""
+        return 0 if self.cookie is None else self.cookie.version
+
+    def key_of(self, cookie: Cookie) -> str:
+        return store_key(cookie.id, self.manager.settings.namespace)
+
+    def adopt(self, cookie: Cookie, entry: Entry, record: Record) -> None:
+        """From now on this is the session at hand."""
+        self.cookie, self.key, self.entry, self.record = cookie, self.key_of(cookie), entry, record
+        self.ended, self.marked = False, None
+
+    def issue(self, timestamp: float | None = None) -> None:
+        """Hand the client its cookie, with a new timestamp or the one that it came with."""
+        assert self.cookie is not None
+        assert self.entry is not None
+        seconds = self.cookie.timestamp if timestamp is None else int(timestamp)
+        self.cookie = self.answer = Cookie(self.cookie.id, self.entry.version, seconds)
+        self.removed = False
+
+    def lose(self, found: object = None) -> None:
+        """There is no live session any more; ``found`` is what stands in its place."""
+        self.entry = self.record = self.answer = None
+        self.ended = True
+        self.marked = self.key if isinstance(found, EndMark) else None
+
+    def look(self, key: str, entry: Entry | None) -> tuple[Record, Data] | EndMark | None:
+        """Say what an entry is: a live record with its data, an end mark, or nothing that counts.
+
+        Raises `UnknownFormat`: a newer version wrote it, which is an outage, never an absence.
+        """
+        if entry is None:
+            return None
+        try:
+            record, data = decode_record(entry.data)
+        except UnknownFormat:
+            self.manager.report("unknown-format", key, logging.ERROR)
+            raise
+        except DamagedRecord:
+            # Left where it is until it expires: it may still tell somebody what happened.
+            self.manager.report("damaged", key, logging.ERROR)
+            return None
+        if isinstance(record, EndMark):
+            return record
+        return (record, data) if self.manager.alive(record) else None
+
+
+# --- opening --------------------------------------------------------------------------------------
+
+
+def opening(visit: Visit) -> Flow[None]:
+    """Find the first of the client's sessions that is alive; none: a new, empty one."""
+    manager = visit.manager
+    visit.ended, visit.marked = False, None
+    for cookie in visit.cookies:
+        key = visit.key_of(cookie)
+        entry = yield "load", key, cookie.version
+        found = visit.look(key, entry)
+        if isinstance(found, tuple):
+            record, visit.data = found
+            visit.adopt(cookie, entry, record)
+            visit.was_found = True
+            if entry.version < cookie.version:  # the store has lost writes that it acknowledged
+                manager.report("rewound", key, logging.WARNING)
+            break
+        manager.report("ended" if isinstance(found, EndMark) else "unknown", key)
+        if isinstance(found, EndMark):
+            visit.marked = key
+            # On its way when the session ended: a session of its own would displace, in the
+            # browser, the one of somebody who has just signed in.
+            visit.ended |= abs(manager.clock() - found.marked_at) < QUIET
+    visit.opened = True
+
+
+# --- closing --------------------------------------------------------------------------------------
+
+
+class Action(Enum):
+    """What a commit comes to."""
+
+    NOTHING = auto()
+    CREATE = auto()
+    REPLACE = auto()
+    RENEW = auto()
+    END = auto()
+    END_SUCCESSOR = auto()
+    TOUCH = auto()
+    REISSUE = auto()
+
+
+def decide(visit: Visit, intent: Intent, *, used: bool) -> Action:
+    """Say what a commit comes to, from what was found and what this request did."""
+    manager, settings = visit.manager, visit.manager.settings
+    if visit.entry is None or visit.cookie is None:
+        if intent.ends and visit.marked is not None:
+            return Action.END_SUCCESSOR
+        if not intent.data or settings.idle_timeout <= 0:
+            return Action.NOTHING
+        if visit.ended and not signs_in(intent, settings.owner_key):
+            return Action.NOTHING
+        return Action.CREATE
+    if intent.ends or settings.idle_timeout <= 0:
+        return Action.END
+    if intent.renew or intent.authenticated or intent.fresh_id:
+        return Action.RENEW
+    if intent.changed and not same_data(intent.before, intent.encoded):
+        if not intent.data:
+            return Action.END
+        before = owners(decode_data(intent.before), settings.owner_key)
+        stays = before == owners(intent.data, settings.owner_key)
+        return Action.REPLACE if stays else Action.RENEW
+    if visit.late or not used:
+        return Action.NOTHING
+    age = max(0.0, manager.clock() - visit.cookie.timestamp)
+    if age >= settings.idle_timeout * TOUCH_AFTER:
+        return Action.TOUCH
+    return Action.NOTHING if visit.entry.version == visit.cookie.version else Action.REISSUE
+
+
+def signs_in(intent: Intent, names: tuple[str, ...]) -> bool:
+    """Whether this request itself set an owner."""
+    before = EMPTY if intent.start_empty else intent.before
+    known = owners(decode_data(before), names)
+    return any(owner not in known for owner in owners(intent.data, names))
+
+
+def closing(visit: Visit, session: Session) -> Flow[Intent]:
+    """Commit what the request did to its session, whatever others do meanwhile."""
+    manager = visit.manager
+    intent = session._intent()
+    if not visit.opened:  # destroy() needs no loaded session, but its end has to find it
+        yield from opening(visit)
+    fresh: _Fresh | None = None  # of a renewal: created, while the old session is not yet marked
+    for rounds in count(1):
+        if visit.record is not None and not manager.alive(visit.record):
+            visit.lose()
+        action = decide(visit, intent, used=session._used or session.accessed)
+        if visit.late and action in (Action.CREATE, Action.RENEW):
+            raise LateChange(
+                "The session was changed after the response's headers had left, in a way that "
+                "needs a new cookie: a new session, a renewal, or another owner. Make this change "
+                "before the response starts, or call commit() there."
+            )
+        if action in (Action.CREATE, Action.RENEW):
+            fresh = yield from _create(visit, intent, fresh)
+        match action:
+            case Action.CREATE:
+                assert fresh is not None
+                done = _adopt(visit, fresh, "created")
+            case Action.RENEW | Action.END:
+                done = yield from _end(visit, fresh if action is Action.RENEW else None)
+            case Action.REPLACE:
+                done = yield from _replace(visit, intent)
+            case Action.TOUCH | Action.REISSUE:
+                yield from _prolong(visit, touch=action is Action.TOUCH)
+                done = True
+            case Action.END_SUCCESSOR:
+                yield from _end_successor(visit)
+                done = True
+            case Action.NOTHING:
+                if visit.entry is None and visit.ended and intent.changed:
+                    manager.report("gone", visit.key or visit.marked, logging.INFO)
+                done = True
+        if done:
+            break
+        # Somebody else came first: do this request's own steps again over what they left.
+        if rounds > 1:
+            yield "pause", random.uniform(0, min(0.05, 0.001 * 2**rounds))
+        entry = yield "load", visit.key, visit.floor
+        found = visit.look(visit.key or "", entry)
+        if isinstance(found, tuple):
+            visit.entry, visit.record = entry, found[0]
+            intent.over(visit.record.data)
+        else:
+            visit.lose(found)
+    if fresh is not None and fresh.cookie.id != (visit.cookie and visit.cookie.id):
+        yield "delete", fresh.key
+    _settle(visit, session, intent)
+    return intent
+
+
+def _settle(visit: Visit, session: Session, intent: Intent) -> None:
+    if visit.record is not None:
+        if intent.changed or intent.replayed or intent.renew or intent.authenticated:
+            committed = visit.record.data
+            session._settle(committed, differs=intent.replayed or committed != intent.encoded)
+    elif visit.removed:
+        session._settle(EMPTY, differs=bool(intent.data))
+    else:
+        session._settle(intent.encoded, differs=False)
+
+
+def _replace(visit: Visit, intent: Intent) -> Flow[bool]:
+    assert visit.record is not None
+    old = visit.record
+    record = Record(old.created, old.absolute_end, old.owner, old.authenticated_at, intent.encoded)
+    entry = yield (
+        "replace",
+        visit.key,
+        visit.entry,
+        encode_record(record),
+        visit.manager.ttl(record),
+        record.owner,
+        visit.floor,
+    )
+    if entry is None:
+        return False
+    visit.entry, visit.record = entry, record
+    visit.issue(visit.manager.clock())
+    return True
+
+
+def _prolong(visit: Visit, *, touch: bool) -> Flow[None]:
+    """Give the session and its cookie a new lifetime, or the cookie a new version.
+
+    A touch cannot tell a session from an end mark, and a cookie for a session that was renewed
+    meanwhile would displace the new one: so look, last of all, whether it is alive.
+    """
+    assert visit.record is not None
+    now = visit.manager.clock()
+    alive = True
+    if touch:
+        alive = yield "touch", visit.key, visit.manager.ttl(visit.record)
+    entry = (yield "load", visit.key, visit.floor) if alive else None
+    found = visit.look(visit.key or "", entry)
+    if isinstance(found, tuple):
+        visit.issue(now if touch else None)
+        return
+    if touch and found is not None:
+        yield "touch", visit.key, MARK_KEPT
+    visit.lose(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A session just stored under an ID that nobody knows yet."""
+
+    cookie: Cookie
+    key: str
+    entry: Entry
+    record: Record
+
+
+def _create(visit: Visit, intent: Intent, earlier: _Fresh | None) -> Flow[_Fresh]:
+    """Store this request's view under a new ID, or under the one it has made before."""
+    manager = visit.manager
+    now = manager.clock()
+    names = manager.settings.owner_key
+    data = intent.own() if visit.ended else intent.data
+    old = None if intent.destroyed else visit.record
+    authenticated_at = None if old is None or not owners(data, names) else old.authenticated_at
+    absolute_end = None if old is None else old.absolute_end
+    limit = manager.settings.absolute_timeout
+    if intent.authenticated or signs_in(intent, names):
+        authenticated_at = now
+    if limit is not None and (old is None or authenticated_at == now):
+        absolute_end = now + limit
+    record = Record(
+        now if old is None else old.created,
+        absolute_end,
+        owner_name(data, names),
+        authenticated_at,
+        encode_data(data),
+    )
+    stored, ttl = encode_record(record), manager.ttl(record)
+    if earlier is not None:
+        entry = yield "replace", earlier.key, earlier.entry, stored, ttl, record.owner
+        if entry is not None:
+            return _Fresh(earlier.cookie, earlier.key, entry, record)
+    while True:
+        cookie = Cookie(new_id(), 1, int(now))
+        key = visit.key_of(cookie)
+        entry = yield "create", key, stored, ttl, record.owner
+        if entry is not None:
+            return _Fresh(cookie, key, entry, record)
+
+
+def _adopt(visit: Visit, fresh: _Fresh, event: str) -> bool:
+    visit.adopt(fresh.cookie, fresh.entry, fresh.record)
+    visit.issue()
+    visit.manager.report(event, fresh.key)
+    return True
+
+
+def _end(visit: Visit, successor: _Fresh | None) -> Flow[bool]:
+    """Swap the record for an end mark: of a renewal, when it has a successor."""
+    mark = EndMark(visit.manager.clock(), None if successor is None else successor.key)
+    entry = yield (
+        "replace",
+        visit.key,
+        visit.entry,
+        encode_record(mark),
+        MARK_KEPT,
+        None,
+        visit.floor,
+    )
+    if entry is None:
+        return False
+    if successor is not None:
+        return _adopt(visit, successor, "renewed")
+    _ended(visit, visit.key)
+    return True
+
+
+def _ended(visit: Visit, key: str | None) -> None:
+    visit.manager.report("destroyed", key)
+    visit.lose()
+    visit.ended, visit.removed = False, True
+
+
+def _end_successor(visit: Visit) -> Flow[None]:
+    """Follow the end mark to the session that goes on after it, and end that one."""
+    key = visit.marked
+    while key is not None:
+        entry = yield "load", key, FRESHEST
+        found = visit.look(key, entry)
+        if isinstance(found, EndMark):
+            key = found.successor
+        elif found is None:
+            return
+        else:
+            mark = encode_record(EndMark(visit.manager.clock(), None))
+            if (yield "replace", key, entry, mark, MARK_KEPT) is not None:
+                _ended(visit, key)
+                return
+
+
+# --- what an application may ask for in between ----------------------------------------------------
+
+
+def committing(
+    visit: Visit, session: Session, function: Callable[[Session], T] | None
+) -> Flow[T | None]:
+    """`Session.commit`: write now, and return what the function returned when it counted."""
+    result = None if function is None else session._run(function)
+    intent = yield from closing(visit, session)
+    if visit.ended:
+        raise SessionGone(
+            "The session ended before it could be written: signed out, renewed by another request, "
+            "or expired. Nothing was stored; ask the user to sign in again."
+        )
+    return intent.result if intent.replayed and function is not None else result  # type: ignore[return-value]  # the function's own result, from its last run
+
+
+def reloading(visit: Visit, session: Session) -> Flow[None]:
+    """`Session.reload`: from the store itself, whatever copies there are."""
+    if visit.entry is not None:
+        entry = yield "load", visit.key, FRESHEST
+        found = visit.look(visit.key or "", entry)
+        if isinstance(found, tuple):
+            visit.entry, visit.record = entry, found[0]
+            session._settle(visit.record.data, differs=True)
+            return
+        visit.lose(found)
+    if visit.ended:
+        raise SessionGone(
+            "The session has ended: signed out, renewed by another request, or expired."
+        )
+    session._settle(EMPTY, differs=True)
+
+
+# --- the two drivers ------------------------------------------------------------------------------
+
+
+def drive(flow: Flow[T], store: Store, manager: Manager) -> T:
+    """Run a flow with a store of plain functions; the deadline is checked between its calls."""
+    deadline = time.monotonic() + manager.patience()
+    answer: Any = None
+    try:
+        while True:
+            verb, *arguments = flow.send(answer)
+            if time.monotonic() > deadline:
+                raise too_late(manager)
+            if verb == "pause":
+                time.sleep(*arguments)
+                answer = None
+            else:
+                try:
+                    answer = getattr(store, verb)(*arguments)
+                except Exception as error:  # a store that raises is a store that did not answer
+                    raise outage(error, manager) from error
+                manager.answered()
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    finally:
+        flow.close()
+
+
+async def adrive(
+    flow: Flow[T],
+    call: Callable[..., Awaitable[Any]],
+    pause: Callable[[float], Awaitable[None]],
+    manager: Manager,
+) -> T:
+    """Run a flow with a store whose verbs are awaited; the caller sets the deadline."""
+    answer: Any = None
+    try:
+        while True:
+            verb, *arguments = flow.send(answer)
+            if verb == "pause":
+                await pause(*arguments)
+                answer = None
+            else:
+                try:
+                    answer = await call(verb, *arguments)
+                except Exception as error:  # as in `drive`
+                    raise outage(error, manager) from error
+                manager.answered()
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    finally:
+        flow.close()
+
+
+def outage(error: Exception, manager: Manager) -> StoreUnavailable:
+    """Return the outage that a store's error means."""
+    manager.down = True
+    manager.counts["outage"] += 1
+    if isinstance(error, StoreUnavailable):
+        log.error("outage: %s", error, extra={"event": "outage"})
+        return error
+    log.error("outage: the session store failed", exc_info=error, extra={"event": "outage"})
+    return StoreUnavailable(f"The session store failed: {type(error).__name__}.")
+
+
+def too_late(manager: Manager) -> StoreUnavailable:
+    """Return the outage that a passed deadline means."""
+    manager.counts["outage"] += 1
+    log.error("outage: the deadline has passed", extra={"event": "outage"})
+    # Many writers of one session may use up the time as well: then the store is not down.
+    manager.down = time.monotonic() - manager.answered_at > manager.patience()
+    return StoreUnavailable(
+        f"The session store did not answer within {manager.settings.timeout:g} s."
+    )

@@ -1,0 +1,371 @@
+"""What is stored: encoding and decoding, what changed, and how changes are laid over newer data.
+
+A record is one clear format byte and a msgpack array: created, absolute end, owner, authenticated
+at, and the session's data, itself encoded, as one byte string. An *end mark* has, in the place of
+the data, the time it was set and the key of its successor.
+
+The encoding is canonical: the same values always give the same bytes (elements of sets are sorted
+by theirs), so "has it changed" is a comparison of bytes, never of values; 1, True and 1.0 differ.
+The order of top-level keys is not data. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, tzinfo
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgpack
+
+from .exceptions import DamagedRecord, NotEncodable, UnknownFormat
+
+try:
+    from markupsafe import Markup
+except ImportError:
+
+    class Markup(str):  # type: ignore[no-redef]  # stands in where markupsafe is not installed
+        """Text that is safe in HTML; encodes back as what it was read from."""
+
+        __slots__ = ()
+
+        def __html__(self) -> str:
+            return str(self)
+
+
+FORMAT = b"\x01"
+DEEPEST = 100  # levels of nesting; what was stored must decode on a deeper stack than it was encoded
+
+TUPLE, SET, FROZENSET, DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, UUID, INTEGER, MARKUP = range(1, 12)
+
+# Values and keys are whatever the application puts into its session, hence Any.
+Data = dict[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A session as it is stored. Times are epoch seconds; ``data`` is the encoded dict."""
+
+    created: float
+    absolute_end: float | None
+    owner: str | None
+    authenticated_at: float | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndMark:
+    """What stands in the place of a session that was ended or renewed."""
+
+    marked_at: float
+    successor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Top-level keys set (with their encoded values) and removed, never anything deeper."""
+
+    assigned: tuple[tuple[Any, bytes], ...]
+    removed: tuple[Any, ...]
+
+    def lay_over(self, data: Data) -> None:
+        """Make the same changes to ``data``, with values of its own."""
+        for key in self.removed:
+            dict.pop(data, key, None)
+        for key, value in self.assigned:
+            dict.__setitem__(data, key, _unpack(value))
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def _pack(value: object) -> bytes:
+    packed: bytes = msgpack.packb(
+        value, strict_types=True, default=_extension, unicode_errors="surrogatepass"
+    )
+    return packed
+
+
+def _unpack(encoded: bytes) -> Any:  # whatever was encoded
+    return msgpack.unpackb(
+        encoded,
+        strict_map_key=False,
+        unicode_errors="surrogatepass",
+        ext_hook=_from_extension,
+    )
+
+
+def _extension(value: object) -> object:
+    """Called by msgpack for every type it does not know itself, subclasses of the known included."""
+    match value:
+        case str() if hasattr(value, "__html__"):
+            return msgpack.ExtType(MARKUP, "".join((value,)).encode("utf-8", "surrogatepass"))
+        case str():
+            return "".join((value,))
+        case int():
+            plain = int.__pos__(value)
+            if -(2**63) <= plain < 2**64:
+                return plain
+            size = plain.bit_length() // 8 + 1
+            return msgpack.ExtType(INTEGER, plain.to_bytes(size, "big", signed=True))
+        case float():
+            return float.__pos__(value)
+        case bytes():
+            return b"".join((value, b""))
+        case dict():
+            return dict(dict.items(value))
+        case list():
+            return list(list.__iter__(value))
+        case tuple():
+            return msgpack.ExtType(TUPLE, _pack(list(tuple.__iter__(value))))
+        case frozenset():
+            return msgpack.ExtType(FROZENSET, _pack_sorted(frozenset.__iter__(value)))
+        case set():
+            return msgpack.ExtType(SET, _pack_sorted(set.__iter__(value)))
+        case datetime():
+            parts = [datetime.isoformat(value), value.fold, _zone(value.tzinfo)]
+            return msgpack.ExtType(DATETIME, _pack(parts))
+        case date():
+            return msgpack.ExtType(DATE, date.isoformat(value).encode())
+        case time():
+            parts = [time.isoformat(value), value.fold, _zone(value.tzinfo)]
+            return msgpack.ExtType(TIME, _pack(parts))
+        case timedelta():
+            return msgpack.ExtType(
+                TIMEDELTA, _pack([value.days, value.seconds, value.microseconds])
+            )
+        case Decimal():
+            return msgpack.ExtType(DECIMAL, Decimal.__str__(value).encode())
+        case uuid.UUID():
+            return msgpack.ExtType(UUID, value.bytes)
+    raise TypeError(type(value).__name__)
+
+
+def _pack_sorted(values: Iterable[object]) -> bytes:
+    items = sorted(_pack(value) for value in values)
+    header: bytes = msgpack.Packer().pack_array_header(len(items))
+    return header + b"".join(items)
+
+
+def _zone(zone: tzinfo | None) -> str | None:
+    return zone.key if isinstance(zone, ZoneInfo) else None
+
+
+def _in_zone(parts: list[Any], kind: type[datetime] | type[time]) -> datetime | time:
+    """Rebuild a datetime or time: in its named zone, where this machine's zone data agrees."""
+    text, fold, zone = parts
+    value = kind.fromisoformat(text).replace(fold=fold)
+    if zone is None:
+        return value
+    try:
+        named = value.replace(tzinfo=ZoneInfo(zone))
+    except (OSError, ValueError):  # a zone that this machine does not know
+        return value
+    return named if named.utcoffset() == value.utcoffset() else value
+
+
+def _from_extension(code: int, encoded: bytes) -> object:
+    match code:
+        case 1:
+            return tuple(_unpack(encoded))
+        case 2:
+            return set(_unpack(encoded))
+        case 3:
+            return frozenset(_unpack(encoded))
+        case 4:
+            return _in_zone(_unpack(encoded), datetime)
+        case 5:
+            return date.fromisoformat(encoded.decode())
+        case 6:
+            return _in_zone(_unpack(encoded), time)
+        case 7:
+            days, seconds, microseconds = _unpack(encoded)
+            return timedelta(days, seconds, microseconds)
+        case 8:
+            return Decimal(encoded.decode())
+        case 9:
+            return uuid.UUID(bytes=encoded)
+        case 10:
+            return int.from_bytes(encoded, "big", signed=True)
+        case 11:
+            return Markup(encoded.decode("utf-8", "surrogatepass"))
+    raise UnknownFormat(
+        f"The session holds a value of type code {code}, which a newer version of sharedsession "
+        "wrote. Bring every server to the same version."
+    )
+
+
+# --- the session's data ---------------------------------------------------------------------------
+
+_SCALARS = (str, int, float, bytes, date, time, timedelta, Decimal, uuid.UUID, type(None))
+_EXACT_SCALARS = frozenset((*_SCALARS, bool, datetime))
+
+
+def encode_data(data: Data) -> bytes:
+    """Encode a plain dict.
+
+    Raises `NotEncodable`, naming where it is, for a value that would not come back equal and of
+    the same type (a subclass comes back as its base type).
+    """
+    try:
+        return _pack(data)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        check_data(data)
+        raise NotEncodable("session", f"cannot be encoded: {error}") from error
+
+
+def check_data(data: Data) -> None:
+    """Raise `NotEncodable` for what msgpack would take, but give back as another type."""
+    _check(data, (), 0)
+
+
+def _check(value: object, path: tuple[Any, ...], depth: int) -> None:
+    # `path` is (everything above, key) and only written out when there is something to say.
+    if type(value) in _EXACT_SCALARS:
+        return
+    if depth > DEEPEST:
+        raise NotEncodable(
+            _written(path), f"is nested more than {DEEPEST} levels deep, or holds itself"
+        )
+    if isinstance(value, dict):
+        for key, item in dict.items(value):
+            _check(key, (path, key), depth + 1)
+            _check(item, (path, key), depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _check(item, (path, index), depth + 1)
+    elif isinstance(value, (set, frozenset)):
+        for item in value:
+            _check(item, (path, item), depth + 1)
+    elif not isinstance(value, _SCALARS):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        raise NotEncodable(
+            _written(path),
+            f"is of type {kind}, which a session cannot hold. Store what it is made of: str, int, "
+            "float, bool, None, bytes, list, dict, tuple, set, frozenset, datetime, date, time, "
+            "timedelta, Decimal, UUID or Markup.",
+        )
+
+
+def _written(path: tuple[Any, ...]) -> str:
+    keys: list[str] = []
+    while path:
+        path, key = path
+        keys.append(f"[{key!r}]")
+    shown = keys[::-1]
+    return "session" + "".join(shown if len(shown) < 8 else [*shown[:3], "[…]", *shown[-3:]])
+
+
+def decode_data(encoded: bytes) -> Data:
+    """Decode what `encode_data` made."""
+    data = _unpack(encoded)
+    if type(data) is not dict:
+        raise ValueError("not a dict")
+    return data
+
+
+EMPTY = encode_data({})
+
+
+def same_data(encoded: bytes, other: bytes) -> bool:
+    """Say whether two encoded dicts hold the same; the order of top-level keys does not count."""
+    if encoded == other:
+        return True
+    if len(encoded) != len(other):
+        return False
+    changes = compare(encoded, decode_data(other))
+    return not changes.assigned and not changes.removed
+
+
+def compare(before: bytes, data: Data) -> Changes:
+    """Return what was set and what was removed between ``before`` (encoded) and ``data``."""
+    old = {_pack(key): (key, _pack(value)) for key, value in decode_data(before).items()}
+    assigned = []
+    for key, value in data.items():
+        encoded = _pack(value)
+        known = old.pop(_pack(key), None)
+        if known is None or known[1] != encoded:
+            assigned.append((key, encoded))
+    return Changes(tuple(assigned), tuple(key for key, _ in old.values()))
+
+
+# --- the record -----------------------------------------------------------------------------------
+
+
+def encode_record(record: Record | EndMark) -> bytes:
+    """Return the bytes that a store keeps."""
+    if isinstance(record, EndMark):
+        fields: list[object] = [None, None, None, None, [record.marked_at, record.successor]]
+    else:
+        fields = [
+            record.created,
+            record.absolute_end,
+            record.owner,
+            record.authenticated_at,
+            record.data,
+        ]
+    packed: bytes = msgpack.packb(fields)
+    return FORMAT + packed
+
+
+def decode_record(stored: bytes) -> tuple[Record | EndMark, Data]:
+    """Return the record and its data; an end mark's data is empty.
+
+    Raises `UnknownFormat` for what a newer version wrote and `DamagedRecord` for anything else
+    that is no record.
+    """
+    if stored[:1] != FORMAT and stored[:1] in _LATER_FORMATS:
+        raise UnknownFormat(
+            f"The session was stored in format {stored[0]}, which this version of sharedsession "
+            "does not know. Bring every server to the same version."
+        )
+    try:
+        if stored[:1] != FORMAT:
+            raise ValueError("no format byte")
+        created, absolute_end, owner, authenticated_at, data = msgpack.unpackb(stored[1:])
+        if type(data) is list:
+            marked_at, successor = data
+            if not isinstance(successor, str | None):
+                raise ValueError("the successor is no key")
+            return EndMark(float(marked_at), successor), {}
+        if type(data) is not bytes or not isinstance(owner, str | None):
+            raise ValueError("a field has the wrong type")
+        record = Record(
+            float(created), _maybe(absolute_end), owner, _maybe(authenticated_at), data
+        )
+        return record, decode_data(data)
+    except UnknownFormat:
+        raise
+    except Exception as error:  # any damage shows as any of msgpack's or the constructors' errors
+        raise DamagedRecord(f"The stored bytes are no session record: {error!r}") from error
+
+
+_LATER_FORMATS = frozenset(bytes((code,)) for code in range(2, 32))
+
+
+def _maybe(moment: float | None) -> float | None:
+    return None if moment is None else float(moment)
+
+
+# --- owner ----------------------------------------------------------------------------------------
+
+
+def owners(data: Mapping[Any, Any], names: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
+    """Return the owner keys that hold something, with their encoded values; None is nobody."""
+    return tuple((name, _pack(data[name])) for name in names if data.get(name) is not None)
+
+
+def owner_name(data: Mapping[Any, Any], names: tuple[str, ...]) -> str | None:
+    """Return the owner as text for a store's index; long ones are hashed to fit."""
+    for name in names:
+        if data.get(name) is not None:
+            text = str(data[name])
+            if len(text) <= 200 and text.isprintable():
+                return text
+            return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return None
+

@@ -1,0 +1,227 @@
+"""Arguments, framework configuration and environment become one frozen, validated `Settings`.
+
+Every setting is looked for in that order: an argument, the framework's own configuration, the
+environment variable ``SHAREDSESSION_<NAME>``, the default. What contradicts itself is refused here,
+at start-up: browsers drop such cookies silently.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from .exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from .stores.base import AsyncStore, Store
+
+DEFAULT_IDLE_TIMEOUT: Final = 14 * 24 * 60 * 60
+DEFAULT_OWNER_KEYS: Final = ("user_id", "_user_id", "_auth_user_id")
+LARGEST_COOKIE: Final = 4096  # bytes of name and value; browsers drop what is larger (RFC 6265bis)
+LARGEST_VALUE: Final = 118  # of our cookie: see the shape in cookie.py
+
+STORES: Final = (
+    "store='sqlite:///sessions.db' (one machine, many processes), "
+    "store='redis://localhost:6379/0' (many machines) or store='memory://' (one process only)"
+)
+
+
+class Unset(Enum):
+    """The type of `UNSET`, which stands for "not given": None is a value of some settings."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an application chose. Made by `gather`; every field is documented in docs/settings.md."""
+
+    store: str | Store | AsyncStore = field(repr=False)
+    secret_keys: tuple[bytes, ...] = field(repr=False)
+    session_cookie: str = "session"
+    max_age: int | None = DEFAULT_IDLE_TIMEOUT
+    absolute_timeout: int | None = None
+    path: str = "/"
+    same_site: Literal["lax", "strict", "none"] = "lax"
+    https_only: bool | None = None
+    domain: str | None = None
+    partitioned: bool = False
+    namespace: str = ""
+    owner_key: tuple[str, ...] = DEFAULT_OWNER_KEYS
+    timeout: float = 1.0
+
+    @property
+    def idle_timeout(self) -> int:
+        """Seconds without use after which a session ends; zero or less ends it at once."""
+        return DEFAULT_IDLE_TIMEOUT if self.max_age is None else self.max_age
+
+
+def gather(
+    arguments: Mapping[str, Any],  # values as the application gave them, checked here
+    framework: Mapping[str, Any] | None = None,  # the same, from the framework's configuration
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Return the settings, or raise `ConfigurationError` with a sentence that says what to do."""
+    given: dict[str, Any] = {}
+    for name in ("secret_key", *(each.name for each in fields(Settings))):
+        if name == "secret_keys":
+            continue
+        variable = f"SHAREDSESSION_{name.upper()}"
+        if arguments.get(name, UNSET) is not UNSET:
+            given[name] = arguments[name]
+        elif framework is not None and name in framework:
+            given[name] = framework[name]
+        elif variable in environ:
+            given[name] = _from_environment(name, variable, environ[variable])
+    given["secret_keys"] = _secret_keys(given.pop("secret_key", None))
+    if given.get("store") is None or given["store"] == "":
+        raise ConfigurationError(
+            f"No session store was chosen. Say which: {STORES}, or set SHAREDSESSION_STORE."
+        )
+    if isinstance(given.get("owner_key"), str):
+        given["owner_key"] = (given["owner_key"],)
+    elif given.get("owner_key") is not None:
+        given["owner_key"] = tuple(given["owner_key"])
+    if isinstance(given.get("same_site"), str):
+        given["same_site"] = given["same_site"].lower()
+    settings = Settings(**given)
+    _check_types(settings)
+    return _check_cookie(settings)
+
+
+_TEXT = frozenset(("store", "session_cookie", "path", "same_site", "domain", "namespace"))
+_TEXT_OR_LIST = frozenset(("secret_key", "owner_key"))
+
+
+def _from_environment(name: str, variable: str, raw: str) -> Any:  # the setting's own type
+    if name in _TEXT or (name in _TEXT_OR_LIST and not raw.lstrip().startswith("[")):
+        return raw
+    try:
+        return json.loads("null" if raw.lower() == "none" else raw if "[" in raw else raw.lower())
+    except ValueError:
+        shown = "" if name == "secret_key" else f" {raw!r}"
+        raise ConfigurationError(
+            f"The environment variable {variable} cannot be read{shown}: write a number, true, "
+            "false, null, or a list as a JSON array."
+        ) from None
+
+
+def _secret_keys(given: object) -> tuple[bytes, ...]:
+    several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
+    keys = tuple(
+        key if isinstance(key, bytes) else str(key).encode()  # str(): Starlette's Secret
+        for key in (given if several and isinstance(given, Iterable) else (given,))
+        if key is not None
+    )
+    if not keys or not all(key.strip() for key in keys):
+        raise ConfigurationError(
+            "No secret key to sign cookies with: pass secret_key=… or set "
+            "SHAREDSESSION_SECRET_KEY to a long random value, the same on every server "
+            "(python -c 'import secrets; print(secrets.token_hex(32))' makes one)."
+        )
+    return keys
+
+
+def _check_types(settings: Settings) -> None:
+    def demand(holds: bool, sentence: str) -> None:
+        if not holds:
+            raise ConfigurationError(sentence)
+
+    def is_int(value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    demand(
+        settings.max_age is None or is_int(settings.max_age),
+        f"max_age is a whole number of seconds or None, not {settings.max_age!r}.",
+    )
+    demand(
+        settings.absolute_timeout is None
+        or (is_int(settings.absolute_timeout) and settings.absolute_timeout > 0),
+        f"absolute_timeout is a whole number of seconds above 0, or None for no limit, not "
+        f"{settings.absolute_timeout!r}.",
+    )
+    demand(
+        isinstance(settings.timeout, int | float)
+        and not isinstance(settings.timeout, bool)
+        and 0 < settings.timeout < 3600,
+        f"timeout is the number of seconds that the store may take, above 0, not "
+        f"{settings.timeout!r}.",
+    )
+    demand(
+        all(isinstance(name, str) and name for name in settings.owner_key),
+        f"owner_key is the name of a session key, or several, not {settings.owner_key!r}.",
+    )
+    demand(
+        isinstance(settings.namespace, str) and "\0" not in settings.namespace,
+        f"namespace is a text without NUL, not {settings.namespace!r}.",
+    )
+    demand(
+        settings.https_only in (None, True, False) and isinstance(settings.partitioned, bool),
+        "https_only is True, False or None, and partitioned is True or False.",
+    )
+
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)  # RFC 6265: a cookie's name
+_ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*", re.ASCII)  # what may stand in Path and Domain
+
+
+def _check_cookie(settings: Settings) -> Settings:
+    """Refuse what a browser would drop, and settle `Secure` where something else demands it."""
+    name = settings.session_cookie
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise ConfigurationError(
+            f"session_cookie={name!r} is no name for a cookie: use letters, digits, '-' and '_'."
+        )
+    if len(name) + LARGEST_VALUE > LARGEST_COOKIE:
+        raise ConfigurationError(
+            f"session_cookie is {len(name)} characters long; with its value the cookie would "
+            f"exceed {LARGEST_COOKIE} bytes and browsers would drop it."
+        )
+    if settings.same_site not in ("lax", "strict", "none"):
+        raise ConfigurationError(
+            f"same_site is 'lax', 'strict' or 'none', not {settings.same_site!r}."
+        )
+    for attribute, value in (("path", settings.path), ("domain", settings.domain or "x")):
+        if not isinstance(value, str) or not value or not _ATTRIBUTE.fullmatch(value):
+            raise ConfigurationError(
+                f"{attribute}={value!r} cannot stand in a cookie: no ';', no control characters, "
+                "ASCII only."
+            )
+    if not settings.path.startswith("/"):
+        raise ConfigurationError(
+            f"path={settings.path!r} does not begin with '/', and browsers would ignore it."
+        )
+    if name.lower().startswith("__host-") and (settings.domain or settings.path != "/"):
+        raise ConfigurationError(
+            f"A cookie named {name!r} must have path='/' and no domain, or browsers drop it: "
+            f"remove domain and path, or choose a name without the prefix __Host-."
+        )
+    demands = [
+        reason
+        for reason, holds in (
+            (f"a cookie named {name!r}", name.lower().startswith(("__host-", "__secure-"))),
+            ("same_site='none'", settings.same_site == "none"),
+            ("partitioned=True", settings.partitioned),
+        )
+        if holds
+    ]
+    if demands and settings.https_only is False:
+        raise ConfigurationError(
+            f"{demands[0]} needs the Secure attribute, or browsers drop it: "
+            "remove https_only=False."
+        )
+    if demands and settings.https_only is None:
+        values = {each.name: getattr(settings, each.name) for each in fields(Settings)}
+        return Settings(**{**values, "https_only": True})
+    return settings

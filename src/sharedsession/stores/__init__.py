@@ -1,0 +1,108 @@
+"""Stores, and the way from a URL to one.
+
+A client library is imported only when a URL asks for it. Two calls with the same URL return the
+same pair for as long as somebody holds that pair, so two middlewares of one process share a
+connection pool and, with ``memory://``, their sessions. No message here repeats a URL: it may
+carry a password.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+from ..exceptions import ConfigurationError
+from .base import AsyncStore, Store
+
+CHOICES = """\
+Choose one of these stores:
+  memory://                        this process's own memory: tests, or one single server process
+  sqlite:///sessions.db            a file, for all processes of one machine
+  redis://localhost:6379/0         Redis (rediss:// with TLS, unix:///run/redis.sock), for any number
+  valkey://localhost:6379/0        Valkey (valkeys:// with TLS)"""
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class StorePair:
+    """One store in both colours; without an asynchronous one, the sync store serves ASGI as well.
+
+    Hold on to the pair, not only to its stores: the next `open_store` finds it only that long.
+    """
+
+    sync: Store
+    asynchronous: AsyncStore | None
+
+
+_pairs: weakref.WeakValueDictionary[tuple[str, float | None], StorePair] = (
+    weakref.WeakValueDictionary()
+)
+_lock = threading.Lock()
+
+
+def open_store(url: str, timeout: float = 1.0) -> StorePair:
+    """Return the store at ``url``; its calls end, or fail, within ``timeout`` seconds."""
+    scheme = url.partition(":")[0].lower()
+    # A memory never waits, so two middlewares with different deadlines share it all the same.
+    key = (url, None if scheme == "memory" else timeout)
+    with _lock:
+        pair = _pairs.get(key)
+        if pair is None:
+            pair = _pairs[key] = _open(url, scheme, timeout)
+    return pair
+
+
+def _open(url: str, scheme: str, timeout: float) -> StorePair:
+    if "://" not in url:
+        scheme = ""
+    try:
+        match scheme:
+            case "memory":
+                return _memory(url)
+            case "sqlite":
+                return _sqlite(url, timeout)
+            case "redis" | "rediss" | "unix" | "valkey" | "valkeys":
+                return _redis(scheme.replace("valkey", "redis") + url[len(scheme) :], timeout)
+    except ModuleNotFoundError as error:
+        extra = {"sqlalchemy": "sql", "redis": "redis"}.get(error.name or "")
+        if extra is None:
+            raise
+        raise ConfigurationError(
+            f"A {scheme}:// store needs the package {error.name}, which is not installed: "
+            f"pip install 'sharedsession[{extra}]'."
+        ) from error
+    named = f"{scheme}://" if scheme else "a store without '://' in its URL"
+    raise ConfigurationError(f"Nothing is known about {named}.\n{CHOICES}")
+
+
+def _memory(url: str) -> StorePair:
+    from .memory import MemoryStore
+
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    entries = options.pop("max_entries", "1")
+    if parts.path not in ("", "/") or options or not entries.isdecimal() or int(entries) < 1:
+        raise ConfigurationError(
+            "A memory store is memory://, or memory://name for one of its own, either with "
+            "?max_entries=N, N being at least 1; nothing else can be set in its URL."
+        )
+    bounded = "max_entries=" in parts.query
+    return StorePair(MemoryStore(int(entries) if bounded else None), None)
+
+
+def _sqlite(url: str, timeout: float) -> StorePair:
+    from .sql import SQLStore
+
+    if urlsplit(url).netloc:
+        raise ConfigurationError(
+            "A SQLite URL names a file after three slashes, sqlite:///sessions.db, or after four "
+            "when its path is absolute, sqlite:////var/lib/app/sessions.db."
+        )
+    return StorePair(SQLStore.from_url(url, timeout), None)
+
+
+def _redis(url: str, timeout: float) -> StorePair:
+    from .redis import AsyncRedisStore, RedisStore
+
+    return StorePair(RedisStore.from_url(url, timeout), AsyncRedisStore.from_url(url, timeout))

@@ -1,0 +1,127 @@
+"""The contract of a store: opaque bytes under a key, five verbs.
+
+A store knows nothing of cookies, requests, merging or encoding. What every verb keeps to:
+
+* **Expired counts as gone**, whether it has been swept yet or not.
+* ``ttl`` is in whole seconds, at least 1.
+* A store that cannot answer raises `StoreUnavailable`; whether the write it was asked for took
+  place is then unknown. "Absent" is an answer, an outage never is.
+* Only the store repeats a command whose answer was lost. So that a repeated `create` or `replace`
+  knows itself, each makes one random write token, which is kept beside the data with the tokens
+  of the last few writes. Finding one's own among them is success, also under a later write.
+* Verbs may be called from several threads (`Store`) or tasks (`AsyncStore`) at once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+TOKEN_BYTES = 8
+TOKENS_KEPT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a store holds under a key, as one reader or writer saw it.
+
+    ``expires`` is in epoch seconds, or None where the store cannot say. ``token`` is what the
+    store itself compares in `replace`; the version is only a floor and can come twice after a
+    failover, so it is never compared.
+    """
+
+    data: bytes
+    version: int
+    expires: float | None
+    token: bytes | int
+
+
+class Store(Protocol):
+    """A store whose verbs are ordinary functions.
+
+    ``blocking`` says whether a call may wait for a disk or a network; such a store is called in
+    threads under ASGI, one that never waits is called directly.
+    """
+
+    blocking: bool
+
+    def load(self, key: str, at_least: int = 0) -> Entry | None:
+        """Return the entry, or None when it is absent or expired.
+
+        A store with copies must ask its primary when its copy is older than ``at_least`` or
+        absent; the primary's answer is final, older or not.
+        """
+
+    def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
+        """Store under a key that is free, as version 1; None when the key is taken."""
+
+    def replace(
+        self,
+        key: str,
+        entry: Entry,
+        data: bytes,
+        ttl: int,
+        owner: str | None = None,
+        at_least: int = 0,
+    ) -> Entry | None:
+        """Swap ``entry``, as loaded, for new data under version ``max(entry.version, at_least) + 1``.
+
+        None when another write came first and when the key is gone; the caller loads again to
+        learn which.
+        """
+
+    def touch(self, key: str, ttl: int) -> bool:
+        """Give the entry a new lifetime, same data and version; False when it is gone."""
+
+    def delete(self, key: str) -> None:
+        """Remove for good; an absent key is fine."""
+
+
+class AsyncStore(Protocol):
+    """The same five verbs, awaited. See `Store` for what each means."""
+
+    async def load(self, key: str, at_least: int = 0) -> Entry | None: ...
+
+    async def create(
+        self, key: str, data: bytes, ttl: int, owner: str | None = None
+    ) -> Entry | None: ...
+
+    async def replace(
+        self,
+        key: str,
+        entry: Entry,
+        data: bytes,
+        ttl: int,
+        owner: str | None = None,
+        at_least: int = 0,
+    ) -> Entry | None: ...
+
+    async def touch(self, key: str, ttl: int) -> bool: ...
+
+    async def delete(self, key: str) -> None: ...
+
+
+@runtime_checkable
+class Sweeper(Protocol):
+    """A store that can remove what has expired."""
+
+    def sweep(self, limit: int) -> int:
+        """Remove at most ``limit`` expired entries and return how many there were."""
+
+
+def new_token() -> bytes:
+    """Return a fresh write token."""
+    return secrets.token_bytes(TOKEN_BYTES)
+
+
+def with_token(token: bytes, earlier: bytes = b"") -> bytes:
+    """Return the tokens to keep after a write: the new one first, then the latest earlier ones."""
+    return (token + earlier)[: TOKENS_KEPT * TOKEN_BYTES]
+
+
+def holds_token(tokens: bytes, token: bytes) -> bool:
+    """Say whether ``token`` is among the kept ones."""
+    return any(
+        tokens[start : start + TOKEN_BYTES] == token for start in range(0, len(tokens), TOKEN_BYTES)
+    )
