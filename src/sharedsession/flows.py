@@ -360,13 +360,9 @@ def closing(visit: Visit, session: Session) -> Flow[Intent]:
         # Somebody else came first: do this request's own steps again over what they left.
         if rounds > 1:
             yield "pause", random.uniform(0, min(0.05, 0.001 * 2**rounds))
-        entry = yield "load", visit.key, visit.floor
-        found = visit.look(visit.key or "", entry)
-        if isinstance(found, tuple):
-            visit.entry, visit.record = entry, found[0]
+        yield from _look_again(visit)
+        if visit.record is not None:
             intent.over(visit.record.data)
-        else:
-            visit.lose(found)
     if fresh is not None and fresh.cookie.id != (visit.cookie and visit.cookie.id):
         yield "delete", fresh.key
     _settle(visit, session, intent)
@@ -377,8 +373,9 @@ def _settle(visit: Visit, session: Session, intent: Intent) -> None:
     if visit.record is not None:
         if intent.changed or intent.replayed or intent.renew or intent.authenticated:
             committed = visit.record.data
-            session._settle(committed, differs=intent.replayed or committed != intent.encoded)
-    elif visit.removed:
+            differs = intent.replayed or committed != intent.encoded
+            session._settle(committed, differs=differs)
+    elif not visit.ended:
         session._settle(EMPTY, differs=bool(intent.data))
     else:
         session._settle(intent.encoded, differs=False)
@@ -400,8 +397,24 @@ def _replace(visit: Visit, intent: Intent) -> Flow[bool]:
     if entry is None:
         return False
     visit.entry, visit.record = entry, record
-    visit.issue(visit.manager.clock())
+    if entry.repeated:
+        yield from _look_again(visit)
+    if visit.entry is not None:
+        visit.issue(visit.manager.clock())
     return True
+
+
+def _look_again(visit: Visit) -> Flow[None]:
+    """Learn what is under the key by now: somebody else came first, or an answer was late.
+
+    Nothing may be handed out for a session that was ended in the meantime.
+    """
+    entry = yield "load", visit.key, visit.floor
+    found = visit.look(visit.key or "", entry)
+    if isinstance(found, tuple):
+        visit.entry, visit.record = entry, found[0]
+    else:
+        visit.lose(found)
 
 
 def _prolong(visit: Visit, *, touch: bool) -> Flow[None]:
@@ -490,16 +503,24 @@ def _end(visit: Visit, successor: _Fresh | None) -> Flow[bool]:
     )
     if entry is None:
         return False
-    if successor is not None:
-        return _adopt(visit, successor, "renewed")
-    _ended(visit, visit.key)
+    if successor is None:
+        _ended(visit, visit.key, removed=not entry.repeated)
+        return True
+    _adopt(visit, successor, "renewed")
+    if entry.repeated:
+        yield from _look_again(visit)
     return True
 
 
-def _ended(visit: Visit, key: str | None) -> None:
+def _ended(visit: Visit, key: str | None, *, removed: bool) -> None:
+    """This request has ended a session, and removes its cookie if nobody can have a newer one.
+
+    After a lost answer, or when it was a successor that ended, somebody may have signed in since,
+    and a removal would sign them out; the cookie that stays is worthless as it is.
+    """
     visit.manager.report("destroyed", key)
     visit.lose()
-    visit.ended, visit.removed = False, True
+    visit.ended, visit.removed = False, removed
 
 
 def _end_successor(visit: Visit) -> Flow[None]:
@@ -515,7 +536,7 @@ def _end_successor(visit: Visit) -> Flow[None]:
         else:
             mark = encode_record(EndMark(visit.manager.clock(), None))
             if (yield "replace", key, entry, mark, MARK_KEPT) is not None:
-                _ended(visit, key)
+                _ended(visit, key, removed=False)
                 return
 
 

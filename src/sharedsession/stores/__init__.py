@@ -18,10 +18,11 @@ from .base import AsyncStore, Store
 
 CHOICES = """\
 Choose one of these stores:
-  memory://                        this process's own memory: tests, or one single server process
-  sqlite:///sessions.db            a file, for all processes of one machine
-  redis://localhost:6379/0         Redis (rediss:// with TLS, unix:///run/redis.sock), for any number
-  valkey://localhost:6379/0        Valkey (valkeys:// with TLS)"""
+  memory://                       this process's own memory: tests, or one single server process
+  sqlite:///sessions.db           a file, for all processes of one machine
+  redis://localhost:6379/0        Redis, for any number of machines; rediss://… with TLS,
+                                  unix:///run/redis.sock by a socket
+  valkey://localhost:6379/0       Valkey, in the same way; valkeys://… with TLS"""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -8,7 +8,8 @@ A store knows nothing of cookies, requests, merging or encoding. What every verb
   place is then unknown. "Absent" is an answer, an outage never is.
 * Only the store repeats a command whose answer was lost. So that a repeated `create` or `replace`
   knows itself, each makes one random write token, which is kept beside the data with the tokens
-  of the last few writes. Finding one's own among them is success, also under a later write.
+  of the last few writes. Finding one's own among them is success, also under a later write; the
+  entry returned then says ``repeated``, for by now the key may hold something else, or an end.
 * Verbs may be called from several threads (`Store`) or tasks (`AsyncStore`) at once.
 """
 
@@ -28,13 +29,15 @@ class Entry:
 
     ``expires`` is in epoch seconds, or None where the store cannot say. ``token`` is what the
     store itself compares in `replace`; the version is only a floor and can come twice after a
-    failover, so it is never compared.
+    failover, so it is never compared. ``repeated``: the write took place, but its first answer
+    was lost, and others may have written since.
     """
 
     data: bytes
     version: int
     expires: float | None
     token: bytes | int
+    repeated: bool = False
 
 
 class Store(Protocol):

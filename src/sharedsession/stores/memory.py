@@ -9,9 +9,9 @@ differ (a full store forgets its oldest entry at once; the ring drops such a key
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
-import shlex
 import sys
 import threading
 import time
@@ -58,9 +58,8 @@ class MemoryStore:
             current = self._alive(key, now)
             if current is None:
                 self._write(key, created, now)
-            elif not _holds(current, token):
-                return None
-        return created
+                return created
+        return _repeated(created, current, token)
 
     def replace(
         self,
@@ -80,9 +79,8 @@ class MemoryStore:
             replaced = Entry(data, version, now + ttl, with_token(token, _tokens(entry)))
             if current.token == entry.token:
                 self._write(key, replaced, now)
-            elif not _holds(current, token):
-                return None
-        return replaced
+                return replaced
+        return _repeated(replaced, current, token)
 
     def touch(self, key: str, ttl: int) -> bool:
         now = self._clock()
@@ -147,8 +145,11 @@ def _tokens(entry: Entry) -> bytes:
     return entry.token if isinstance(entry.token, bytes) else b""
 
 
-def _holds(entry: Entry, token: bytes) -> bool:
-    return holds_token(_tokens(entry), token)
+def _repeated(written: Entry, current: Entry, token: bytes) -> Entry | None:
+    """Return what was written when the write is found to have taken place before, else None."""
+    if not holds_token(_tokens(current), token):
+        return None
+    return dataclasses.replace(written, repeated=True)
 
 
 def _warn_of_workers(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -172,7 +173,7 @@ def workers_of(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     found = environment.get("WEB_CONCURRENCY", "")
     if program.stem in SERVERS or (program.stem == "__main__" and program.parent.name in SERVERS):
         more = environment.get("GUNICORN_CMD_ARGS", "") if "gunicorn" in program.parts[-1] else ""
-        words = [*shlex.split(more), *arguments[1:]]
+        words = [*more.split(), *arguments[1:]]
         for word, following in zip(words, [*words[1:], ""], strict=True):
             if word in ("-w", "--workers"):
                 found = following

@@ -17,12 +17,12 @@ async generator: the loop's own shutdown closes that, and with it the client and
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import inspect
-import itertools
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -31,6 +31,7 @@ import redis.asyncio
 import redis.asyncio.retry
 import redis.retry
 from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
 
 from ..exceptions import ConfigurationError, StoreUnavailable
 from .base import TOKEN_BYTES, TOKENS_KEPT, Entry, new_token, with_token
@@ -51,7 +52,7 @@ if tokens == ARGV[1] and redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3], ARGV
 end
 local own = string.sub(ARGV[2], 9, 16)
 for start = 1, #tokens, 8 do
-  if string.sub(tokens, start, start + 7) == own then return 1 end
+  if string.sub(tokens, start, start + 7) == own then return 2 end
 end
 return 0
 """
@@ -71,12 +72,6 @@ class _Verbs:
     def _new_token(self) -> bytes:
         return new_token()
 
-    def _key(self, key: str) -> str:
-        return self._prefix + key
-
-    def _get(self, key: str) -> Command:
-        return ("GET", self._key(key))
-
     def _entry(self, value: Answer) -> Entry | None:
         if not isinstance(value, bytes):
             return None
@@ -85,29 +80,24 @@ class _Verbs:
         version = int.from_bytes(value[:VERSION_BYTES], "big")
         return Entry(value[HEAD:], version, None, value[VERSION_BYTES:HEAD])
 
-    def _written(self, data: bytes, version: int, earlier: bytes = b"") -> Entry:
-        tokens = with_token(self._new_token(), earlier).ljust(TOKENS, b"\0")
-        return Entry(data, version, None, tokens)
-
-    def _swap(self, key: str, expected: bytes, entry: Entry, ttl: int, condition: str) -> Command:
-        value = entry.version.to_bytes(VERSION_BYTES, "big") + _tokens(entry) + entry.data
-        return ("EVALSHA", SWAP_SHA, 1, self._key(key), expected, value, ttl, condition)
-
     def _create(self, key: str, data: bytes, ttl: int) -> tuple[Entry, Command]:
-        created = self._written(data, 1)
-        return created, self._swap(key, b"", created, ttl, "NX")
+        return self._write(key, Entry(b"", 0, None, b""), data, ttl, 0, "NX")
 
     def _replace(
         self, key: str, entry: Entry, data: bytes, ttl: int, at_least: int
     ) -> tuple[Entry, Command]:
-        replaced = self._written(data, max(entry.version, at_least) + 1, _tokens(entry))
-        return replaced, self._swap(key, _tokens(entry), replaced, ttl, "XX")
+        return self._write(key, entry, data, ttl, at_least, "XX")
 
-    def _touch(self, key: str, ttl: int) -> Command:
-        return ("EXPIRE", self._key(key), ttl)
-
-    def _delete(self, key: str) -> Command:
-        return ("UNLINK", self._key(key))
+    def _write(
+        self, key: str, entry: Entry, data: bytes, ttl: int, at_least: int, condition: str
+    ) -> tuple[Entry, Command]:
+        """Return what is stored, unless the command answers 0, and the command."""
+        expected = entry.token if isinstance(entry.token, bytes) else b""
+        tokens = with_token(self._new_token(), expected).ljust(TOKENS, b"\0")
+        version = max(entry.version, at_least) + 1
+        value = version.to_bytes(VERSION_BYTES, "big") + tokens + data
+        command = ("EVALSHA", SWAP_SHA, 1, self._prefix + key, expected, value, ttl, condition)
+        return Entry(data, version, None, tokens), command
 
 
 class RedisStore(_Verbs):
@@ -137,11 +127,11 @@ class RedisStore(_Verbs):
             self._client.close()
 
     def load(self, key: str, at_least: int = 0) -> Entry | None:
-        return self._entry(self._run(self._get(key)))
+        return self._entry(self._run(("GET", self._prefix + key)))
 
     def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
         created, command = self._create(key, data, ttl)
-        return created if self._run(command) else None
+        return _written(created, self._run(command))
 
     def replace(
         self,
@@ -153,19 +143,19 @@ class RedisStore(_Verbs):
         at_least: int = 0,
     ) -> Entry | None:
         replaced, command = self._replace(key, entry, data, ttl, at_least)
-        return replaced if self._run(command) else None
+        return _written(replaced, self._run(command))
 
     def touch(self, key: str, ttl: int) -> bool:
-        return bool(self._run(self._touch(key, ttl)))
+        return bool(self._run(("EXPIRE", self._prefix + key, ttl)))
 
     def delete(self, key: str) -> None:
-        self._run(self._delete(key))
+        self._run(("UNLINK", self._prefix + key))
 
     def _run(self, command: Command) -> Answer:
         try:
             try:
                 return cast(Answer, _execute(self._client, *command))
-            except redis.exceptions.NoScriptError:
+            except NoScriptError:
                 return cast(Answer, _execute(self._client, *_whole_script(command)))
         except OUTAGES as error:
             raise _outage(self._client, error) from error
@@ -176,39 +166,38 @@ class AsyncRedisStore(_Verbs):
 
     def __init__(self, client: redis.asyncio.Redis, prefix: str = PREFIX) -> None:
         _check(client, redis.asyncio.Redis, "AsyncRedisStore")
-        self._set_up(lambda: client, prefix, owned=False)
-
-    @classmethod
-    def from_url(cls, url: str, timeout: float = 1.0, prefix: str = PREFIX) -> AsyncRedisStore:
-        """Return a store that makes one client for each event loop it is used on."""
-        _check_url(url)
-        settings = _settings(redis.asyncio.retry.Retry, timeout)
-
-        def make_client() -> redis.asyncio.Redis:
-            pool = redis.asyncio.BlockingConnectionPool.from_url(url, **settings)
-            return redis.asyncio.Redis.from_pool(pool)
-
-        store = cls(make_client(), prefix)  # a URL that is wrong is refused now, not at first use
-        store._set_up(make_client, prefix, owned=True)
-        return store
-
-    def _set_up(
-        self, make_client: Callable[[], redis.asyncio.Redis], prefix: str, owned: bool
-    ) -> None:
-        self._make_client, self._prefix, self._owned = make_client, prefix, owned
+        self._make_client: Callable[[], redis.asyncio.Redis] = lambda: client
+        self._prefix = prefix
+        self._limit: float | None = None
         self._lines: _Lines = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         # A keeper that nobody holds any more is closed by its loop, if that still runs.
         weakref.finalize(self, self._lines.clear).atexit = False
 
+    @classmethod
+    def from_url(cls, url: str, timeout: float = 1.0, prefix: str = PREFIX) -> AsyncRedisStore:
+        """Return a store that makes one client for each event loop it is used on."""
+        _check_url(url)
+        # One clock over a whole flight, not one for each of its answers: it costs less, too.
+        settings = _settings(redis.asyncio.retry.Retry, timeout) | {"socket_timeout": None}
+
+        def make_client() -> redis.asyncio.Redis:
+            pool = redis.asyncio.BlockingConnectionPool.from_url(url, **settings)
+            return redis.asyncio.Redis.from_pool(pool)
+
+        store = cls(make_client(), prefix)
+        store._make_client = make_client
+        store._limit = timeout / 2
+        return store
+
     async def load(self, key: str, at_least: int = 0) -> Entry | None:
-        return self._entry(await self._run(self._get(key)))
+        return self._entry(await self._run(("GET", self._prefix + key)))
 
     async def create(
         self, key: str, data: bytes, ttl: int, owner: str | None = None
     ) -> Entry | None:
         created, command = self._create(key, data, ttl)
-        return created if await self._run(command) else None
+        return _written(created, await self._run(command))
 
     async def replace(
         self,
@@ -220,13 +209,13 @@ class AsyncRedisStore(_Verbs):
         at_least: int = 0,
     ) -> Entry | None:
         replaced, command = self._replace(key, entry, data, ttl, at_least)
-        return replaced if await self._run(command) else None
+        return _written(replaced, await self._run(command))
 
     async def touch(self, key: str, ttl: int) -> bool:
-        return bool(await self._run(self._touch(key, ttl)))
+        return bool(await self._run(("EXPIRE", self._prefix + key, ttl)))
 
     async def delete(self, key: str) -> None:
-        await self._run(self._delete(key))
+        await self._run(("UNLINK", self._prefix + key))
 
     async def _run(self, command: Command) -> Answer:
         loop = asyncio.get_running_loop()
@@ -242,7 +231,7 @@ class AsyncRedisStore(_Verbs):
         return answer
 
     async def _open_line(self, loop: asyncio.AbstractEventLoop) -> tuple[_Line, _Keeper]:
-        keeper = _keep_line(self._make_client(), self._owned, self._lines, self._lock)
+        keeper = _keep_line(_Line(self._make_client(), self._limit), self._lines, self._lock)
         kept = (await anext(keeper), keeper)
         with self._lock:
             for other in list(self._lines):
@@ -255,8 +244,9 @@ class AsyncRedisStore(_Verbs):
 class _Line:
     """One event loop's way to the server: one flight of commands at a time, the next gathers."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: redis.asyncio.Redis, limit: float | None) -> None:
         self.client = client
+        self.limit = limit  # of a flight, in seconds; None for a client that is the user's own
         self._waiting: list[_Waiting] = []
         self._in_flight = False
         self._flights: asyncio.Task[None] | None = None
@@ -269,17 +259,20 @@ class _Line:
             return await answer
         self._in_flight = True
         try:
-            return await self._alone(command)
+            async with asyncio.timeout(self.limit):
+                return await self._alone(command)
         finally:
             self._in_flight = bool(self._waiting)
             if self._waiting:
                 self._flights = loop.create_task(self._fly())
 
     async def close(self) -> None:
-        """End what is in flight."""
+        """End what is in flight, and the client that was made for this loop."""
         if self._flights is not None and not self._flights.done():
             self._flights.cancel()
             await asyncio.wait([self._flights])
+        if self.limit is not None:
+            await self.client.aclose()
 
     async def _fly(self) -> None:
         gathered: list[_Waiting] = []
@@ -292,51 +285,47 @@ class _Line:
                 await (batches[0] if len(batches) == 1 else asyncio.gather(*batches))
         finally:
             self._in_flight = False
+            # Nobody is left without an answer when the loop's shutdown ends a flight.
             left, self._waiting = [*gathered, *self._waiting], []
             _settle(left, [ConnectionError("the event loop is closing")] * len(left))
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         answers: Sequence[Answer | Exception]
         try:
-            answers = await self._together([command for command, _ in batch])
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must learn of it
+            async with asyncio.timeout(self.limit):
+                answers = await self._with_scripts([command for command, _ in batch])
+        except Exception as error:  # noqa: BLE001 - those who wait must learn of it
             answers = [error] * len(batch)
         _settle(batch, answers)
+
+    async def _with_scripts(self, commands: list[Command]) -> list[Answer | Exception]:
+        answers = await self._together(commands)
+        unknown = [n for n, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            scripts = await self._together([_whole_script(commands[n]) for n in unknown])
+            for n, answer in zip(unknown, scripts, strict=True):
+                answers[n] = answer
+        return answers
 
     async def _together(self, commands: list[Command]) -> list[Answer | Exception]:
         if len(commands) == 1:
             return [await self._alone(commands[0])]
         keys = [command[1] for command in commands if command[0] == "GET"]
-        others = [command for command in commands if command[0] != "GET"]
-        loads: Iterator[Answer | Exception] = iter(())
-        answers: list[Answer | Exception] = []
-        if not others:
-            return cast(list[Answer | Exception], await _execute(self.client, "MGET", *keys))
         pipeline = self.client.pipeline(transaction=False)
         if keys:
             pipeline.execute_command("MGET", *keys)
-        for command in others:
-            pipeline.execute_command(*command)
-        answers = await pipeline.execute(raise_on_error=False)
-        if keys:
-            values = cast(list[Answer] | Exception, answers.pop(0))
-            loads = iter(values if isinstance(values, list) else [values] * len(keys))
-        writes = iter(answers)
-        answers = [next(loads if command[0] == "GET" else writes) for command in commands]
-        missing = [isinstance(answer, redis.exceptions.NoScriptError) for answer in answers]
-        if any(missing):
-            scripts = [_whole_script(command) for command in itertools.compress(commands, missing)]
-            again = iter(await self._together(scripts))
-            answers = [
-                next(again) if missed else answer
-                for answer, missed in zip(answers, missing, strict=True)
-            ]
-        return answers
+        for command in commands:
+            if command[0] != "GET":
+                pipeline.execute_command(*command)
+        answers = iter(await pipeline.execute(raise_on_error=False))
+        values = next(answers) if keys else []
+        loads = iter(values if isinstance(values, list) else [values] * len(keys))
+        return [next(loads if command[0] == "GET" else answers) for command in commands]
 
     async def _alone(self, command: Command) -> Answer:
         try:
             return cast(Answer, await _execute(self.client, *command))
-        except redis.exceptions.NoScriptError:
+        except NoScriptError:
             return cast(Answer, await _execute(self.client, *_whole_script(command)))
 
 
@@ -345,18 +334,20 @@ _Keeper = AsyncGenerator[_Line, None]
 _Lines = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[_Line, _Keeper]]
 
 
-async def _keep_line(
-    client: redis.asyncio.Redis, owned: bool, lines: _Lines, lock: threading.Lock
-) -> _Keeper:
-    line = _Line(client)
+async def _keep_line(line: _Line, lines: _Lines, lock: threading.Lock) -> _Keeper:
     try:
         yield line
     finally:
         with lock:
             lines.pop(asyncio.get_running_loop(), None)
         await line.close()
-        if owned:
-            await client.aclose()
+
+
+def _written(entry: Entry, answer: Answer) -> Entry | None:
+    """Return what the answer of the script says of a write: 0 lost, 1 done, 2 done before."""
+    if answer == 2:
+        return dataclasses.replace(entry, repeated=True)
+    return entry if answer else None
 
 
 def _batches(waiting: list[_Waiting]) -> list[list[_Waiting]]:
@@ -387,10 +378,6 @@ def _execute(client: Client, *command: object) -> Any:
 
 def _whole_script(command: Command) -> Command:
     return ("EVAL", SWAP, *command[2:])
-
-
-def _tokens(entry: Entry) -> bytes:
-    return entry.token if isinstance(entry.token, bytes) else b""
 
 
 def _settings(
@@ -446,7 +433,7 @@ def _outage(client: Client, error: Exception) -> StoreUnavailable:
     place = client.connection_pool.connection_kwargs
     where = place.get("path") or f"{place.get('host', 'localhost')}:{place.get('port', 6379)}"
     # An "unknown command" goes on to quote the arguments, among them the session's data.
-    reason = str(error).split(", with args", 1)[0] or type(error).__name__
+    reason = str(error).split(", with args", 1)[0] or "no answer in time"
     return StoreUnavailable(f"The session store (Redis at {where}) failed: {reason}")
 
 

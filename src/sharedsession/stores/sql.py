@@ -13,6 +13,7 @@ need clocks that agree to within a second or so, as they do for everything else.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import random
 import sqlite3
@@ -23,7 +24,8 @@ from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import CursorResult, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..exceptions import ConfigurationError, StoreUnavailable
 from .base import TOKEN_BYTES, TOKENS_KEPT, Entry, holds_token, new_token, with_token
@@ -36,9 +38,9 @@ CONNECTIONS = 32
 LARGEST = 2**24 - 1  # MySQL chooses the smallest column type with this much room: MEDIUMBLOB
 HINTS = {
     "unable to open database file": "check that its folder exists and that it may be written",
-    "readonly database": "the file or its folder is read-only, or it was removed while in use",
+    "readonly database": "the file or its folder is read-only",
     "database is locked": "another process held the file's write lock for too long",
-    "disk I/O error": "the file may have been removed or replaced while in use",
+    "no such table": "the file was removed or replaced while in use; it is set up anew",
 }
 
 
@@ -86,9 +88,11 @@ class SQLStore:
             max_overflow=0,
             pool_timeout=timeout,
             pool_use_lifo=True,
+            hide_parameters=True,  # they are sessions, and an error's text ends in a log
             connect_args={"timeout": timeout},
         )
         sa.event.listen(engine, "connect", _sqlite_set_up(timeout))
+        sa.event.listen(engine, "checkout", _sqlite_check_out)
         store = cls(engine, table, clock)
         store._engine = engine  # commits by itself; the option would be set anew on every call
         store._owned = True
@@ -114,7 +118,7 @@ class SQLStore:
             self._run(self._insert, values, _row_count)
         except IntegrityError:
             if not self._run(self._take_over, {**values, "now": now}, _row_count):
-                return created if self._holds(key, tokens, now) else None
+                return self._repeated(key, created, now)
         return created
 
     def replace(
@@ -126,14 +130,14 @@ class SQLStore:
         owner: str | None = None,
         at_least: int = 0,
     ) -> Entry | None:
-        earlier = entry.token if isinstance(entry.token, bytes) else b""
-        now, tokens = self._clock(), with_token(self._new_token(), earlier)
+        now, earlier = self._clock(), _tokens(entry)
+        tokens = with_token(self._new_token(), earlier)
         replaced = Entry(data, max(entry.version, at_least) + 1, now + ttl, tokens)
         conditions = {"the_key": key, "now": now, "old_tokens": earlier}
         values = {**_values(replaced, owner), **conditions}
-        if self._run(self._swap, values, _row_count) or self._holds(key, tokens, now):
+        if self._run(self._swap, values, _row_count):
             return replaced
-        return None
+        return self._repeated(key, replaced, now)
 
     def touch(self, key: str, ttl: int) -> bool:
         now = self._clock()
@@ -152,10 +156,12 @@ class SQLStore:
     def _new_token(self) -> bytes:
         return new_token()
 
-    def _holds(self, key: str, tokens: bytes, now: float) -> bool:
-        """Say whether the row holds the newest of these tokens: an earlier try took place."""
+    def _repeated(self, key: str, written: Entry, now: float) -> Entry | None:
+        """Return ``written`` when the row holds its token: an earlier try took place."""
         row = self._run(self._select, {"the_key": key, "now": now}, _first_row)
-        return row is not None and holds_token(row[1], tokens[:TOKEN_BYTES])
+        if row is None or not holds_token(row[1], _tokens(written)[:TOKEN_BYTES]):
+            return None
+        return dataclasses.replace(written, repeated=True)
 
     def _sweep_quietly(self) -> None:
         # The session that is being created does not depend on it, and has its own answer to give.
@@ -191,14 +197,12 @@ class SQLStore:
         self._ready = True
 
     def _outage(self, error: SQLAlchemyError | OSError) -> StoreUnavailable:
-        cause = str(error.orig if isinstance(error, DBAPIError) else error.args[0])
+        cause = str(error.orig if isinstance(error, DBAPIError) else error.args[0]).rstrip(".")
         hint = next((hint for words, hint in HINTS.items() if words in cause), "")
         url = self._engine.url
         place = f"SQLite file {url.database}"
         if url.get_backend_name() != "sqlite":
             place = f"{url.get_backend_name()} database {url.database} at {url.host}:{url.port}"
-        elif self._owned and isinstance(error, DBAPIError) and "locked" not in cause:
-            self._engine.dispose()  # connections to a file that was removed would stay with it
         return StoreUnavailable(
             f"The session store ({place}) failed: {cause}{hint and f' ({hint})'}."
         )
@@ -239,6 +243,10 @@ class SQLStore:
         self._delete_expired = sa.delete(table).where(column.key.in_(keys), column.expires <= now)
 
 
+def _tokens(entry: Entry) -> bytes:
+    return entry.token if isinstance(entry.token, bytes) else b""
+
+
 def _values(entry: Entry, owner: str | None) -> dict[str, object]:
     return {
         "new_version": entry.version,
@@ -272,8 +280,8 @@ def _refuse_memory(url: sa.URL) -> None:
         )
 
 
-def _sqlite_set_up(timeout: float) -> Callable[[sqlite3.Connection, object], None]:
-    def set_up(connection: sqlite3.Connection, _record: object) -> None:
+def _sqlite_set_up(timeout: float) -> Callable[[sqlite3.Connection, ConnectionPoolEntry], None]:
+    def set_up(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         """Turn on the write-ahead log: readers and a writer no longer wait for each other."""
         deadline = time.monotonic() + timeout
         while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
@@ -287,8 +295,25 @@ def _sqlite_set_up(timeout: float) -> Callable[[sqlite3.Connection, object], Non
                 time.sleep(0.01)
         # With the log, a crash of the process loses nothing; a power failure the last moments.
         connection.execute("PRAGMA synchronous = NORMAL")
+        path = connection.execute("PRAGMA database_list").fetchone()[2]
+        record.info["file"] = path, _identity(path)
 
     return set_up
+
+
+def _sqlite_check_out(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """Let go of a file that was removed or replaced; writes to it would still seem to succeed."""
+    path, identity = record.info["file"]
+    if _identity(path) != identity:
+        raise InvalidatePoolError
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - on every call, and a Path costs as much again
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 # A connection must not be used, nor even closed, by a child of the process that opened it.
