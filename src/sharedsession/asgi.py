@@ -104,6 +104,7 @@ class SessionMiddleware:
             self._async_store = cast(AsyncStore, chosen)
         else:
             self._store = cast(Store, chosen)
+        self._begin = self._begin_visit  # bound once, not for each request
         self._needle = settings.session_cookie.encode() + b"="
         self._threads = ThreadPoolExecutor(concurrency.THREADS, "sharedsession")
         self._warned = settings.https_only is not None
@@ -120,25 +121,20 @@ class SessionMiddleware:
             return
         session: Session = UnusedSession()
         session._begin = self._begin
-        needle = self._needle
-        for name, value in scope["headers"]:
-            if name == b"cookie" and needle in value:
-                session = await self._open(scope, session)
-                break
-        scope[self.scope_key] = session
+        # A dict of the headers keeps one of several cookie headers, which is enough to ask for.
+        if b"cookie" in dict(scope["headers"]):
+            session = await self._open(scope, session)
+        key = self.scope_key
+        scope[key] = session
         if kind == "websocket":
             await _Socket(self, scope, session, send).serve(receive)
             return
-        exchange: _Exchange | None = None
+        exchange = None if session._backing is None else _Exchange(self, scope, session, send)
 
         def sending(message: Message) -> Awaitable[None]:
             nonlocal exchange
             if exchange is None:
-                if (
-                    session.__class__ is UnusedSession
-                    and session._backing is None
-                    and scope.get(self.scope_key) is session
-                ):  # nobody has used it
+                if session.__class__ is UnusedSession and scope.get(key) is session:
                     if message["type"] == "http.response.start":
                         session._late = True
                     return send(message)
@@ -148,13 +144,12 @@ class SessionMiddleware:
         try:
             await self.app(scope, receive, sending)
         except Exception as error:
-            if exchange is None:
-                exchange = _Exchange(self, scope, session, send)
+            exchange = exchange or _Exchange(self, scope, session, send)
             if not await exchange.excused(error):
                 raise
             return
         if exchange is None:
-            if session.__class__ is UnusedSession and session._backing is None:
+            if session.__class__ is UnusedSession:
                 return
             exchange = _Exchange(self, scope, session, send)
         await exchange.finish()
@@ -162,8 +157,11 @@ class SessionMiddleware:
     # --- what exchanges and sessions ask for ---
 
     async def _open(self, scope: Scope, session: Session) -> Session:
+        needle = self._needle
         cookies = self.manager.codec.read(
-            value.decode("latin-1") for name, value in scope["headers"] if name == b"cookie"
+            value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name == b"cookie" and needle in value
         )
         if not cookies:
             return session
@@ -179,7 +177,7 @@ class SessionMiddleware:
         session._backing = visit
         return session
 
-    def _begin(self, session: Session) -> Visit:
+    def _begin_visit(self, session: Session) -> Visit:
         visit = Visit(self.manager, (), self._pending)
         visit.late = session._late
         return visit
