@@ -98,8 +98,8 @@ class SessionMiddleware:
         self._store: Store | None = None
         self._async_store: AsyncStore | None = None
         if isinstance(chosen, str):
-            pair = open_store(chosen, settings.timeout)
-            self._store, self._async_store = pair.sync, pair.asynchronous
+            self._pair = open_store(chosen, settings.timeout)  # held: it is shared while it lives
+            self._store, self._async_store = self._pair.sync, self._pair.asynchronous
         elif _awaits(chosen):
             self._async_store = cast(AsyncStore, chosen)
         else:
@@ -111,7 +111,7 @@ class SessionMiddleware:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How often each event happened in this process: created, renewed, gone, outage, …"""
+        """How often each event happened in this process: created, renewed, gone, outage, …."""
         return dict(self.manager.counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -196,7 +196,7 @@ class SessionMiddleware:
                 "This store's client works on asyncio only, and the application runs on trio: "
                 "give the middleware a URL, or a store built around a client without asyncio."
             )
-        elif not self._store.blocking:
+        elif not getattr(self._store, "blocking", True):
             return await adrive(flow, partial(_inline, self._store), runtime.pause, manager)
         else:
             call = partial(_threaded, self._store, runtime, self._threads)
@@ -236,7 +236,9 @@ class SessionMiddleware:
 
 def _awaits(store: object) -> bool:
     """Say whether the verbs of a store object are awaited; refuse what is no store."""
-    verbs = [getattr(store, verb, None) for verb in ("load", "create", "replace", "touch", "delete")]
+    verbs = [
+        getattr(store, verb, None) for verb in ("load", "create", "replace", "touch", "delete")
+    ]
     if not all(callable(verb) for verb in verbs):
         raise TypeError(
             f"store={type(store).__name__} is no session store: pass a URL such as "
@@ -277,17 +279,28 @@ class _Pending:
         flow: Flow[Any],
         run: Callable[[Flow[Any]], Awaitable[Any]],
     ) -> None:
-        self._session, self._flow, self._run = session, flow, run
-        session._unawaited = name
+        self._session, self._name, self._flow, self._run = session, name, flow, run
+        session._unawaited = (*session._unawaited, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        self._session._unawaited = None
+        session, visit = self._session, self._session._backing
+        assert isinstance(visit, Visit)
+        waiting = list(session._unawaited)
+        waiting.remove(self._name)
+        session._unawaited = tuple(waiting)
+        if visit.busy:
+            raise SessionError(
+                f"session.{self._name} was called while another one of this request is running: "
+                "await them one after the other."
+            )
+        visit.busy = True
         try:
             return (yield from self._run(self._flow).__await__())
         except StoreUnavailable:
-            if isinstance(self._session._backing, Visit):
-                self._session._backing.met_outage = True
+            visit.met_outage = True
             raise
+        finally:
+            visit.busy = False
 
 
 # --- one request ----------------------------------------------------------------------------------
@@ -380,10 +393,9 @@ class _Exchange:
     async def _close(self, *, late: bool) -> Visit | None:
         self._take_replacement()
         session = self.session
-        if session._unawaited is not None:
+        for name in session._unawaited:
             raise SessionError(
-                f"session.{session._unawaited} was called but not awaited: write "
-                f"'await session.{session._unawaited}'."
+                f"session.{name} was called but not awaited: write 'await session.{name}'."
             )
         if isinstance(session, UnusedSession) or not (session._used or session.accessed):
             return None  # nobody has used it, or it could not be loaded

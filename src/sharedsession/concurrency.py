@@ -9,6 +9,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -62,10 +63,8 @@ class _Trio:
         token, done = trio.lowlevel.current_trio_token(), trio.Event()
 
         def wake(_: Future[Any]) -> None:
-            try:
+            with suppress(trio.RunFinishedError):  # nobody waits any more
                 token.run_sync_soon(done.set)
-            except trio.RunFinishedError:
-                pass  # nobody waits any more
 
         future = pool.submit(call)
         future.add_done_callback(wake)

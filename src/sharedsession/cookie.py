@@ -62,7 +62,9 @@ class _Signer(TimestampSigner):
     """itsdangerous' timestamp signer with its derived keys kept: it derives them on every call."""
 
     def keep_keys(self) -> None:
-        self._kept = {secret: super(_Signer, self).derive_key(secret) for secret in self.secret_keys}
+        self._kept = {
+            secret: super(_Signer, self).derive_key(secret) for secret in self.secret_keys
+        }
         self._newest_first = [self._kept[secret] for secret in reversed(self.secret_keys)]
 
     def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
@@ -72,7 +74,9 @@ class _Signer(TimestampSigner):
 
     def signatures(self, value: bytes) -> Iterable[bytes]:
         """The signatures that would be right for ``value``, the newest key's first."""
-        return (base64_encode(self.algorithm.get_signature(key, value)) for key in self._newest_first)
+        return (
+            base64_encode(self.algorithm.get_signature(key, value)) for key in self._newest_first
+        )
 
 
 class CookieCodec:
@@ -154,4 +158,3 @@ class CookieCodec:
         if settings.partitioned:
             header += "; partitioned"
         return header
-

@@ -102,7 +102,7 @@ class Manager:
         return end if record.absolute_end is None else min(end, record.absolute_end)
 
     def alive(self, record: Record) -> bool:
-        """Whether the absolute clock still runs; the idle one is the store's (ASVS 7.3.1, 7.3.2)."""
+        """Whether the absolute clock still runs (ASVS 7.3.2); the idle one is the store's."""
         end = self.absolute_end(record)
         return end is None or end > self.clock()
 
@@ -123,6 +123,7 @@ class Visit:
 
     __slots__ = (
         "answer",
+        "busy",
         "cookie",
         "cookies",
         "data",
@@ -159,6 +160,7 @@ class Visit:
         self.ended = False  # it ended meanwhile, or a moment ago: only a sign-in stores anything
         self.marked: str | None = None  # the key at which an end mark was met
         self.late = False  # the headers have left
+        self.busy = False  # a commit() or reload() is running
         self.met_outage = False  # commit() or reload() raised one into the application
         self.answer: Cookie | None = None
         self.removed = False
@@ -253,7 +255,9 @@ def opening(visit: Visit) -> Flow[None]:
         if isinstance(found, tuple):
             record, visit.data = found
             visit.adopt(cookie, entry, record)
-            visit.was_found = True
+            visit.was_found = manager.settings.idle_timeout > 0
+            if not visit.was_found:  # stored under an earlier setting, and to be ended
+                visit.data = {}
             if entry.version < cookie.version:  # the store has lost writes that it acknowledged
                 manager.report("rewound", key, logging.WARNING)
             break
@@ -448,34 +452,37 @@ class _Fresh:
     record: Record
 
 
+def _fresh_record(visit: Visit, intent: Intent, data: Data) -> Record:
+    """Return the record of a new or a renewed session: when its clocks began, and who owns it."""
+    now, settings = visit.manager.clock(), visit.manager.settings
+    old = None if intent.destroyed else visit.record
+    limit = settings.absolute_timeout
+    created, absolute_end, authenticated_at = now, None if limit is None else now + limit, None
+    if old is not None:
+        created, authenticated_at = old.created, old.authenticated_at
+        absolute_end = visit.manager.absolute_end(old)
+    if intent.authenticated or signs_in(intent, settings.owner_key):
+        authenticated_at = now
+        absolute_end = None if limit is None else now + limit
+    elif authenticated_at is not None and not owners(data, settings.owner_key):
+        # A sign-out that keeps the session: the clock that began at the authentication goes on.
+        created, authenticated_at = authenticated_at, None
+    owner = owner_name(data, settings.owner_key)
+    return Record(created, absolute_end, owner, authenticated_at, encode_data(data))
+
+
 def _create(visit: Visit, intent: Intent, earlier: _Fresh | None) -> Flow[_Fresh]:
     """Store this request's view under a new ID, or under the one it has made before."""
     manager = visit.manager
-    now = manager.clock()
-    names = manager.settings.owner_key
     data = intent.own() if visit.ended else intent.data
-    old = None if intent.destroyed else visit.record
-    authenticated_at = None if old is None or not owners(data, names) else old.authenticated_at
-    absolute_end = None if old is None else old.absolute_end
-    limit = manager.settings.absolute_timeout
-    if intent.authenticated or signs_in(intent, names):
-        authenticated_at = now
-    if limit is not None and (old is None or authenticated_at == now):
-        absolute_end = now + limit
-    record = Record(
-        now if old is None else old.created,
-        absolute_end,
-        owner_name(data, names),
-        authenticated_at,
-        encode_data(data),
-    )
+    record = _fresh_record(visit, intent, data)
     stored, ttl = encode_record(record), manager.ttl(record)
     if earlier is not None:
         entry = yield "replace", earlier.key, earlier.entry, stored, ttl, record.owner
         if entry is not None:
             return _Fresh(earlier.cookie, earlier.key, entry, record)
     while True:
-        cookie = Cookie(new_id(), 1, int(now))
+        cookie = Cookie(new_id(), 1, int(manager.clock()))
         key = visit.key_of(cookie)
         entry = yield "create", key, stored, ttl, record.owner
         if entry is not None:
@@ -520,7 +527,7 @@ def _ended(visit: Visit, key: str | None, *, removed: bool) -> None:
     """
     visit.manager.report("destroyed", key)
     visit.lose()
-    visit.ended, visit.removed = False, removed
+    visit.ended, visit.removed = False, removed and bool(visit.cookies)
 
 
 def _end_successor(visit: Visit) -> Flow[None]:
@@ -540,7 +547,7 @@ def _end_successor(visit: Visit) -> Flow[None]:
                 return
 
 
-# --- what an application may ask for in between ----------------------------------------------------
+# --- what an application may ask for in between ---------------------------------------------------
 
 
 def committing(
@@ -564,14 +571,14 @@ def reloading(visit: Visit, session: Session) -> Flow[None]:
         found = visit.look(visit.key or "", entry)
         if isinstance(found, tuple):
             visit.entry, visit.record = entry, found[0]
-            session._settle(visit.record.data, differs=True)
+            session._show(visit.record.data)
             return
         visit.lose(found)
     if visit.ended:
         raise SessionGone(
             "The session has ended: signed out, renewed by another request, or expired."
         )
-    session._settle(EMPTY, differs=True)
+    session._show(EMPTY)
 
 
 # --- the two drivers ------------------------------------------------------------------------------

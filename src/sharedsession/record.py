@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from hashlib import sha256
+from math import isnan
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -38,9 +39,13 @@ except ImportError:
 
 
 FORMAT = b"\x01"
-DEEPEST = 100  # levels of nesting; what was stored must decode on a deeper stack than it was encoded
+DEEPEST = (
+    100  # levels of nesting; what was stored must decode on a deeper stack than it was encoded
+)
 
-TUPLE, SET, FROZENSET, DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, UUID, INTEGER, MARKUP = range(1, 12)
+TUPLE, SET, FROZENSET, DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, UUID, INTEGER, MARKUP = range(
+    1, 12
+)
 
 # Values and keys are whatever the application puts into its session, hence Any.
 Data = dict[Any, Any]
@@ -100,7 +105,7 @@ def _unpack(encoded: bytes) -> Any:  # whatever was encoded
 
 
 def _extension(value: object) -> object:
-    """Called by msgpack for every type it does not know itself, subclasses of the known included."""
+    """Called by msgpack for each type it does not know itself, subclasses of the known included."""
     match value:
         case str() if hasattr(value, "__html__"):
             return msgpack.ExtType(MARKUP, "".join((value,)).encode("utf-8", "surrogatepass"))
@@ -155,7 +160,7 @@ def _zone(zone: tzinfo | None) -> str | None:
     return zone.key if isinstance(zone, ZoneInfo) else None
 
 
-def _in_zone(parts: list[Any], kind: type[datetime] | type[time]) -> datetime | time:
+def _in_zone(parts: list[Any], kind: type[datetime | time]) -> datetime | time:
     """Rebuild a datetime or time: in its named zone, where this machine's zone data agrees."""
     text, fold, zone = parts
     value = kind.fromisoformat(text).replace(fold=fold)
@@ -213,9 +218,17 @@ def encode_data(data: Data) -> bytes:
     """
     try:
         return _pack(data)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except Exception as error:  # a value's own methods may raise anything; a tzinfo, for example
         check_data(data)
-        raise NotEncodable("session", f"cannot be encoded: {error}") from error
+        for key, value in data.items():
+            try:
+                _pack({key: value})
+            except Exception as reason:
+                raise NotEncodable(
+                    _written(((), key)),
+                    f"of type {type(value).__qualname__} cannot be encoded: {reason!r}",
+                ) from reason
+        raise NotEncodable("session", f"cannot be encoded: {error!r}") from error
 
 
 def check_data(data: Data) -> None:
@@ -233,9 +246,11 @@ def _check(value: object, path: tuple[Any, ...], depth: int) -> None:
         )
     if isinstance(value, dict):
         for key, item in dict.items(value):
+            if isinstance(key, float | Decimal) and isnan(key):
+                raise NotEncodable(_written((path, key)), "has a key that is not equal to itself")
             _check(key, (path, key), depth + 1)
             _check(item, (path, key), depth + 1)
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple)) and not isinstance(value, msgpack.ExtType):
         for index, item in enumerate(value):
             _check(item, (path, index), depth + 1)
     elif isinstance(value, (set, frozenset)):
@@ -255,7 +270,11 @@ def _written(path: tuple[Any, ...]) -> str:
     keys: list[str] = []
     while path:
         path, key = path
-        keys.append(f"[{key!r}]")
+        try:
+            text = repr(key)
+        except Exception:  # noqa: BLE001 - a key's own repr may raise anything; this is for reading
+            text = f"<{type(key).__name__}>"
+        keys.append(f"[{text if len(text) <= 80 else text[:77] + '...'}]")
     shown = keys[::-1]
     return "session" + "".join(shown if len(shown) < 8 else [*shown[:3], "[…]", *shown[-3:]])
 
@@ -334,9 +353,7 @@ def decode_record(stored: bytes) -> tuple[Record | EndMark, Data]:
             return EndMark(float(marked_at), successor), {}
         if type(data) is not bytes or not isinstance(owner, str | None):
             raise ValueError("a field has the wrong type")
-        record = Record(
-            float(created), _maybe(absolute_end), owner, _maybe(authenticated_at), data
-        )
+        record = Record(float(created), _maybe(absolute_end), owner, _maybe(authenticated_at), data)
         return record, decode_data(data)
     except UnknownFormat:
         raise
@@ -363,9 +380,10 @@ def owner_name(data: Mapping[Any, Any], names: tuple[str, ...]) -> str | None:
     """Return the owner as text for a store's index; long ones are hashed to fit."""
     for name in names:
         if data.get(name) is not None:
-            text = str(data[name])
-            if len(text) <= 200 and text.isprintable():
-                return text
-            return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+            value = data[name]
+            if isinstance(value, str | int | uuid.UUID) and len(_pack(value)) <= 200:
+                text = str(value)
+                if text.isprintable():
+                    return text
+            return sha256(_pack(value)).hexdigest()
     return None
-

@@ -99,6 +99,7 @@ class Intent:
             self.start_empty = self.fresh_id = True
             self.destroyed |= scratch._destroyed
         self.data = dict(dict.items(scratch))
+        check_data(self.data)
         self.before = fresh
         self.encoded = encode_data(self.data)
         self._own = None
@@ -130,7 +131,7 @@ class Session(dict[Any, Any]):
     _authenticated: bool = False
     _running: bool = False  # inside a function given to mutate() or commit()
     _late: bool = False  # the headers left while nobody had used the session
-    _unawaited: str | None = None  # a verb that was called under ASGI and is not awaited yet
+    _unawaited: tuple[str, ...] = ()  # verbs that were called under ASGI and not awaited yet
 
     # --- the verbs ---
 
@@ -355,6 +356,15 @@ class Session(dict[Any, Any]):
         if differs:
             mine = encode_data(dict(dict.items(self)))
             compare(mine, decode_data(committed)).lay_over(self)
+        self._begin_again(committed)
+
+    def _show(self, stored: bytes) -> None:
+        """Drop what this request did, whatever it is, and show what is stored."""
+        dict.clear(self)
+        dict.update(self, decode_data(stored))
+        self._begin_again(stored)
+
+    def _begin_again(self, committed: bytes) -> None:
         self._before = committed
         self._checkpoint = self._steps = None
         self._start_empty = self._fresh_id = self._destroyed = False
@@ -423,7 +433,7 @@ class UnusedSession(Session):
             if loading.failure is None and loading.load is not None:
                 try:
                     data = loading.load()
-                except Exception as error:  # whatever it is, this request met it: never load twice
+                except Exception as error:  # noqa: BLE001 - whatever it is: never load twice
                     loading.failure = error
                 else:
                     dict.clear(self)

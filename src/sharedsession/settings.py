@@ -25,6 +25,8 @@ DEFAULT_OWNER_KEYS: Final = ("user_id", "_user_id", "_auth_user_id")
 LARGEST_COOKIE: Final = 4096  # bytes of name and value; browsers drop what is larger (RFC 6265bis)
 LARGEST_VALUE: Final = 118  # of our cookie: see the shape in cookie.py
 
+LONGEST: Final = 100 * 365 * 24 * 60 * 60  # seconds; stores refuse lifetimes out of all measure
+
 STORES: Final = (
     "store='sqlite:///sessions.db' (one machine, many processes), "
     "store='redis://localhost:6379/0' (many machines) or store='memory://' (one process only)"
@@ -45,7 +47,7 @@ UNSET: Final = Unset.UNSET
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an application chose. Made by `gather`; every field is documented in docs/settings.md."""
+    """What an application chose. Made by `gather`; docs/settings.md says what each field means."""
 
     store: str | Store | AsyncStore = field(repr=False)
     secret_keys: tuple[bytes, ...] = field(repr=False)
@@ -91,8 +93,10 @@ def gather(
         )
     if isinstance(given.get("owner_key"), str):
         given["owner_key"] = (given["owner_key"],)
-    elif given.get("owner_key") is not None:
+    elif isinstance(given.get("owner_key"), Iterable):
         given["owner_key"] = tuple(given["owner_key"])
+    if given.get("domain") == "":
+        given["domain"] = None
     if isinstance(given.get("same_site"), str):
         given["same_site"] = given["same_site"].lower()
     settings = Settings(**given)
@@ -118,19 +122,29 @@ def _from_environment(name: str, variable: str, raw: str) -> Any:  # the setting
 
 
 def _secret_keys(given: object) -> tuple[bytes, ...]:
-    several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
-    keys = tuple(
-        key if isinstance(key, bytes) else str(key).encode()  # str(): Starlette's Secret
-        for key in (given if several and isinstance(given, Iterable) else (given,))
-        if key is not None
-    )
+    keys = [_secret_key(key) for key in (given if isinstance(given, list | tuple) else [given])]
     if not keys or not all(key.strip() for key in keys):
         raise ConfigurationError(
             "No secret key to sign cookies with: pass secret_key=… or set "
             "SHAREDSESSION_SECRET_KEY to a long random value, the same on every server "
             "(python -c 'import secrets; print(secrets.token_hex(32))' makes one)."
         )
-    return keys
+    return tuple(keys)
+
+
+def _secret_key(key: Any) -> bytes:  # checked here
+    if hasattr(key, "get_secret_value"):  # pydantic's, whose str() is a row of stars
+        key = key.get_secret_value()
+    elif type(key).__name__ == "Secret":  # Starlette's
+        key = str(key)
+    if key is None:
+        return b""
+    if not isinstance(key, str | bytes):
+        raise ConfigurationError(
+            f"secret_key is a text, bytes, or a list of them, newest first; not a "
+            f"{type(key).__name__}."
+        )
+    return key.encode() if isinstance(key, str) else key
 
 
 def _check_types(settings: Settings) -> None:
@@ -142,13 +156,13 @@ def _check_types(settings: Settings) -> None:
         return isinstance(value, int) and not isinstance(value, bool)
 
     demand(
-        settings.max_age is None or is_int(settings.max_age),
-        f"max_age is a whole number of seconds or None, not {settings.max_age!r}.",
+        settings.max_age is None or (is_int(settings.max_age) and settings.max_age <= LONGEST),
+        f"max_age is a whole number of seconds up to {LONGEST}, or None, not {settings.max_age!r}.",
     )
     demand(
         settings.absolute_timeout is None
-        or (is_int(settings.absolute_timeout) and settings.absolute_timeout > 0),
-        f"absolute_timeout is a whole number of seconds above 0, or None for no limit, not "
+        or (is_int(settings.absolute_timeout) and 0 < settings.absolute_timeout <= LONGEST),
+        f"absolute_timeout is a whole number of seconds from 1 to {LONGEST}, or None, not "
         f"{settings.absolute_timeout!r}.",
     )
     demand(
@@ -159,7 +173,8 @@ def _check_types(settings: Settings) -> None:
         f"{settings.timeout!r}.",
     )
     demand(
-        all(isinstance(name, str) and name for name in settings.owner_key),
+        isinstance(settings.owner_key, tuple)
+        and all(isinstance(name, str) and name for name in settings.owner_key),
         f"owner_key is the name of a session key, or several, not {settings.owner_key!r}.",
     )
     demand(
@@ -167,7 +182,7 @@ def _check_types(settings: Settings) -> None:
         f"namespace is a text without NUL, not {settings.namespace!r}.",
     )
     demand(
-        settings.https_only in (None, True, False) and isinstance(settings.partitioned, bool),
+        isinstance(settings.https_only, bool | None) and isinstance(settings.partitioned, bool),
         "https_only is True, False or None, and partitioned is True or False.",
     )
 

@@ -68,7 +68,7 @@ class Store(Protocol):
         owner: str | None = None,
         at_least: int = 0,
     ) -> Entry | None:
-        """Swap ``entry``, as loaded, for new data under version ``max(entry.version, at_least) + 1``.
+        """Swap ``entry``, as loaded, for new data; version ``max(entry.version, at_least) + 1``.
 
         None when another write came first and when the key is gone; the caller loads again to
         learn which.

@@ -1,0 +1,90 @@
+"""Controls: three well-known ways to get it wrong, each of which the checks must catch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sharedsession import flows
+from sharedsession.stores.base import Entry
+from sharedsession.stores.memory import MemoryStore
+
+from . import world
+from .world import World, explore
+
+
+class LastWriterWins(MemoryStore):
+    """A store whose replace does not compare."""
+
+    def replace(self, key: str, entry: Entry, *arguments: Any, **more: Any) -> Entry | None:
+        current = self.load(key)
+        return None if current is None else super().replace(key, current, *arguments, **more)
+
+
+def test_a_last_writer_wins_store_is_caught() -> None:
+    """Without the comparison, an update is lost, and the checks say so."""
+    with pytest.raises(AssertionError, match="G2"):
+        explore(lambda: World([world.SET_X, world.SET_Y], store_class=LastWriterWins))
+
+
+def test_a_last_writer_wins_store_that_revives_is_caught() -> None:
+    """Without the comparison, a request in flight brings a signed-out session back."""
+    with pytest.raises(AssertionError, match="G3"):
+        explore(lambda: World([world.SET_X, world.DESTROY], store_class=LastWriterWins))
+
+
+def create_then_delete(visit: flows.Visit, successor: Any) -> Any:
+    """The renewal that seems obvious: create the new session, delete the old one."""
+    yield "delete", visit.key
+    if successor is None:
+        flows._ended(visit, visit.key, removed=True)
+    else:
+        flows._adopt(visit, successor, "renewed")
+    return True
+
+
+@pytest.mark.parametrize(
+    ("kinds", "guarantee"),
+    [
+        ([world.SET_X, world.RENEW], "G2"),
+        ([world.RENEW, world.RENEW], "G5"),
+        ([world.DESTROY, world.RENEW], "G5"),
+    ],
+    ids=["a write is lost", "one becomes two", "alive after its end"],
+)
+def test_create_then_delete_is_caught(
+    kinds: list[world.Kind], guarantee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal without the end mark loses a write, makes two of one, and outlives a sign-out."""
+    monkeypatch.setattr(flows, "_end", create_then_delete)
+    explore(lambda: World(kinds[-1:]))  # alone, it does what it should
+    with pytest.raises(AssertionError, match=guarantee):
+        explore(lambda: World(kinds))
+
+
+def test_a_removal_cookie_for_a_session_gone_meanwhile_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Removing the cookie of a session found ended signs out whoever has just signed in."""
+    lose = flows.Visit.lose
+
+    def lose_and_remove(visit: flows.Visit, found: object = None) -> None:
+        lose(visit, found)
+        visit.removed = True
+
+    monkeypatch.setattr(flows.Visit, "lose", lose_and_remove)
+    with pytest.raises(AssertionError, match=r"G[15]"):
+        explore(lambda: World([world.SET_X, world.SIGN_IN]))
+
+
+def test_a_touch_without_a_look_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handing out a cookie after a touch, without looking, displaces a fresh sign-in."""
+
+    def prolong(visit: flows.Visit, *, touch: bool) -> Any:
+        if touch and (yield "touch", visit.key, world.IDLE):
+            visit.issue(visit.manager.clock())
+
+    monkeypatch.setattr(flows, "_prolong", prolong)
+    with pytest.raises(AssertionError, match=r"G[15]"):
+        explore(lambda: World([world.READ, world.SIGN_IN], cookie_age=world.IDLE * 0.2))

@@ -1,0 +1,74 @@
+"""G1, G2, G3 and G5, in every order in which overlapping requests can take their steps."""
+
+from __future__ import annotations
+
+import os
+from itertools import combinations_with_replacement, product
+
+import pytest
+
+from . import world
+from .world import INITIAL, KINDS, Fault, Kind, World, explore
+
+FAULTS = ("repeated", "unknown", "refused")
+
+
+def count(runs: int) -> None:
+    world.RUNS["runs"] += runs
+
+
+@pytest.mark.parametrize("first", KINDS, ids=lambda kind: kind.name)
+def test_two_requests_in_every_order(first: Kind) -> None:
+    """Two requests of one session keep G1, G2, G3 and G5 in every order of their store calls."""
+    for second in [*KINDS[KINDS.index(first) :], world.EXPIRE]:
+        for initial in (INITIAL, {**INITIAL, "user_id": 9}):
+            count(explore(lambda: World([first, second], initial=initial)))
+
+
+@pytest.mark.parametrize("first", KINDS, ids=lambda kind: kind.name)
+def test_two_requests_of_an_older_cookie_in_every_order(first: Kind) -> None:
+    """The same when the touch is due: a touch or its cookie never brings an ended session back."""
+    for second in [world.READ, world.SET_SAME, world.SIGN_IN, world.RENEW, world.DESTROY]:
+        count(explore(lambda: World([first, second], cookie_age=world.IDLE * 0.2)))
+
+
+@pytest.mark.parametrize("what", FAULTS)
+@pytest.mark.parametrize("first", KINDS, ids=lambda kind: kind.name)
+def test_a_lost_answer_at_each_write(first: Kind, what: str) -> None:
+    """A write whose answer is lost, at any place of any order, breaks none of the guarantees."""
+    for second in KINDS:
+        for write in (1, 2, 3):
+            fault = Fault(1, write, what)
+            count(explore(lambda: World([first, second], fault=fault), at_once=True))
+
+
+# Minutes instead of seconds: SHAREDSESSION_INTERLEAVINGS=all
+ALL = os.environ.get("SHAREDSESSION_INTERLEAVINGS") == "all"
+SOME = [world.SET_X, world.MUTATE, world.EMPTY_KEYS, world.DESTROY, world.RENEW, world.SIGN_IN]
+ENDS = [world.DESTROY, world.RENEW, world.SIGN_IN]
+THREE = KINDS if ALL else SOME
+FEW = [*SOME, world.REFILL] if ALL else [world.SET_X, *ENDS]
+OTHERS = FEW if ALL else ENDS
+
+
+@pytest.mark.parametrize("first", THREE, ids=lambda kind: kind.name)
+def test_three_requests_in_every_order(first: Kind) -> None:
+    """Three requests that left the browser together keep the guarantees in every order."""
+    for others in combinations_with_replacement(THREE[THREE.index(first) :], 2):
+        count(explore(lambda: World([first, *others]), at_once=True))
+
+
+@pytest.mark.parametrize("first", FEW, ids=lambda kind: kind.name)
+def test_three_requests_and_a_lost_answer(first: Kind) -> None:
+    """The same, with the answer of the first one's first writes lost."""
+    for others in combinations_with_replacement(OTHERS, 2):
+        for what, write in product(("repeated", "unknown"), (1, 2)):
+            fault = Fault(1, write, what)
+            count(explore(lambda: World([first, *others], fault=fault), at_once=True))
+
+
+@pytest.mark.parametrize("second", FEW, ids=lambda kind: kind.name)
+def test_three_requests_and_an_end_of_time(second: Kind) -> None:
+    """The same, when the session expires somewhere in between."""
+    for third in OTHERS:
+        count(explore(lambda: World([world.EXPIRE, second, third]), at_once=True))
