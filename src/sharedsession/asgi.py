@@ -435,12 +435,12 @@ class _Socket(_Exchange):
 
         try:
             await self.middleware.app(self.scope, receiving, self.send)
-        except Exception as error:
+        except BaseException as error:  # a cancellation is an end like any other
             if over:
                 # Most applications end by an exception that says just that.
-                await self.finish()
+                await concurrency.current().to_the_end(self.finish())
                 raise
-            if not await self.excused(error):
+            if not isinstance(error, Exception) or not await self.excused(error):
                 raise
         else:
             await self.finish()

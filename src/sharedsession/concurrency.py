@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -29,6 +29,9 @@ class Runtime(Protocol):
     async def in_thread(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         """Run ``call`` in a thread. Cancelled: not run if it has not begun, else abandoned."""
 
+    async def to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await ``work``, and let it come to its end in spite of a cancellation."""
+
 
 class _Asyncio:
     async def within(self, seconds: float, work: Awaitable[T]) -> T:
@@ -40,6 +43,18 @@ class _Asyncio:
 
     async def in_thread(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         return await asyncio.wrap_future(pool.submit(call))
+
+    async def to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        cancelled = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None and task.exception() is None:
+            raise cancelled
+        task.result()
 
 
 class _Trio:
@@ -73,6 +88,12 @@ class _Trio:
         finally:
             future.cancel()
         return future.result()
+
+    async def to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
+        import trio
+
+        with trio.CancelScope(shield=True):
+            await work
 
 
 ASYNCIO: Runtime = _Asyncio()
