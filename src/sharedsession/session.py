@@ -456,6 +456,9 @@ def _first_use(name: str) -> Callable[..., Any]:
     @wraps(method)
     def first_use(self: UnusedSession, *args: Any, **kwargs: Any) -> Any:
         self._ready()
+        for other in args:
+            if isinstance(other, UnusedSession):  # of a comparison or a union
+                other._ready()
         return method(self, *args, **kwargs)
 
     return first_use

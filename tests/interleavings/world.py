@@ -329,19 +329,32 @@ class World:
             data = decode_record(self._entry(key).data)[1]
             assert data == found.data, f"G1 found {data}, left was {found.data}"
         signed_in = [each.lineage for each in self.requests if each.kind.signs_in and each.lineage]
-        if any(lineage.key is not None for lineage in signed_in):
+        if any(lineage.key is not None for lineage in signed_in) and not self._displaced():
             assert found is not None, "G5 a user who has just signed in is signed out"
-            # An answer on its way for long after its renewal (commit(), or a lost answer) may
-            # displace the sign-in of another request: nobody can know.
             kinds = {each.kind.name for each in self.requests}
-            repeated = self.fault is not None and self.fault.what == "repeated"
-            late = kinds & {RENEW_TWICE.name} or (repeated and kinds & {RENEW.name})
-            if not late and not kinds & {SIGN_OUT.name, EMPTY_KEYS.name}:
+            if not kinds & {SIGN_OUT.name, EMPTY_KEYS.name}:
                 assert found.data.get("user_id") is not None, "G5 signed in, yet nobody"
         first = self.lineages[0]
         trouble = any(each.outage for each in self.requests)
         if first.key is not None and not trouble and not signed_in and in_order:
             assert found is first, "G1 the client has lost its session"
+
+    def _displaced(self) -> bool:
+        """Whether an answer that nobody can hold back may take the place of a sign-in's.
+
+        A renewal whose answer is under way for long (it went on after commit(), or its mark had to
+        be sent twice), and a new session of a request whose old one had expired: like two first
+        requests without a cookie, they are two sessions, and the last Set-Cookie wins.
+        """
+        kinds = {each.kind.name for each in self.requests}
+        if RENEW_TWICE.name in kinds:
+            return True
+        if EXPIRE.name in kinds:
+            return any(not each.kind.signs_in and each.lineage for each in self.requests)
+        renewing = {RENEW.name, SIGN_OUT.name, SIGN_IN.name, REFILL.name}
+        repeated = self.fault is not None and self.fault.what == "repeated"
+        plain = kinds & {RENEW.name, SIGN_OUT.name, DESTROY.name, CLEAR.name}
+        return repeated and bool(kinds & renewing) and bool(plain)
 
 
 def _copy(data: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+# Everything sets itself up: a virtual environment for each interpreter version, in this folder.
+#   make demo                    the main job: three servers, a balancer, one session
+#   make test                    lint, types and every test; PYTHON=python3.13 on another interpreter
+#   make lint | bench | clean
+
+PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV := .venv-$(VERSION)
+BIN := $(VENV)/bin
+DEMO := --port 8000
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/sharedsession demo $(DEMO)
+
+test: lint $(VENV)/.test
+	@PYTHON=$(PYTHON) scripts/install-system-packages chromium
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.bench
+	@set -e; for each in benchmarks/*.py; do echo "$$each"; $(BIN)/python "$$each"; done
+
+clean:
+	rm -rf .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@scripts/make-environment $(PYTHON) $(VENV)
+
+# What is installed is noted by an empty file; a changed pyproject.toml installs again.
+$(VENV)/.demo: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group test
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --group lint
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
