@@ -80,21 +80,15 @@ class _Verbs:
         version = int.from_bytes(value[:VERSION_BYTES], "big")
         return Entry(value[HEAD:], version, None, value[VERSION_BYTES:HEAD])
 
-    def _create(self, key: str, data: bytes, ttl: int) -> tuple[Entry, Command]:
-        return self._write(key, Entry(b"", 0, None, b""), data, ttl, 0, "NX")
-
-    def _replace(
-        self, key: str, entry: Entry, data: bytes, ttl: int, at_least: int
-    ) -> tuple[Entry, Command]:
-        return self._write(key, entry, data, ttl, at_least, "XX")
-
     def _write(
-        self, key: str, entry: Entry, data: bytes, ttl: int, at_least: int, condition: str
+        self, key: str, entry: Entry | None, data: bytes, ttl: int, at_least: int = 0
     ) -> tuple[Entry, Command]:
-        """Return what is stored, unless the command answers 0, and the command."""
-        expected = entry.token if isinstance(entry.token, bytes) else b""
+        """Return what will be stored, and the command; without an entry the key must be free."""
+        condition = "NX" if entry is None else "XX"
+        old = entry or Entry(b"", 0, None, b"")
+        expected = old.token if isinstance(old.token, bytes) else b""
         tokens = with_token(self._new_token(), expected).ljust(TOKENS, b"\0")
-        version = max(entry.version, at_least) + 1
+        version = max(old.version, at_least) + 1
         value = version.to_bytes(VERSION_BYTES, "big") + tokens + data
         command = ("EVALSHA", SWAP_SHA, 1, self._prefix + key, expected, value, ttl, condition)
         return Entry(data, version, None, tokens), command
@@ -130,7 +124,7 @@ class RedisStore(_Verbs):
         return self._entry(self._run(("GET", self._prefix + key)))
 
     def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
-        created, command = self._create(key, data, ttl)
+        created, command = self._write(key, None, data, ttl)
         return _written(created, self._run(command))
 
     def replace(
@@ -142,7 +136,7 @@ class RedisStore(_Verbs):
         owner: str | None = None,
         at_least: int = 0,
     ) -> Entry | None:
-        replaced, command = self._replace(key, entry, data, ttl, at_least)
+        replaced, command = self._write(key, entry, data, ttl, at_least)
         return _written(replaced, self._run(command))
 
     def touch(self, key: str, ttl: int) -> bool:
@@ -196,7 +190,7 @@ class AsyncRedisStore(_Verbs):
     async def create(
         self, key: str, data: bytes, ttl: int, owner: str | None = None
     ) -> Entry | None:
-        created, command = self._create(key, data, ttl)
+        created, command = self._write(key, None, data, ttl)
         return _written(created, await self._run(command))
 
     async def replace(
@@ -208,7 +202,7 @@ class AsyncRedisStore(_Verbs):
         owner: str | None = None,
         at_least: int = 0,
     ) -> Entry | None:
-        replaced, command = self._replace(key, entry, data, ttl, at_least)
+        replaced, command = self._write(key, entry, data, ttl, at_least)
         return _written(replaced, await self._run(command))
 
     async def touch(self, key: str, ttl: int) -> bool:
@@ -386,7 +380,7 @@ def _settings(
     """Return what a client is made with; Any: these are keyword arguments of many types.
 
     A connection that broke is tried once more, so a server's restart goes unnoticed; what ran into
-    a timeout is not. So no call outlasts ``timeout``: half for a connection, half for the answer.
+    a timeout is not: half of ``timeout`` is for a connection, half for the answer.
     """
     known = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
     # Naming the client to the server reads package metadata from disk for each new connection.
@@ -411,14 +405,14 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         _ = parts.port
-        pool = redis.ConnectionPool.from_url(url)
+        pool = redis.BlockingConnectionPool.from_url(url)
         pool.connection_class(**pool.connection_kwargs)
     except TypeError as error:
         option = str(error).rpartition("argument ")[2]
         raise ConfigurationError(
             f"The Redis URL has an option that is unknown: {option}."
         ) from None
-    except ValueError:
+    except (ValueError, redis.RedisError):
         raise ConfigurationError(
             "The Redis URL cannot be read: redis://user:password@host:6379/0 is its form. Port and "
             "database are numbers; in a password write %2F, %23, %3F and %40 for / # ? and @."

@@ -88,7 +88,6 @@ class SQLStore:
             max_overflow=0,
             pool_timeout=timeout,
             pool_use_lifo=True,
-            hide_parameters=True,  # they are sessions, and an error's text ends in a log
             connect_args={"timeout": timeout},
         )
         sa.event.listen(engine, "connect", _sqlite_set_up(timeout))
@@ -185,7 +184,9 @@ class SQLStore:
             self._ready = False  # the table may have gone with its file
             if isinstance(error, DBAPIError) and error.connection_invalidated and not last_try:
                 return self._run(statement, values, take, last_try=True)
-            raise self._outage(error) from error
+            # Not from SQLAlchemy's own error: its text may show the parameters, a session's data.
+            cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+            raise self._outage(cause) from cause
 
     def _create_table(self) -> None:
         if self._ready:
@@ -196,8 +197,8 @@ class SQLStore:
             self._metadata.create_all(self._engine)  # another process created it meanwhile
         self._ready = True
 
-    def _outage(self, error: SQLAlchemyError | OSError) -> StoreUnavailable:
-        cause = str(error.orig if isinstance(error, DBAPIError) else error.args[0]).rstrip(".")
+    def _outage(self, error: BaseException) -> StoreUnavailable:
+        cause = str(error.args[0] if error.args else error).rstrip(".")
         hint = next((hint for words, hint in HINTS.items() if words in cause), "")
         url = self._engine.url
         place = f"SQLite file {url.database}"
