@@ -30,7 +30,7 @@ from unused import scope
 
 from tests.servers import RedisServer, binaries
 
-ROUNDS, REQUESTS, CONCURRENT = 15, 1600, 32
+ROUNDS, REQUESTS, CONCURRENT = 7, 640, 32
 DATA = {
     "user_id": 4711,
     "name": "Ada Lovelace",

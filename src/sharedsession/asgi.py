@@ -187,6 +187,10 @@ class SessionMiddleware:
 
     async def run(self, flow: Flow[Any]) -> Any:
         """Drive a flow with the store that suits the running event loop, under one deadline."""
+        try:
+            step = flow.send(None)
+        except StopIteration as done:  # most often there is nothing to ask the store
+            return done.value
         runtime = concurrency.current()
         manager = self.manager
         if self._async_store is not None and runtime is concurrency.ASYNCIO:
@@ -197,12 +201,12 @@ class SessionMiddleware:
                 "give the middleware a URL, or a store built around a client without asyncio."
             )
         elif not getattr(self._store, "blocking", True):
-            return await adrive(flow, partial(_inline, self._store), runtime.pause, manager)
+            return await adrive(flow, partial(_inline, self._store), runtime.pause, manager, step)
         else:
             call = partial(_threaded, self._store, runtime, self._threads)
         try:
             return await runtime.within(
-                manager.patience(), adrive(flow, call, runtime.pause, manager)
+                manager.patience(), adrive(flow, call, runtime.pause, manager, step)
             )
         except TimeoutError:
             raise too_late(manager) from None

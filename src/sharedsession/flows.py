@@ -614,12 +614,17 @@ async def adrive(
     call: Callable[..., Awaitable[Any]],
     pause: Callable[[float], Awaitable[None]],
     manager: Manager,
+    step: Step | None = None,
 ) -> T:
-    """Run a flow with a store whose verbs are awaited; the caller sets the deadline."""
+    """Run a flow with a store whose verbs are awaited; the caller sets the deadline.
+
+    ``step`` is the flow's first, for a caller that has looked whether there is any.
+    """
     answer: Any = None
     try:
         while True:
-            verb, *arguments = flow.send(answer)
+            verb, *arguments = flow.send(answer) if step is None else step
+            step = None
             if verb == "pause":
                 await pause(*arguments)
                 answer = None

@@ -242,12 +242,13 @@ class _Line:
         self.client = client
         self.limit = limit  # of a flight, in seconds; None for a client that is the user's own
         self._waiting: list[_Waiting] = []
+        self._gathered: list[_Waiting] = []  # what the flight carries that is in a task of its own
         self._in_flight = False
         self._flights: asyncio.Task[None] | None = None
 
     async def run(self, command: Command) -> Answer | Exception:
         loop = asyncio.get_running_loop()
-        if self._in_flight:
+        if self._in_flight and not self._abandoned():
             answer: asyncio.Future[Answer | Exception] = loop.create_future()
             self._waiting.append((command, answer))
             return await answer
@@ -259,6 +260,10 @@ class _Line:
             self._in_flight = bool(self._waiting)
             if self._waiting:
                 self._flights = loop.create_task(self._fly())
+
+    def _abandoned(self) -> bool:
+        """Whether all who wait for the flight have given up: it must not hold up others too."""
+        return bool(self._gathered) and all(answer.done() for _, answer in self._gathered)
 
     async def close(self) -> None:
         """End what is in flight, and the client that was made for this loop."""
@@ -274,11 +279,12 @@ class _Line:
             while self._waiting:
                 # Who was cancelled while waiting no longer wants the command to be run.
                 gathered = [waiting for waiting in self._waiting if not waiting[1].done()]
-                self._waiting = []
+                self._waiting, self._gathered = [], gathered
                 batches = [self._answer(batch) for batch in _batches(gathered)]
                 await (batches[0] if len(batches) == 1 else asyncio.gather(*batches))
         finally:
             self._in_flight = False
+            self._gathered = []
             # Nobody is left without an answer when the loop's shutdown ends a flight.
             left, self._waiting = [*gathered, *self._waiting], []
             _settle(left, [ConnectionError("the event loop is closing")] * len(left))
