@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from hashlib import sha256
 from math import isnan
@@ -132,13 +133,12 @@ def _extension(value: object) -> object:
         case set():
             return msgpack.ExtType(SET, _pack_sorted(set.__iter__(value)))
         case datetime():
-            parts = [datetime.isoformat(value), value.fold, _zone(value.tzinfo)]
-            return msgpack.ExtType(DATETIME, _pack(parts))
+            day = date(value.year, value.month, value.day).isoformat()
+            return msgpack.ExtType(DATETIME, _pack([day, *_clock(value)]))
         case date():
             return msgpack.ExtType(DATE, date.isoformat(value).encode())
         case time():
-            parts = [time.isoformat(value), value.fold, _zone(value.tzinfo)]
-            return msgpack.ExtType(TIME, _pack(parts))
+            return msgpack.ExtType(TIME, _pack(_clock(value)))
         case timedelta():
             return msgpack.ExtType(
                 TIMEDELTA, _pack([value.days, value.seconds, value.microseconds])
@@ -156,21 +156,30 @@ def _pack_sorted(values: Iterable[object]) -> bytes:
     return header + b"".join(items)
 
 
-def _zone(zone: tzinfo | None) -> str | None:
-    return zone.key if isinstance(zone, ZoneInfo) else None
+def _clock(value: datetime | time) -> list[object]:
+    """The time of day, its fold, its offset in microseconds, and the name of its zone."""
+    of_day = time(value.hour, value.minute, value.second, value.microsecond)
+    offset, zone = value.utcoffset(), value.tzinfo
+    return [
+        of_day.isoformat(),
+        value.fold,
+        None if offset is None else offset // timedelta(microseconds=1),
+        zone.key if isinstance(zone, ZoneInfo) else None,
+    ]
 
 
-def _in_zone(parts: list[Any], kind: type[datetime | time]) -> datetime | time:
-    """Rebuild a datetime or time: in its named zone, where this machine's zone data agrees."""
-    text, fold, zone = parts
-    value = kind.fromisoformat(text).replace(fold=fold)
-    if zone is None:
-        return value
-    try:
-        named = value.replace(tzinfo=ZoneInfo(zone))
-    except (OSError, ValueError):  # a zone that this machine does not know
-        return value
-    return named if named.utcoffset() == value.utcoffset() else value
+def _from_clock(clock: list[Any], day: date | None = None) -> datetime | time:
+    """Rebuild a datetime or a time: in its named zone, where this machine's zone data agrees."""
+    text, fold, microseconds, zone = clock
+    of_day = time.fromisoformat(text).replace(fold=fold)
+    value = of_day if day is None else datetime.combine(day, of_day)
+    offset = None if microseconds is None else timedelta(microseconds=microseconds)
+    if zone is not None:
+        with suppress(OSError, ValueError):  # a zone that this machine does not know
+            named = value.replace(tzinfo=ZoneInfo(zone))
+            if named.utcoffset() == offset:
+                return named
+    return value if offset is None else value.replace(tzinfo=timezone(offset))
 
 
 def _from_extension(code: int, encoded: bytes) -> object:
@@ -182,11 +191,12 @@ def _from_extension(code: int, encoded: bytes) -> object:
         case 3:
             return frozenset(_unpack(encoded))
         case 4:
-            return _in_zone(_unpack(encoded), datetime)
+            day, *clock = _unpack(encoded)
+            return _from_clock(clock, date.fromisoformat(day))
         case 5:
             return date.fromisoformat(encoded.decode())
         case 6:
-            return _in_zone(_unpack(encoded), time)
+            return _from_clock(_unpack(encoded))
         case 7:
             days, seconds, microseconds = _unpack(encoded)
             return timedelta(days, seconds, microseconds)
@@ -354,13 +364,17 @@ def decode_record(stored: bytes) -> tuple[Record | EndMark, Data]:
         if type(data) is not bytes or not isinstance(owner, str | None):
             raise ValueError("a field has the wrong type")
         record = Record(float(created), _maybe(absolute_end), owner, _maybe(authenticated_at), data)
-        return record, decode_data(data)
+        decoded = decode_data(data)
+        if any(each in data for each in _TIMESTAMPS):  # msgpack's own type, which we never write
+            check_data(decoded)
     except UnknownFormat:
         raise
     except Exception as error:  # any damage shows as any of msgpack's or the constructors' errors
         raise DamagedRecord(f"The stored bytes are no session record: {error!r}") from error
+    return record, decoded
 
 
+_TIMESTAMPS = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
 _LATER_FORMATS = frozenset(bytes((code,)) for code in range(2, 32))
 
 

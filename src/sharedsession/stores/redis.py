@@ -61,6 +61,8 @@ SWAP_SHA = hashlib.sha1(SWAP.encode(), usedforsecurity=False).hexdigest()
 Command = tuple[str | bytes | int, ...]
 Answer = bytes | int | None
 Client = redis.Redis | redis.asyncio.Redis
+# After one of these the idle connections are suspect too: something between may have lost them.
+TIMEOUTS = (redis.TimeoutError, TimeoutError)
 OUTAGES = (redis.RedisError, OSError)  # asyncio's timeout is an OSError
 
 
@@ -152,6 +154,8 @@ class RedisStore(_Verbs):
             except NoScriptError:
                 return cast(Answer, _execute(self._client, *_whole_script(command)))
         except OUTAGES as error:
+            if self._owned and isinstance(error, TIMEOUTS):
+                self._client.connection_pool.disconnect(inuse_connections=False)
             raise _outage(self._client, error) from error
 
 
@@ -220,6 +224,8 @@ class AsyncRedisStore(_Verbs):
         except OUTAGES as error:
             answer = error
         if isinstance(answer, Exception):
+            if line.limit is not None and isinstance(answer, TIMEOUTS):
+                await line.client.connection_pool.disconnect(inuse_connections=False)
             # Several may have received the same failure: each raises an exception of its own.
             raise _outage(line.client, answer) from answer
         return answer

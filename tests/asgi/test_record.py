@@ -1,0 +1,492 @@
+"""What is stored: any nesting of the allowed types comes back, the same bytes for the same values.
+
+Values are compared by `spelled`, which writes out type and content of everything in them: equality
+alone would take 1, True and 1.0 for the same, and NaN for different from itself.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections import Counter, OrderedDict, defaultdict, namedtuple
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum, IntFlag, StrEnum
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markupsafe import Markup
+
+from sharedsession import NotEncodable
+from sharedsession.record import (
+    Changes,
+    EndMark,
+    Record,
+    compare,
+    decode_data,
+    decode_record,
+    encode_data,
+    encode_record,
+    owner_name,
+    owners,
+    same_data,
+)
+
+QUICK = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"]
+CONTAINERS = (dict, list, tuple, set, frozenset)
+
+
+def spelled(value: Any) -> str:
+    """Write out a value with the type of everything in it; of sets and dicts in a fixed order."""
+    name = type(value).__name__
+    match value:
+        case dict():
+            parts = sorted(f"{spelled(key)}: {spelled(item)}" for key, item in value.items())
+        case list() | tuple():
+            parts = [spelled(item) for item in value]
+        case set() | frozenset():
+            parts = sorted(map(spelled, value))
+        case datetime() | time():
+            zone = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else value.utcoffset()
+            parts = [value.replace(tzinfo=None).isoformat(), str(value.fold), str(zone)]
+        case _:
+            parts = [repr(value) if type(value).__str__ is not Markup.__str__ else str(value)]
+    return f"{name}({', '.join(parts)})"
+
+
+def came_back(value: Any) -> Any:
+    return decode_data(encode_data({"value": value}))["value"]
+
+
+# --- every value ----------------------------------------------------------------------------------
+
+text = st.text(st.characters(), max_size=8)  # surrogates included, alone as well
+offsets = st.timedeltas(
+    min_value=timedelta(hours=-23, minutes=-59), max_value=timedelta(hours=23, minutes=59)
+).map(timezone)
+zones = st.sampled_from(ZONES).map(ZoneInfo)
+whole = st.one_of(
+    st.integers(),
+    st.integers(min_value=-(2**70), max_value=2**70),
+    st.sampled_from([2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 2**4000]),
+)
+decimals = st.one_of(
+    st.decimals(allow_nan=False),
+    st.sampled_from([Decimal(each) for each in ("-0", "1E+400", "1.00", "-Infinity", "0E-9")]),
+)
+folds = st.builds(
+    lambda moment, fold, zone: moment.replace(fold=fold, tzinfo=zone),
+    st.datetimes(),
+    st.sampled_from([0, 1]),
+    st.one_of(st.none(), zones, offsets, st.just(UTC)),
+)
+in_the_gap = st.builds(
+    lambda moment, fold, zone: moment.replace(fold=fold, tzinfo=ZoneInfo(zone)),
+    st.sampled_from(
+        [
+            datetime(2026, 10, 25, 2, 30),  # noqa: DTZ001 - the zone is put in above
+            datetime(2026, 3, 29, 2, 30),  # noqa: DTZ001
+            datetime(2026, 11, 1, 1, 30),  # noqa: DTZ001
+            datetime(1, 1, 1),  # noqa: DTZ001
+            datetime(9999, 12, 31, 23, 59, 59, 999999),  # noqa: DTZ001
+        ]
+    ),
+    st.sampled_from([0, 1]),
+    st.sampled_from(ZONES),
+)
+times = st.builds(
+    lambda moment, fold, zone: moment.replace(fold=fold, tzinfo=zone),
+    st.times(),
+    st.sampled_from([0, 1]),
+    st.one_of(st.none(), zones, offsets),
+)
+# Whatever equals itself, and so can be found again as a key.
+hashable_scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    whole,
+    st.floats(allow_nan=False),
+    text,
+    st.binary(max_size=8),
+    decimals,
+    folds,
+    in_the_gap,
+    times,
+    st.dates(),
+    st.timedeltas(),
+    st.uuids(),
+    text.map(Markup),
+)
+scalars = st.one_of(
+    hashable_scalars,
+    st.floats(),
+    st.sampled_from([Decimal(each) for each in ("NaN", "-NaN", "sNaN", "NaN123")]),
+)
+keys = st.recursive(
+    hashable_scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(tuple), st.lists(inner, max_size=3).map(frozenset)
+    ),
+    max_leaves=4,
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(inner, max_size=4).map(tuple),
+        st.dictionaries(keys, inner, max_size=4),
+        st.lists(keys, max_size=4).map(set),
+        st.lists(keys, max_size=4).map(frozenset),
+    ),
+    max_leaves=12,
+)
+sessions = st.dictionaries(keys, values, max_size=5)
+# Few keys and few values, so that two dicts made of them have something in common.
+few = st.dictionaries(
+    st.sampled_from(["a", "b", "c", 1, 2.5, (1, "x"), None, b"a", frozenset([1])]),
+    st.one_of(st.sampled_from([1, True, 1.0, [1], [True], {1}, "x", Markup("x")]), values),
+    max_size=6,
+)
+
+
+class TestRoundTrip:
+    @QUICK
+    @given(values)
+    def test_what_goes_in_comes_out_equal_and_of_the_same_type(self, value: Any) -> None:
+        """Any nesting of the allowed types, compared down to the last element."""
+        assert spelled(came_back(value)) == spelled(value)
+
+    @QUICK
+    @given(sessions, st.floats(0, 1e10), st.none() | st.floats(0, 1e10), st.none() | text)
+    def test_a_whole_record_comes_back(
+        self, data: dict[Any, Any], created: float, end: float | None, owner: str | None
+    ) -> None:
+        """Its times and its owner as well as its data."""
+        owner = None if owner is None else owner_name({"user_id": owner}, ("user_id",))
+        record = Record(created, end, owner, end, encode_data(data))
+        decoded, again = decode_record(encode_record(record))
+        assert decoded == record
+        assert spelled(again) == spelled(data)
+
+    @pytest.mark.parametrize("successor", [None, "a key"])
+    def test_an_end_mark_comes_back(self, successor: str | None) -> None:
+        """With its time and the key of what goes on after it; its data is empty."""
+        mark = EndMark(1234.5, successor)
+        assert decode_record(encode_record(mark)) == (mark, {})
+
+    @pytest.mark.parametrize("microseconds", [1, -1, 999_999, -999_999])
+    def test_an_offset_of_less_than_a_second_comes_back(self, microseconds: int) -> None:
+        """Nobody has one, but equal is equal."""
+        zone = timezone(timedelta(microseconds=microseconds))
+        for value in (time(0, 0, tzinfo=zone), datetime(2026, 1, 1, tzinfo=zone)):
+            assert spelled(came_back(value)) == spelled(value)
+
+    def test_a_number_too_long_to_be_written_out_comes_back(self) -> None:
+        """Python refuses to turn it into decimal digits, and nobody asked for any."""
+        for number in (10**5000, -(10**5000)):
+            assert came_back(number) == number
+        assert owner_name({"user_id": 10**5000}, ("user_id",))
+
+    def test_what_comes_back_can_be_used_as_what_it_was(self) -> None:
+        """Arithmetic across a change of clocks, escaping, keys that are found again."""
+        berlin = ZoneInfo("Europe/Berlin")
+        data = decode_data(
+            encode_data(
+                {
+                    "evening": datetime(2026, 3, 28, 12, tzinfo=berlin),
+                    "safe": Markup("<b>"),
+                    (1, "x"): {frozenset([1]): "found"},
+                }
+            )
+        )
+        day = data["evening"] + timedelta(days=1)
+        assert (data["evening"].utcoffset(), day.utcoffset()) == (
+            timedelta(hours=1),
+            timedelta(hours=2),
+        )
+        assert str(data["safe"] + "<") == "<b>&lt;"
+        assert data[1, "x"][frozenset([1])] == "found"
+
+    @QUICK
+    @given(values)
+    def test_a_value_of_its_own_comes_back(self, value: Any) -> None:
+        """Changing what was decoded changes nothing that was encoded."""
+        encoded = encode_data({"value": value})
+        decoded = decode_data(encoded)
+        decoded["value"] = decoded["new"] = 1
+        assert encode_data({"value": value}) == encoded
+        assert encode_data(decode_data(encoded)) == encoded
+
+
+# --- subclasses -----------------------------------------------------------------------------------
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Right(IntFlag):
+    READ = 1
+    WRITE = 2
+
+
+class Plain(Enum):
+    ONE = 1
+
+
+def sub(base: type) -> Any:
+    """A subclass whose instances say something else about themselves."""
+    return type(
+        f"My{base.__name__}",
+        (base,),
+        {
+            "__repr__": lambda self: "mine",
+            "__str__": lambda self: "mine",
+            "__format__": lambda self, spec: "mine",
+        },
+    )
+
+
+Point = namedtuple("Point", "x y")  # noqa: PYI024 - an untyped one is what is meant
+SUBCLASSED: list[tuple[Any, Any]] = [
+    (Colour.RED, "red"),
+    (Level.HIGH, 3),
+    (Right.READ | Right.WRITE, 3),
+    (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+    (defaultdict(list, a=[1]), {"a": [1]}),
+    (Counter("aab"), {"a": 2, "b": 1}),
+    (Point(1, Point(2, 3)), (1, (2, 3))),
+    (sub(str)("text"), "text"),
+    (sub(int)(5), 5),
+    (sub(int)(2**80), 2**80),
+    (sub(float)(1.5), 1.5),
+    (sub(bytes)(b"x"), b"x"),
+    (sub(list)([1, 2]), [1, 2]),
+    (sub(tuple)((1, 2)), (1, 2)),
+    (sub(dict)(a=1), {"a": 1}),
+    (sub(set)({1}), {1}),
+    (sub(frozenset)({1}), frozenset({1})),
+    (sub(Decimal)("1.50"), Decimal("1.50")),
+    (sub(datetime)(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)),
+    (sub(date)(2026, 1, 1), date(2026, 1, 1)),
+    (sub(time)(1, 2), time(1, 2)),
+    (sub(timedelta)(1, 2, 3), timedelta(1, 2, 3)),
+    (sub(UUID)(int=5), UUID(int=5)),
+    (sub(Markup)("<b>"), Markup("<b>")),
+    ({Colour.RED: Level.HIGH}, {"red": 3}),
+    ({(Colour.RED,): 1}, {("red",): 1}),
+    ({Level.HIGH}, {3}),
+]
+
+
+class TestSubclasses:
+    @pytest.mark.parametrize(("value", "base"), SUBCLASSED, ids=lambda value: type(value).__name__)
+    def test_a_subclass_comes_back_as_its_base(self, value: Any, base: Any) -> None:
+        """Whatever it says about itself, by str, repr or format."""
+        assert spelled(came_back(value)) == spelled(base)
+        assert spelled(came_back([value])) == spelled([base])
+
+    @pytest.mark.parametrize(("value", "base"), SUBCLASSED, ids=lambda value: type(value).__name__)
+    def test_it_is_the_same_data_as_its_base(self, value: Any, base: Any) -> None:
+        """Reading it back and storing it again is no change."""
+        assert encode_data({"a": value}) == encode_data({"a": base})
+
+    def test_an_overridden_dict_is_read_below_its_methods(self) -> None:
+        """As a session is, within the package."""
+
+        class Loud(dict[str, int]):
+            def items(self) -> Any:
+                raise AssertionError
+
+            __iter__ = __len__ = keys = items
+
+        assert came_back(Loud(a=1)) == {"a": 1}
+
+    def test_an_enum_of_no_base_is_refused(self) -> None:
+        """It is neither text nor number."""
+        with pytest.raises(NotEncodable, match=r"session\['a'\]\[0\] is of type .*Plain"):
+            encode_data({"a": [Plain.ONE]})
+
+    def test_what_claims_to_be_safe_html_is_markup(self) -> None:
+        """Other libraries have classes of their own for it."""
+        theirs = type("SafeString", (str,), {"__html__": lambda self: str(self)})
+        back = came_back(theirs("<b>"))
+        assert (type(back), str(back)) == (Markup, "<b>")
+
+
+# --- canonical ------------------------------------------------------------------------------------
+
+SETS_OF_ANOTHER_PROCESS = """
+from sharedsession.record import encode_data
+words = [f"word {n}" for n in range(50)]
+print(encode_data({"a": set(words), "b": frozenset((w, frozenset([w, "x"])) for w in words)}).hex())
+"""
+
+
+class TestCanonical:
+    @QUICK
+    @given(st.lists(keys, max_size=8, unique=True), st.randoms(use_true_random=False))
+    def test_sets_encode_the_same_in_any_order_of_insertion(
+        self, items: list[Any], shuffle: random.Random
+    ) -> None:
+        """And decoded and encoded again, they do as well."""
+        other = items[:]
+        shuffle.shuffle(other)
+        for kind in (set, frozenset):
+            encoded = encode_data({"a": kind(items)})
+            assert encode_data({"a": kind(other)}) == encoded
+            assert encode_data(decode_data(encoded)) == encoded
+
+    def test_sets_encode_the_same_in_every_process(self) -> None:
+        """With another hash seed the order in a set of texts is another."""
+        seen = {
+            subprocess.run(
+                [sys.executable, "-c", SETS_OF_ANOTHER_PROCESS],
+                env={"PYTHONHASHSEED": seed},
+                capture_output=True,
+                check=True,
+            ).stdout
+            for seed in ("1", "2")
+        }
+        assert len(seen) == 1
+
+    @QUICK
+    @given(few, st.randoms(use_true_random=False))
+    def test_the_order_of_top_level_keys_is_no_data(
+        self, data: dict[Any, Any], shuffle: random.Random
+    ) -> None:
+        """Neither for "the same" nor for "what changed"."""
+        items = list(data.items())
+        shuffle.shuffle(items)
+        before = encode_data(data)
+        assert same_data(before, encode_data(dict(items)))
+        assert compare(before, dict(items)) == Changes((), ())
+
+    def test_below_the_top_the_order_of_keys_is_data(self) -> None:
+        """A menu, a form: their order may mean something."""
+        one, other = {"m": {"a": 1, "b": 2}}, {"m": {"b": 2, "a": 1}}
+        assert not same_data(encode_data(one), encode_data(other))
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [(1, True), (1, 1.0), (0, False), (0.0, -0.0), ("x", Markup("x")), ("x", b"x"),
+         ([1], (1,)), ({1}, frozenset({1})), (Decimal("1.0"), Decimal("1.00")), (None, False),
+         (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=ZoneInfo("UTC")))],
+        ids=repr,
+    )  # fmt: skip
+    def test_equal_is_not_the_same(self, one: Any, other: Any) -> None:
+        """Bytes are compared, never values."""
+        assert not same_data(encode_data({"a": one}), encode_data({"a": other}))
+        assert compare(encode_data({"a": one}), {"a": other}).assigned
+        assert not same_data(encode_data({"a": [one]}), encode_data({"a": [other]}))
+
+
+# --- what changed, and merging --------------------------------------------------------------------
+
+
+def lay(changes: Changes, data: dict[Any, Any]) -> dict[Any, Any]:
+    """Lay changes over a copy that shares nothing with ``data``."""
+    laid = decode_data(encode_data(data))
+    changes.lay_over(laid)
+    return laid
+
+
+def changed_keys(changes: Changes) -> set[Any]:
+    return {key for key, _ in changes.assigned} | set(changes.removed)
+
+
+class TestChanges:
+    @QUICK
+    @given(few, few)
+    def test_laid_over_the_old_they_give_the_new(
+        self, old: dict[Any, Any], new: dict[Any, Any]
+    ) -> None:
+        """Types included, and a second time they change nothing."""
+        changes = compare(encode_data(old), new)
+        laid = lay(changes, old)
+        assert spelled(laid) == spelled(new)
+        assert spelled(lay(changes, laid)) == spelled(new)
+
+    @QUICK
+    @given(sessions, sessions)
+    def test_they_do_with_any_keys(self, old: dict[Any, Any], new: dict[Any, Any]) -> None:
+        """Those that equal a key of another type as well."""
+        assert spelled(lay(compare(encode_data(old), new), old)) == spelled(new)
+
+    @QUICK
+    @given(few)
+    def test_the_same_is_no_change(self, data: dict[Any, Any]) -> None:
+        """Somebody else's removal of a key that was set to what it was stands."""
+        assert compare(encode_data(data), decode_data(encode_data(data))) == Changes((), ())
+
+    @QUICK
+    @given(few, few, few)
+    def test_changes_of_different_keys_can_be_merged_in_any_order(
+        self, base: dict[Any, Any], mine: dict[Any, Any], theirs: dict[Any, Any]
+    ) -> None:
+        """Both survive, whoever comes first."""
+        one = compare(encode_data(base), mine)
+        apart = {key: base[key] for key in changed_keys(one) if key in base}
+        apart |= {key: item for key, item in theirs.items() if key not in changed_keys(one)}
+        other = compare(encode_data(base), apart)
+        assert not changed_keys(one) & changed_keys(other)
+        merged = lay(one, lay(other, base))
+        assert spelled(merged) == spelled(lay(other, lay(one, base)))
+        for key, value in apart.items():
+            if key in changed_keys(other):
+                assert spelled(merged[key]) == spelled(value)
+
+    @QUICK
+    @given(few, few)
+    def test_of_the_same_key_the_last_one_wins_whole(
+        self, mine: dict[Any, Any], theirs: dict[Any, Any]
+    ) -> None:
+        """Nothing is ever merged below the top level."""
+        base = encode_data({})
+        merged = lay(compare(base, mine), lay(compare(base, theirs), {}))
+        for key, value in mine.items():
+            assert spelled(merged[key]) == spelled(value)
+
+    def test_a_value_that_is_laid_over_is_a_value_of_its_own(self) -> None:
+        """Two sessions never share a list."""
+        value: list[int] = []
+        changes = compare(encode_data({}), {"a": value})
+        one, other = lay(changes, {}), lay(changes, {})
+        one["a"].append(1)
+        assert (one["a"], other["a"], value) == ([1], [], [])
+
+
+class TestOwners:
+    @QUICK
+    @given(values)
+    def test_any_value_has_a_name_that_fits_an_index(self, value: Any) -> None:
+        """At most 200 characters that can be printed; None is nobody."""
+        name = owner_name({"user_id": value}, ("user_id",))
+        if value is None:
+            assert name is None
+            assert owners({"user_id": value}, ("user_id",)) == ()
+        else:
+            assert name is not None
+            assert len(name) <= 200
+            assert name.isprintable()
+            assert len(owners({"user_id": value}, ("user_id",))) == 1
+
+    def test_the_first_name_that_holds_something_counts(self) -> None:
+        """In the order of the setting."""
+        data = {"b": 2, "a": None, "c": 3}
+        assert owner_name(data, ("a", "b", "c")) == "2"
+        assert owner_name({}, ("a",)) is None
