@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.demo.browser import wait_for
+from tests.demo.browser import Page, wait_for
 from tests.demo.demos import refuses
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +76,35 @@ def test_the_example_keeps_its_users_on_several_servers(tmp_path: Path) -> None:
         kept = dict(client.cookies)
         assert 'name="password"' in client.post(f"{second}/sign-out").text
         assert 'name="password"' in httpx.get(first, cookies=kept, trust_env=False).text
+
+
+def test_a_browser_signs_in_at_one_server_and_is_known_by_the_other(
+    tmp_path: Path, page: Page
+) -> None:
+    """With nothing but the session's database, a real browser's sign-in holds on both servers."""
+    (command,) = commands(EXAMPLE / "README.md")
+    store = f"sqlite:///{tmp_path / 'sessions.db'}"
+    with ExitStack() as stack:
+        first, second = (
+            stack.enter_context(served(command, EXAMPLE, SHAREDSESSION_STORE=store))
+            for _ in range(2)
+        )
+        page.go(first)
+        page.click("[name=user]")
+        page.type("ada")
+        page.click("[name=password]")
+        page.type("countess")
+        page.click("button")
+        page.shows("b", "ada")
+        page.click("[value=tea]")
+        wait_for("the cart", lambda: "Green tea: 1" in (page.text("[action='/cart']") or ""))
+        page.go(second)
+        assert page.text("b") == "ada"
+        assert "Green tea: 1" in (page.text("[action='/cart']") or "")
+        page.click("[action='/sign-out'] button")
+        wait_for("the form to sign in", lambda: page.text("[name=password]") is not None)
+        page.go(first)
+        assert page.text("b") is None
 
 
 @pytest.mark.parametrize("environment", [{}, {"APP_ENV": "production"}])
