@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
-THREADS = 16  # store calls of one middleware that may wait at the same time
+THREADS = 32  # store calls of one middleware that may wait at the same time
 
 
 class Runtime(Protocol):

@@ -1,0 +1,156 @@
+"""Each guarantee is demanded once; these fixtures run it over every store and every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from sharedsession.stores.base import AsyncStore, Store
+from sharedsession.stores.memory import MemoryStore
+from sharedsession.stores.redis import AsyncRedisStore, RedisStore
+from sharedsession.stores.sql import SQLStore
+from sharedsession.testing import Clock
+from tests.guarantees.asgi import ADAPTERS, FASTAPI, close_loops
+from tests.guarantees.driver import Adapter, Browser, Server
+from tests.guarantees.places import Place
+from tests.servers import RedisServer
+
+TIMEOUT = 10.0  # far above what a slow machine takes: these tests are not about deadlines
+SERVERS = 4
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[RedisServer]:
+    """One server of one type: the stores' own tests run over every type there is."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loops() -> Iterator[None]:
+    yield
+    close_loops()
+
+
+class Depot:
+    """The stores of one kind, one for each server; all tests use them, each with its own keys."""
+
+    def __init__(self, make: Callable[[bool], Store | AsyncStore]) -> None:
+        self._make = make
+        self._made: dict[tuple[bool, int], Any] = {}
+
+    def opener(self) -> Callable[[bool], Store | AsyncStore]:
+        """Return what gives a test's servers their stores, each its own."""
+        given = iter(range(1000))
+
+        def give(asynchronous: bool) -> Any:
+            place = asynchronous, next(given) % SERVERS
+            if place not in self._made:
+                self._made[place] = self._make(asynchronous)
+            return self._made[place]
+
+        return give
+
+    def close(self) -> None:
+        for (asynchronous, _), store in self._made.items():
+            if not asynchronous or isinstance(store, SQLStore):
+                store.close()
+
+
+@pytest.fixture(scope="session")
+def sqlite_depot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Depot, Clock]]:
+    """One file for all tests, and its clock."""
+    folder: Path = tmp_path_factory.mktemp("guarantees")
+    clock = Clock()
+    url = f"sqlite:///{folder}/sessions.db"
+    depot = Depot(lambda asynchronous: SQLStore.from_url(url, TIMEOUT, clock=clock))
+    yield depot, clock
+    depot.close()
+
+
+@pytest.fixture(scope="session")
+def redis_depot(redis_url: str) -> Iterator[Depot]:
+    """One Redis for all tests."""
+
+    def make(asynchronous: bool) -> Store | AsyncStore:
+        kind = AsyncRedisStore if asynchronous else RedisStore
+        return kind.from_url(redis_url, TIMEOUT)
+
+    depot = Depot(make)
+    yield depot
+    depot.close()
+
+
+@pytest.fixture(params=["memory", "SQLite", "Redis"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Each kind of store."""
+    if request.param == "memory":
+        clock = Clock()
+        memory = MemoryStore(clock=clock)
+        yield Place(lambda asynchronous: memory, clock)
+    elif request.param == "SQLite":
+        depot, clock = request.getfixturevalue("sqlite_depot")
+        yield Place(depot.opener(), clock)
+    else:
+        depot = request.getfixturevalue("redis_depot")
+        yield Place(depot.opener(), Clock(), request.getfixturevalue("advance_redis"))
+        with redis.Redis.from_url(request.getfixturevalue("redis_url")) as admin:
+            admin.flushdb()
+
+
+@pytest.fixture(params=list(ADAPTERS))
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    """Each way of running an application."""
+    return ADAPTERS[request.param]
+
+
+class Servers:
+    """Starts servers of one application on one store: ``first, second = servers(2)``."""
+
+    def __init__(self, adapter: Adapter, place: Place) -> None:
+        self._adapter, self._place = adapter, place
+        self.running: list[Server] = []
+
+    def __call__(
+        self, count: int = 2, adapter: Adapter | None = None, **settings: Any
+    ) -> list[Any]:  # Any: Server, or what an adapter's own tests know to be more
+        chosen = adapter or self._adapter
+        started = []
+        for _ in range(count):
+            store = self._place.open(asynchronous=chosen.asynchronous)
+            started.append(chosen(store, clock=self._place.clock, **settings))
+        self.running += started
+        return started
+
+    def close(self) -> None:
+        for server in self.running:
+            server.close()
+
+
+@pytest.fixture
+def servers(adapter: Adapter, place: Place) -> Iterator[Servers]:
+    """Servers of the adapter at hand."""
+    starting = Servers(adapter, place)
+    yield starting
+    starting.close()
+
+
+@pytest.fixture
+def browser() -> Browser:
+    """A client without a cookie."""
+    return Browser()
+
+
+@pytest.fixture(params=["ASGI", "Starlette"])
+def sockets(request: pytest.FixtureRequest, place: Place) -> Iterator[Servers]:
+    """Servers that speak WebSocket as well."""
+    starting = Servers(ADAPTERS[request.param], place)
+    yield starting
+    starting.close()
+
+
+FRAMEWORKS: dict[str, Adapter] = {**ADAPTERS, "FastAPI": FASTAPI}
