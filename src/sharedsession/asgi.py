@@ -149,7 +149,7 @@ class SessionMiddleware:
                 raise
             return
         if exchange is None:
-            if session.__class__ is UnusedSession:
+            if session.__class__ is UnusedSession and scope.get(key) is session:
                 return
             exchange = _Exchange(self, scope, session, send)
         await exchange.finish()
@@ -208,7 +208,7 @@ class SessionMiddleware:
             return await runtime.within(
                 manager.patience(), adrive(flow, call, runtime.pause, manager, step)
             )
-        except TimeoutError:
+        except concurrency.DeadlinePassed:
             raise too_late(manager) from None
 
     def set_cookie(self, visit: Visit, scope: Scope) -> bytes | None:
@@ -218,12 +218,13 @@ class SessionMiddleware:
             return self.manager.codec.remove(https=https).encode("latin-1")
         if visit.answer is None:
             return None
-        if not https and not self._warned:
-            self._warn_of_proxy(scope)
         return self.manager.codec.issue(visit.answer, https=https).encode("latin-1")
 
-    def _warn_of_proxy(self, scope: Scope) -> None:
-        if (b"x-forwarded-proto", b"https") in list(scope["headers"]):
+    def check_proxy(self, scope: Scope) -> None:
+        """Warn, once, when the cookie lacks Secure because the server does not trust its proxy."""
+        if self._warned or scope.get("scheme") in ("https", "wss"):
+            return
+        if (b"x-forwarded-proto", b"https") in [tuple(each) for each in scope["headers"]]:
             self._warned = True
             warnings.warn(
                 "A proxy says that the client came by https, but the server says http, so the "
@@ -284,20 +285,19 @@ class _Pending:
         run: Callable[[Flow[Any]], Awaitable[Any]],
     ) -> None:
         self._session, self._name, self._flow, self._run = session, name, flow, run
+        self._awaited = False
         session._unawaited = (*session._unawaited, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         session, visit = self._session, self._session._backing
         assert isinstance(visit, Visit)
+        if self._awaited:
+            raise SessionError(f"The result of one session.{self._name} was awaited twice.")
+        self._awaited = True
         waiting = list(session._unawaited)
         waiting.remove(self._name)
         session._unawaited = tuple(waiting)
-        if visit.busy:
-            raise SessionError(
-                f"session.{self._name} was called while another one of this request is running: "
-                "await them one after the other."
-            )
-        visit.busy = True
+        visit.begin(f"session.{self._name}")
         try:
             return (yield from self._run(self._flow).__await__())
         except StoreUnavailable:
@@ -381,8 +381,10 @@ class _Exchange:
         )
 
     async def _commit(self, message: Message) -> Message:
-        visit = await self._close(late=False)
         session = self.session
+        if session._used:
+            self.middleware.check_proxy(self.scope)
+        visit = await self._close(late=False)
         used = session._used or session.accessed
         cookie = None if visit is None else self.middleware.set_cookie(visit, self.scope)
         if not used and cookie is None:
@@ -405,11 +407,12 @@ class _Exchange:
             return None  # nobody has used it, or it could not be loaded
         visit = session._backed("the middleware")
         assert isinstance(visit, Visit)
+        visit.begin("The end of the response's headers" if not late else "The end of the request")
         visit.late = late
         try:
             await self.middleware.run(closing(visit, session))
         finally:
-            visit.late = True
+            visit.late, visit.busy = True, False
         return visit
 
     def _take_replacement(self) -> None:

@@ -17,11 +17,15 @@ T = TypeVar("T")
 THREADS = 32  # store calls of one middleware that may wait at the same time
 
 
+class DeadlinePassed(Exception):
+    """The work took longer than it might; no TimeoutError, which the work itself may raise."""
+
+
 class Runtime(Protocol):
     """The event loop that a request runs on."""
 
     async def within(self, seconds: float, work: Awaitable[T]) -> T:
-        """Await ``work``; raise TimeoutError and abandon it when it takes longer."""
+        """Await ``work``; raise `DeadlinePassed` and abandon it when it takes longer."""
 
     async def pause(self, seconds: float) -> None:
         """Let others run for a while."""
@@ -35,8 +39,13 @@ class Runtime(Protocol):
 
 class _Asyncio:
     async def within(self, seconds: float, work: Awaitable[T]) -> T:
-        async with asyncio.timeout(seconds):
-            return await work
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                return await work
+        except TimeoutError:
+            if deadline.expired():
+                raise DeadlinePassed from None
+            raise
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -65,7 +74,7 @@ class _Trio:
             with trio.fail_after(seconds):
                 return await work
         except trio.TooSlowError:
-            raise TimeoutError from None
+            raise DeadlinePassed from None
 
     async def pause(self, seconds: float) -> None:
         import trio

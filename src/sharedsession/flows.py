@@ -33,6 +33,7 @@ from .cookie import Cookie, CookieCodec, new_id, store_key
 from .exceptions import (
     DamagedRecord,
     LateChange,
+    SessionError,
     SessionGone,
     StoreUnavailable,
     UnknownFormat,
@@ -61,7 +62,8 @@ Flow = Generator[Step, Any, T]  # what is sent in is the verb's answer
 MARK_KEPT = 300  # seconds that an end mark stays, for requests that are still on their way
 QUIET = 10.0  # seconds after an end in which a request with the old cookie stores nothing
 TOUCH_AFTER = 0.1  # share of the idle timeout between two touches
-BREAKER_TIMEOUT = 0.1  # seconds that an attempt may take while the store is known to be down
+BREAKER_TIMEOUT = 0.1  # seconds that an attempt may take while the store is known to be down,
+BREAKER_PAUSE = 2.0  # but for one in so many seconds, which may take its full time
 FRESHEST = 2**62  # as `at_least`: no copy will do
 
 log = logging.getLogger("sharedsession")
@@ -76,6 +78,7 @@ class Manager:
         self.clock = clock
         self.counts: Counter[str] = Counter()
         self.down = False  # the store did not answer when it was last asked
+        self.retry_at = 0.0  # when an attempt may take its full time again, monotonic
         self.answered_at = 0.0  # when it last did, on the monotonic clock
 
     def report(self, event: str, handle: str | None, level: int = logging.DEBUG) -> None:
@@ -89,9 +92,18 @@ class Manager:
         self.answered_at = time.monotonic()
 
     def patience(self) -> float:
-        """Seconds that opening or closing may take: few while the store is known to be down."""
-        timeout = self.settings.timeout
-        return min(timeout, BREAKER_TIMEOUT) if self.down else timeout
+        """Seconds that opening or closing may take: few while the store is known to be down.
+
+        Once in a while an attempt has its full time even then: a store that is back, but far away,
+        would never be noticed otherwise.
+        """
+        timeout, now = self.settings.timeout, time.monotonic()
+        if not self.down:
+            self.retry_at = now + BREAKER_PAUSE
+        elif now < self.retry_at:
+            return min(timeout, BREAKER_TIMEOUT)
+        self.retry_at = now + BREAKER_PAUSE
+        return timeout
 
     def absolute_end(self, record: Record) -> float | None:
         """The hard end of a session: as stored, or earlier when the setting is stricter by now."""
@@ -158,7 +170,7 @@ class Visit:
         self.record: Record | None = None
         self.was_found = False
         self.ended = False  # it ended meanwhile, or a moment ago: only a sign-in stores anything
-        self.marked: str | None = None  # the key at which an end mark was met
+        self.marked: list[str] = []  # keys at which end marks were met
         self.late = False  # the headers have left
         self.busy = False  # a commit() or reload() is running
         self.met_outage = False  # commit() or reload() raised one into the application
@@ -204,7 +216,16 @@ class Visit:
     def adopt(self, cookie: Cookie, entry: Entry, record: Record) -> None:
         """From now on this is the session at hand."""
         self.cookie, self.key, self.entry, self.record = cookie, self.key_of(cookie), entry, record
-        self.ended, self.marked = False, None
+        self.ended, self.marked = False, []
+
+    def begin(self, name: str) -> None:
+        """Note that a flow runs; two at once would each do the same steps."""
+        if self.busy:
+            raise SessionError(
+                f"{name} came while a commit() or reload() of this request was running: await "
+                "them one after the other."
+            )
+        self.busy = True
 
     def issue(self, timestamp: float | None = None) -> None:
         """Hand the client its cookie, with a new timestamp or the one that it came with."""
@@ -218,7 +239,7 @@ class Visit:
         """There is no live session any more; ``found`` is what stands in its place."""
         self.entry = self.record = self.answer = None
         self.ended = True
-        self.marked = self.key if isinstance(found, EndMark) else None
+        self.marked = [self.key] if isinstance(found, EndMark) and self.key else []
 
     def look(self, key: str, entry: Entry | None) -> tuple[Record, Data] | EndMark | None:
         """Say what an entry is: a live record with its data, an end mark, or nothing that counts.
@@ -247,7 +268,7 @@ class Visit:
 def opening(visit: Visit) -> Flow[None]:
     """Find the first of the client's sessions that is alive; none: a new, empty one."""
     manager = visit.manager
-    visit.ended, visit.marked = False, None
+    visit.ended, visit.marked = False, []
     for cookie in visit.cookies:
         key = visit.key_of(cookie)
         entry = yield "load", key, cookie.version
@@ -263,7 +284,7 @@ def opening(visit: Visit) -> Flow[None]:
             break
         manager.report("ended" if isinstance(found, EndMark) else "unknown", key)
         if isinstance(found, EndMark):
-            visit.marked = key
+            visit.marked.append(key)
             # On its way when the session ended: a session of its own would displace, in the
             # browser, the one of somebody who has just signed in.
             visit.ended |= abs(manager.clock() - found.marked_at) < QUIET
@@ -290,7 +311,7 @@ def decide(visit: Visit, intent: Intent, *, used: bool) -> Action:
     """Say what a commit comes to, from what was found and what this request did."""
     manager, settings = visit.manager, visit.manager.settings
     if visit.entry is None or visit.cookie is None:
-        if intent.ends and visit.marked is not None:
+        if (intent.ends or intent.destroyed) and visit.marked:
             return Action.END_SUCCESSOR
         if not intent.data or settings.idle_timeout <= 0:
             return Action.NOTHING
@@ -309,6 +330,8 @@ def decide(visit: Visit, intent: Intent, *, used: bool) -> Action:
         return Action.REPLACE if stays else Action.RENEW
     if visit.late or not used:
         return Action.NOTHING
+    if visit.answer is not None:  # of a commit() some time ago: the session may have ended since
+        return Action.REISSUE
     age = max(0.0, manager.clock() - visit.cookie.timestamp)
     if age >= settings.idle_timeout * TOUCH_AFTER:
         return Action.TOUCH
@@ -317,8 +340,7 @@ def decide(visit: Visit, intent: Intent, *, used: bool) -> Action:
 
 def signs_in(intent: Intent, names: tuple[str, ...]) -> bool:
     """Whether this request itself set an owner."""
-    before = EMPTY if intent.start_empty else intent.before
-    known = owners(decode_data(before), names)
+    known = owners(decode_data(intent.before), names)
     return any(owner not in known for owner in owners(intent.data, names))
 
 
@@ -328,6 +350,8 @@ def closing(visit: Visit, session: Session) -> Flow[Intent]:
     intent = session._intent()
     if not visit.opened:  # destroy() needs no loaded session, but its end has to find it
         yield from opening(visit)
+        if visit.record is not None:
+            intent.before = visit.record.data
     fresh: _Fresh | None = None  # of a renewal: created, while the old session is not yet marked
     for rounds in count(1):
         if visit.record is not None and not manager.alive(visit.record):
@@ -341,6 +365,9 @@ def closing(visit: Visit, session: Session) -> Flow[Intent]:
             )
         if action in (Action.CREATE, Action.RENEW):
             fresh = yield from _create(visit, intent, fresh)
+        elif fresh is not None:  # of a renewal that came to nothing
+            yield "delete", fresh.key
+            fresh = None
         match action:
             case Action.CREATE:
                 assert fresh is not None
@@ -353,11 +380,11 @@ def closing(visit: Visit, session: Session) -> Flow[Intent]:
                 yield from _prolong(visit, touch=action is Action.TOUCH)
                 done = True
             case Action.END_SUCCESSOR:
-                yield from _end_successor(visit)
-                done = True
+                yield from _end_successors(visit)
+                continue
             case Action.NOTHING:
                 if visit.entry is None and visit.ended and intent.changed:
-                    manager.report("gone", visit.key or visit.marked, logging.INFO)
+                    manager.report("gone", visit.key, logging.INFO)
                 done = True
         if done:
             break
@@ -366,23 +393,26 @@ def closing(visit: Visit, session: Session) -> Flow[Intent]:
             yield "pause", random.uniform(0, min(0.05, 0.001 * 2**rounds))
         yield from _look_again(visit)
         if visit.record is not None:
-            intent.over(visit.record.data)
-    if fresh is not None and fresh.cookie.id != (visit.cookie and visit.cookie.id):
-        yield "delete", fresh.key
+            try:
+                intent.over(visit.record.data)
+            except Exception:
+                if fresh is not None:
+                    yield "delete", fresh.key
+                raise
     _settle(visit, session, intent)
     return intent
 
 
 def _settle(visit: Visit, session: Session, intent: Intent) -> None:
     if visit.record is not None:
-        if intent.changed or intent.replayed or intent.renew or intent.authenticated:
-            committed = visit.record.data
-            differs = intent.replayed or committed != intent.encoded
-            session._settle(committed, differs=differs)
+        # Nothing written: what others wrote is not shown either.
+        wrote = intent.changed or intent.replayed or intent.renew or intent.authenticated
+        if wrote or intent.steps:
+            session._settle(visit.record.data if wrote else intent.before, intent)
     elif not visit.ended:
-        session._settle(EMPTY, differs=bool(intent.data))
+        session._settle(EMPTY, intent)
     else:
-        session._settle(intent.encoded, differs=False)
+        session._settle(intent.shown, intent)
 
 
 def _replace(visit: Visit, intent: Intent) -> Flow[bool]:
@@ -461,10 +491,11 @@ def _fresh_record(visit: Visit, intent: Intent, data: Data) -> Record:
     if old is not None:
         created, authenticated_at = old.created, old.authenticated_at
         absolute_end = visit.manager.absolute_end(old)
-    if intent.authenticated or signs_in(intent, settings.owner_key):
+    named = bool(owners(data, settings.owner_key))
+    if intent.authenticated or signs_in(intent, settings.owner_key) or (named and old is None):
         authenticated_at = now
         absolute_end = None if limit is None else now + limit
-    elif authenticated_at is not None and not owners(data, settings.owner_key):
+    elif authenticated_at is not None and not named:
         # A sign-out that keeps the session: the clock that began at the authentication goes on.
         created, authenticated_at = authenticated_at, None
     owner = owner_name(data, settings.owner_key)
@@ -511,7 +542,11 @@ def _end(visit: Visit, successor: _Fresh | None) -> Flow[bool]:
     if entry is None:
         return False
     if successor is None:
-        _ended(visit, visit.key, removed=not entry.repeated)
+        visit.manager.report("destroyed", visit.key)
+        visit.lose()
+        # Not after a lost answer: somebody may have signed in since, and the removal would sign
+        # them out; the cookie that stays is worthless as it is.
+        visit.ended, visit.removed = False, not entry.repeated and bool(visit.cookies)
         return True
     _adopt(visit, successor, "renewed")
     if entry.repeated:
@@ -519,32 +554,26 @@ def _end(visit: Visit, successor: _Fresh | None) -> Flow[bool]:
     return True
 
 
-def _ended(visit: Visit, key: str | None, *, removed: bool) -> None:
-    """This request has ended a session, and removes its cookie if nobody can have a newer one.
+def _end_successors(visit: Visit) -> Flow[None]:
+    """Follow the end marks to the sessions that go on after them, and end those.
 
-    After a lost answer, or when it was a successor that ended, somebody may have signed in since,
-    and a removal would sign them out; the cookie that stays is worthless as it is.
+    No cookie is removed: the client may hold that of a later sign-in, which is none of these.
     """
-    visit.manager.report("destroyed", key)
-    visit.lose()
-    visit.ended, visit.removed = False, removed and bool(visit.cookies)
-
-
-def _end_successor(visit: Visit) -> Flow[None]:
-    """Follow the end mark to the session that goes on after it, and end that one."""
-    key = visit.marked
-    while key is not None:
-        entry = yield "load", key, FRESHEST
-        found = visit.look(key, entry)
-        if isinstance(found, EndMark):
-            key = found.successor
-        elif found is None:
-            return
-        else:
-            mark = encode_record(EndMark(visit.manager.clock(), None))
-            if (yield "replace", key, entry, mark, MARK_KEPT) is not None:
-                _ended(visit, key, removed=False)
-                return
+    marked, visit.marked = visit.marked, []
+    for start in marked:
+        key: str | None = start
+        while key is not None:
+            entry = yield "load", key, FRESHEST
+            found = visit.look(key, entry)
+            if isinstance(found, EndMark):
+                key = found.successor
+            elif found is None:
+                break
+            else:
+                mark = encode_record(EndMark(visit.manager.clock(), None))
+                if (yield "replace", key, entry, mark, MARK_KEPT) is not None:
+                    visit.manager.report("destroyed", key)
+                    break
 
 
 # --- what an application may ask for in between ---------------------------------------------------
@@ -556,7 +585,7 @@ def committing(
     """`Session.commit`: write now, and return what the function returned when it counted."""
     result = None if function is None else session._run(function)
     intent = yield from closing(visit, session)
-    if visit.ended:
+    if visit.ended and not (intent.ends or intent.destroyed):
         raise SessionGone(
             "The session ended before it could be written: signed out, renewed by another request, "
             "or expired. Nothing was stored; ask the user to sign in again."
@@ -566,6 +595,8 @@ def committing(
 
 def reloading(visit: Visit, session: Session) -> Flow[None]:
     """`Session.reload`: from the store itself, whatever copies there are."""
+    if not visit.opened:
+        yield from opening(visit)
     if visit.entry is not None:
         entry = yield "load", visit.key, FRESHEST
         found = visit.look(visit.key or "", entry)

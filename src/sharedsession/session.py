@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .record import EMPTY, Changes, Data, check_data, compare, decode_data, encode_data
 
@@ -51,21 +51,34 @@ class Intent:
     """What a request did to its session, so that it can be done again over newer data.
 
     ``steps`` are changes and functions in the order in which they happened. ``over`` does them
-    again; ``result`` is what the last function returned when it did.
+    again; ``result`` is what the last function returned when it did. ``shown`` is what the
+    application sees, encoded.
     """
 
     before: bytes
     data: Data
     encoded: bytes
+    shown: bytes
+    backing: Backing | None
     steps: list[tuple[Changes, Callable[[Session], object] | None]]
-    start_empty: bool = False
-    fresh_id: bool = False
-    destroyed: bool = False
-    renew: bool = False
-    authenticated: bool = False
+    start_empty: bool
+    fresh_id: bool
+    destroyed: bool
+    renew: bool
+    authenticated: bool
     result: object = None
     replayed: bool = False
     _own: Data | None = None
+    asked: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.asked = (
+            self.start_empty,
+            self.fresh_id,
+            self.destroyed,
+            self.renew,
+            self.authenticated,
+        )
 
     @property
     def changed(self) -> bool:
@@ -74,12 +87,12 @@ class Intent:
     @property
     def ends(self) -> bool:
         """Whether this request wants the session ended, whatever others wrote."""
-        return self.start_empty and not self.data
+        return (self.start_empty or self.fresh_id) and not self.data
 
     def own(self) -> Data:
         """Only what this request set, as it first did."""
         if self._own is None:
-            before = EMPTY if self.start_empty else self.before
+            before = EMPTY if self.destroyed else self.before
             self._own = {}
             Changes(compare(before, self.data).assigned, ()).lay_over(self._own)
         return self._own
@@ -89,15 +102,16 @@ class Intent:
         own = self.own()
         self.replayed = True
         scratch = Session(decode_data(EMPTY if self.start_empty else fresh))
+        scratch._backing = self.backing
+        scratch._running = True
         for changes, function in self.steps:
             changes.lay_over(scratch)
             if function is not None:
                 self.result = function(scratch)
         self.renew |= scratch._renew
         self.authenticated |= scratch._authenticated
-        if scratch._start_empty:
-            self.start_empty = self.fresh_id = True
-            self.destroyed |= scratch._destroyed
+        self.fresh_id |= scratch._fresh_id
+        self.destroyed |= scratch._destroyed
         self.data = dict(dict.items(scratch))
         check_data(self.data)
         self.before = fresh
@@ -185,6 +199,7 @@ class Session(dict[Any, Any]):
         does not answer, `LateChange` when a new cookie would be needed after the headers left.
         """
         self._ready()
+        self._refuse_inside("commit()")
         if function is not None:
             refuse_async(function)
         return self._backed("commit()").commit(self, function)
@@ -196,6 +211,7 @@ class Session(dict[Any, Any]):
         answer. Under ASGI it must be awaited.
         """
         self._ready()
+        self._refuse_inside("reload()")
         return self._backed("reload()").reload(self)
 
     # --- what there is to know ---
@@ -293,6 +309,13 @@ class Session(dict[Any, Any]):
             self._backing = self._begin(self)
         return self._backing
 
+    def _refuse_inside(self, name: str) -> None:
+        if self._running:
+            raise TypeError(
+                f"{name} cannot be called inside a function given to mutate() or commit(): the "
+                "function may run several times, and is itself part of a commit."
+            )
+
     def _from_here_empty(self) -> None:
         self.mark_modified()
         self._start_empty = self._fresh_id = True
@@ -310,7 +333,7 @@ class Session(dict[Any, Any]):
         refuse_async(function)
         if self._running:  # a function that mutates: part of the outer one
             return function(self)
-        before, steps = self._checkpoint, self._steps
+        before, steps, start_empty = self._checkpoint, self._steps, self._start_empty
         data = dict(dict.items(self))
         encode_data(data)
         changes = compare(self._before if before is None else before, data)
@@ -319,11 +342,10 @@ class Session(dict[Any, Any]):
             result = function(self)
         finally:
             self._running = False
-        if inspect.isawaitable(result):
-            refuse_awaitable(result)
-        if self._checkpoint is before and self._steps is steps:  # it did not clear the session
-            self._steps = [*(steps or ()), (changes, function)]
-            self._checkpoint = encode_data(dict(dict.items(self)))
+        refuse_async(function, result)
+        self._checkpoint = encode_data(dict(dict.items(self)))
+        self._steps = [*(steps or ()), (changes, function)]
+        self._start_empty = start_empty  # if it cleared the session, it will do so again
         return result
 
     def _intent(self) -> Intent:
@@ -334,6 +356,8 @@ class Session(dict[Any, Any]):
             self._before,
             data,
             encoded,
+            encoded,
+            self._backing,
             [],
             self._start_empty,
             self._fresh_id,
@@ -341,55 +365,49 @@ class Session(dict[Any, Any]):
             self._renew,
             self._authenticated,
         )
-        if intent.changed or self.modified:
+        if intent.changed or self.modified or self._steps:
             check_data(data)
             since = self._before if self._checkpoint is None else self._checkpoint
             intent.steps = [*(self._steps or ()), (compare(since, data), None)]
         return intent
 
-    def _settle(self, committed: bytes, *, differs: bool) -> None:
+    def _settle(self, committed: bytes, intent: Intent) -> None:
         """Show what was committed, and begin anew from there.
 
         Values that others did not change stay the very objects that the application may still
-        hold: a change made in one of them later is a late change, and must be found.
+        hold: a change made in one of them later is a late change, and must be found. So does what
+        another task of the same request has changed while the commit was under way.
         """
-        if differs:
-            mine = encode_data(dict(dict.items(self)))
-            compare(mine, decode_data(committed)).lay_over(self)
-        self._begin_again(committed)
+        if committed != intent.shown:
+            compare(intent.shown, decode_data(committed)).lay_over(self)
+        self._before = committed
+        self._checkpoint = self._steps = None
+        self._start_empty &= not intent.asked[0]
+        self._fresh_id &= not intent.asked[1]
+        self._destroyed &= not intent.asked[2]
+        self._renew &= not intent.asked[3]
+        self._authenticated &= not intent.asked[4]
 
     def _show(self, stored: bytes) -> None:
         """Drop what this request did, whatever it is, and show what is stored."""
         dict.clear(self)
         dict.update(self, decode_data(stored))
-        self._begin_again(stored)
-
-    def _begin_again(self, committed: bytes) -> None:
-        self._before = committed
+        self._before = stored
         self._checkpoint = self._steps = None
         self._start_empty = self._fresh_id = self._destroyed = False
         self._renew = self._authenticated = False
 
 
-def refuse_async(function: Callable[..., object]) -> None:
-    """Raise TypeError for an async function: it would have to run again inside the commit."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+def refuse_async(function: Callable[..., object], result: object = None) -> None:
+    """Raise TypeError for an async function, known as one or by what it has returned."""
+    asynchronous = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    if asynchronous or inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
         raise TypeError(
             "mutate() and commit() take a plain function, which may run several times: await what "
             "you need first, then change the session in a function without await."
         )
-
-
-def refuse_awaitable(result: object) -> NoReturn:
-    """The same, for a function that only turned out to be async by what it returned."""
-    if inspect.iscoroutine(result):
-        result.close()
-    refuse_async(_async)
-    raise AssertionError("unreachable")
-
-
-async def _async() -> None:
-    """An async function, to be refused."""
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -46,6 +47,8 @@ from tests.guarantees.driver import (
 from tests.guarantees.places import WRITES, Place
 from tests.guarantees.relay import Relay
 from tests.servers import RedisServer
+
+log = logging.getLogger(__name__)
 
 DAY = 24 * 60 * 60
 DEADLINE = 0.5
@@ -467,6 +470,7 @@ def test_g9_a_store_that_is_down_and_comes_back(
     for number, (name, browser) in enumerate(browsers.items()):
         assert fragile_servers[number % 2].request(browser, who(name)).value == (name, 1)
 
+    longest = 0.0
     with fragile.broken():
         for _ in range(2):
             running = [
@@ -488,9 +492,11 @@ def test_g9_a_store_that_is_down_and_comes_back(
                     assert answer.value["who"] in names  # a locked file can be read, in time or not
                 else:
                     assert is_unavailable(answer), (application, answer)
-                assert answer.seconds < 2 * DEADLINE + SLACK
+                longest = max(longest, answer.seconds)
             assert [request.answer().value for request in anonymous] == [{}, {}]
 
+    log.info("down: longest answer %.2f s", longest)
+    assert longest < 2 * DEADLINE + SLACK
     for number, name in enumerate(names):
         browser = browsers[name]
         answer = fragile_servers[number % 2].request(browser, who(name))
@@ -546,9 +552,9 @@ def test_g9_an_outage_under_running_requests(
             thread.join()
     assert wrong == []
     assert {answer.status for each in answers.values() for answer in each} == {200, 503}
-    assert max(answer.seconds for each in answers.values() for answer in each) < (
-        2 * DEADLINE + SLACK
-    )
+    longest = max(answer.seconds for each in answers.values() for answer in each)
+    log.info("under running requests: longest answer %.2f s", longest)
+    assert longest < 2 * DEADLINE + SLACK
     for name in names:
         values = [answer.value[1] for answer in answers[name] if answer.status == 200]
         assert answers[name][-1].status == 200

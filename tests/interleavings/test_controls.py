@@ -38,7 +38,8 @@ def create_then_delete(visit: flows.Visit, successor: Any) -> Any:
     """The renewal that seems obvious: create the new session, delete the old one."""
     yield "delete", visit.key
     if successor is None:
-        flows._ended(visit, visit.key, removed=True)
+        visit.lose()
+        visit.ended, visit.removed = False, True
     else:
         flows._adopt(visit, successor, "renewed")
     return True

@@ -149,7 +149,10 @@ class SQLStore:
     def sweep(self, limit: int) -> int:
         """Remove at most ``limit`` expired rows."""
         now = self._clock()
-        keys = self._run(self._expired, {"now": now, "limit": limit}, _first_column)
+        most = min(limit, 10_000)  # databases bound the number of values in a statement
+        keys = self._run(self._expired, {"now": now, "limit": most}, _first_column)
+        if not keys:
+            return 0
         return self._run(self._delete_expired, {"now": now, "keys": keys}, _row_count)
 
     def _new_token(self) -> bytes:
