@@ -14,6 +14,7 @@ from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import Clock
+from tests.conftest import advance_server
 from tests.guarantees.asgi import ADAPTERS, FASTAPI, close_loops
 from tests.guarantees.driver import Adapter, Browser, Server
 from tests.guarantees.places import Place
@@ -23,11 +24,28 @@ TIMEOUT = 10.0  # far above what a slow machine takes: these tests are not about
 SERVERS = 4
 
 
+# One server of one type, under names of their own: the stores' own tests run over every type there
+# is, and a fixture of theirs that rested on ours, or the other way round, would mix up two servers.
+
+
 @pytest.fixture(scope="session")
-def shared_server() -> Iterator[RedisServer]:
-    """One server of one type: the stores' own tests run over every type there is."""
+def one_server() -> Iterator[RedisServer]:
+    """A server for all these tests."""
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(one_server: RedisServer) -> str:
+    """Its address."""
+    return one_server.url
+
+
+@pytest.fixture
+def advance_redis(one_server: RedisServer) -> Iterator[Callable[[float], None]]:
+    """Let time pass on it."""
+    with redis.Redis(port=one_server.port) as admin:
+        yield lambda seconds: advance_server(admin, seconds)
 
 
 @pytest.fixture(scope="session", autouse=True)
