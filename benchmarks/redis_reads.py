@@ -51,7 +51,8 @@ class Client:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.headers = list(scope()["headers"])
+        self.plain = list(scope()["headers"])
+        self.cookies: dict[bytes, bytes] = {}
 
     async def get(self, path: str) -> bytes:
         body = b""
@@ -61,10 +62,13 @@ class Client:
             if message["type"] == "http.response.start":
                 for name, value in message["headers"]:
                     if name.lower() == b"set-cookie":
-                        self.headers.append((b"cookie", value.split(b";")[0]))
+                        key, _, text = value.split(b";")[0].partition(b"=")
+                        self.cookies[key] = text
             body += message.get("body", b"")
 
-        asked = {**scope(), "path": path, "raw_path": path.encode(), "headers": self.headers}
+        sent = b"; ".join(key + b"=" + text for key, text in self.cookies.items())
+        headers = [*self.plain, (b"cookie", sent)] if sent else self.plain
+        asked = {**scope(), "path": path, "raw_path": path.encode(), "headers": headers}
         await self.app(asked, receive, send)
         return body
 
