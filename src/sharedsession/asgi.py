@@ -450,7 +450,7 @@ class _Socket(_Exchange):
             if not isinstance(error, Exception) or not await self.excused(error):
                 raise
         else:
-            await self.finish()
+            await concurrency.current().to_the_end(self.finish())
 
     async def finish(self) -> None:
         if not self.answered and not self.failed:

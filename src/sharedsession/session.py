@@ -378,7 +378,8 @@ class Session(dict[Any, Any]):
         hold: a change made in one of them later is a late change, and must be found. So does what
         another task of the same request has changed while the commit was under way.
         """
-        if committed != intent.shown:
+        emptied_since = self._start_empty and not intent.asked[0]
+        if committed != intent.shown and not emptied_since:
             compare(intent.shown, decode_data(committed)).lay_over(self)
         self._before = committed
         self._checkpoint = self._steps = None

@@ -1,0 +1,261 @@
+"""Flows and sessions where others come in between: each was once wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sharedsession import Session, SessionError, SessionGone, flows
+from sharedsession.cookie import Cookie
+from sharedsession.flows import Manager, Visit, closing, committing, drive, opening, reloading
+from sharedsession.record import EndMark, Record, decode_record
+from sharedsession.session import UnusedSession
+from sharedsession.stores.base import Entry
+from sharedsession.stores.memory import MemoryStore
+from tests.test_drivers import manager, stored, visit
+
+
+class Between(MemoryStore):
+    """A store in which something happens just before the next replace."""
+
+    happens: Callable[[], None] | None = None
+
+    def replace(self, key: str, entry: Entry, *arguments: Any, **more: Any) -> Entry | None:
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            happens()
+        return super().replace(key, entry, *arguments, **more)
+
+
+class World:
+    """One session, a store, and requests that the plain driver serves."""
+
+    def __init__(self, **data: Any) -> None:
+        self.store, self.manager = Between(), manager(absolute_timeout=1000)
+        self.cookie = stored(self.store, self.manager, **data)
+
+    def open(self, cookie: Cookie | None = None) -> tuple[Visit, Session]:
+        return visit(self.store, self.manager, cookie or self.cookie)
+
+    def close(self, request: tuple[Visit, Session]) -> Visit:
+        drive(closing(*request), self.store, self.manager)
+        return request[0]
+
+    def commit(self, request: tuple[Visit, Session], function: Any = None) -> Any:
+        return drive(committing(*request, function), self.store, self.manager)
+
+    def do(self, act: Callable[[Session], Any], cookie: Cookie | None = None) -> Cookie:
+        """Serve one whole request and return the client's cookie after it."""
+        request = self.open(cookie)
+        act(request[1])
+        return self.close(request).answer or cookie or self.cookie
+
+    def data(self, cookie: Cookie | None = None) -> dict[Any, Any]:
+        return dict(dict.items(self.open(cookie)[1]))
+
+    def live(self) -> list[Record]:
+        entries = [self.store.load(key) for key in list(self.store._entries)]
+        records = [decode_record(entry.data)[0] for entry in entries if entry is not None]
+        return [record for record in records if not isinstance(record, EndMark)]
+
+
+def cycle(session: Session) -> None:
+    data = dict(session)
+    session.clear()
+    session.update(data, seen=1)
+
+
+@pytest.mark.parametrize(
+    "act", [cycle, lambda session: session._replace_by({**session, "seen": 1})]
+)
+def test_keeping_the_owner_is_no_sign_in(act: Callable[[Session], None]) -> None:
+    """A request in flight that puts its own data in place again does not undo a sign-out."""
+    world = World(user_id=1)
+    late = world.open()
+    world.do(Session.destroy)
+    act(late[1])
+    assert world.close(late).answer is None
+    assert world.live() == []
+
+
+@pytest.mark.parametrize("met", ["at load", "at commit"])
+def test_a_sign_out_that_writes_ends_the_successor(met: str) -> None:
+    """`destroy()` and a flash message, on a session renewed meanwhile, sign out all the same."""
+    world = World(user_id=1)
+    early = world.open()
+    new = world.do(Session.renew)
+    request = early if met == "at commit" else world.open()
+    request[1].destroy()
+    request[1]["flash"] = "bye"
+    world.close(request)
+    assert world.data(new) == {}
+    assert world.live() == []
+
+
+def test_destroy_follows_every_mark() -> None:
+    """Two cookies that lead to marks: the successors of both are ended."""
+    world = World(user_id=1)
+    other = stored(world.store, world.manager, a=1)
+    world.do(Session.renew)
+    world.do(Session.destroy, other)
+    request = Visit(world.manager, [world.cookie, other])
+    drive(opening(request), world.store, world.manager)
+    session = Session()
+    session._backing = request
+    session.destroy()
+    world.close((request, session))
+    assert world.live() == []
+
+
+def test_the_cookie_of_an_early_commit_is_looked_at_again() -> None:
+    """A session renewed after `commit()`, before the response: its old cookie is not handed out."""
+    world = World(cart=1)
+    slow = world.open()
+    slow[1]["x"] = 1
+    world.commit(slow)
+    world.do(lambda session: session.update(user_id=7), slow[0].answer)
+    assert world.close(slow).answer is None
+
+
+def test_a_function_that_ran_its_course_does_not_run_again() -> None:
+    """What `commit(fn)` returned stands; a later conflict of the request does not repeat it."""
+    world = World(a=1)
+    request = world.open()
+    assert world.commit(request, lambda session: session.pop("token", None)) is None
+    world.do(lambda session: session.update(token="once"))
+    request[1]["y"] = 1
+    world.close(request)
+    assert world.data() == {"a": 1, "token": "once", "y": 1}
+
+
+def test_commit_returns_what_its_function_returned_over_newer_data() -> None:
+    """With a renewal as well, and when the function itself clears the session."""
+    world = World(n=1)
+    request = world.open()
+    request[1].renew()
+    world.store.happens = lambda: world.do(lambda session: session.update(n=2)) and None
+    assert world.commit(request, lambda session: session.get("n")) == 2
+
+    def start_over(session: Session) -> int:
+        n = session["n"]
+        session.clear()
+        session["n"] = n + 1
+        return int(n)
+
+    world = World(n=1)
+    request = world.open()
+    world.store.happens = lambda: world.do(lambda session: session.update(n=5)) and None
+    assert world.commit(request, start_over) == 5
+    assert world.data(request[0].answer) == {"n": 6}
+
+
+def test_a_function_knows_its_session_when_it_runs_again() -> None:
+    """`is_new` and `created_at` say the same over newer data."""
+    world = World(n=1)
+    request = world.open()
+    told: list[Any] = []
+
+    def look(session: Session) -> None:
+        told.append((session.is_new, session.created_at))
+        session["n"] += 1
+
+    world.store.happens = lambda: world.do(lambda session: session.update(n=5)) and None
+    world.commit(request, look)
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert world.data() == {"n": 6}
+
+
+def test_commit_inside_a_function_is_refused() -> None:
+    """A function that is part of a commit cannot commit."""
+    request = World(n=1).open()
+    with pytest.raises(TypeError, match="inside a function"):
+        request[1].mutate(lambda session: session.commit())
+
+
+def test_what_another_task_does_during_a_commit_is_kept() -> None:
+    """A write, a renewal or an end that comes while a commit is under way is committed later."""
+    for act in (lambda session: session.update(z=1), Session.renew, Session.destroy):
+        world = World(n=1)
+        request = world.open()
+        request[1]["x"] = 1
+
+        def meanwhile(act: Any = act, session: Session = request[1], world: World = world) -> None:
+            world.do(lambda other: other.update(y=1))
+            act(session)
+
+        world.store.happens = meanwhile
+        world.commit(request)
+        answer = world.close(request)
+        if act is Session.destroy:
+            assert answer.removed
+            assert world.live() == []
+        else:
+            kept = {"n": 1, "x": 1, "y": 1} | ({} if act is Session.renew else {"z": 1})
+            assert world.data(answer.answer) == kept
+            assert answer.answer is not None
+            assert (answer.answer.id != world.cookie.id) is (act is Session.renew)
+
+
+def test_two_flows_of_one_request_at_once_are_refused() -> None:
+    """What runs already would be done twice."""
+    request = World(n=1).open()
+    request[0].begin("session.commit()")
+    with pytest.raises(SessionError, match="await them one after the other"):
+        request[0].begin("session.commit()")
+
+
+def test_a_session_that_could_not_be_loaded_is_looked_at_before_it_is_replaced() -> None:
+    """The load failed, a plain dict took the session's place, the store is back: a new ID."""
+    world = World(user_id=1, cart=[1])
+    request = Visit(world.manager, [world.cookie])
+    session = UnusedSession()
+    session._backing = request
+    session._replace_by({"flash": "bye"})
+    answer = world.close((request, session)).answer
+    assert answer is not None
+    assert answer.id != world.cookie.id
+    assert [record.owner for record in world.live()] == [None]
+
+
+def test_reload_after_destroy_shows_the_session() -> None:
+    """Where the load had failed, `destroy()` and `reload()` leave the session as it is stored."""
+    world = World(user_id=1, cart=[1])
+    request = Visit(world.manager, [world.cookie])
+    session = UnusedSession()
+    session._backing = request
+    session.destroy()
+    drive(reloading(request, session), world.store, world.manager)
+    session["x"] = 1
+    world.close((request, session))
+    assert world.data() == {"user_id": 1, "cart": [1], "x": 1}
+
+
+def test_what_a_renewal_had_stored_goes_when_it_comes_to_nothing() -> None:
+    """Signed out while it was being renewed: no session is left over, and nobody is told one."""
+    world = World(user_id=1)
+    request = world.open()
+    request[1].renew()
+    world.store.happens = lambda: world.do(Session.destroy) and None
+    with pytest.raises(SessionGone):
+        world.commit(request)
+    assert world.live() == []
+
+
+def test_a_store_that_is_slow_but_back_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a store is down attempts are short, but for one in two seconds."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    shared: Manager = manager(timeout=1)
+    assert shared.patience() == 1
+    shared.down = True
+    assert shared.patience() == flows.BREAKER_TIMEOUT
+    now[0] += flows.BREAKER_PAUSE
+    assert [shared.patience() for _ in range(3)] == [
+        1,
+        flows.BREAKER_TIMEOUT,
+        flows.BREAKER_TIMEOUT,
+    ]
