@@ -395,7 +395,7 @@ def closing(visit: Visit, session: Session) -> Flow[Intent]:
         if visit.record is not None:
             try:
                 intent.over(visit.record.data)
-            except Exception:
+            except Exception:  # of the application's function, on data it had not seen
                 if fresh is not None:
                     yield "delete", fresh.key
                 raise

@@ -168,7 +168,7 @@ class Balancer:
         }
         await send(start)
         try:
-            async for chunk in response.stream:  # type: ignore[union-attr]
+            async for chunk in response.stream:  # type: ignore[union-attr]  # an async client's is async
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except httpx.TransportError:
             return  # the answer stays incomplete, and the server that runs us cuts the connection
