@@ -170,7 +170,7 @@ def browser(profile: Path) -> Iterator[Browser]:
     assert program, "The browser tests need Chromium: run scripts/install-system-packages chromium"
     process = subprocess.Popen(
         [program, *FLAGS.split(), f"--user-data-dir={profile}", "about:blank"],
-        env={**os.environ, "HOME": str(profile)},
+        env={**os.environ, "HOME": str(profile), "TMPDIR": str(profile)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
