@@ -51,14 +51,13 @@ class Intent:
     """What a request did to its session, so that it can be done again over newer data.
 
     ``steps`` are changes and functions in the order in which they happened. ``over`` does them
-    again; ``result`` is what the last function returned when it did. ``shown`` is what the
-    application sees, encoded.
+    again; ``result`` is what the last function returned when it did. ``shown`` and ``asked`` stay
+    as they were frozen: what the application sees, encoded, and what it asked for.
     """
 
     before: bytes
     data: Data
     encoded: bytes
-    shown: bytes
     backing: Backing | None
     steps: list[tuple[Changes, Callable[[Session], object] | None]]
     start_empty: bool
@@ -69,9 +68,11 @@ class Intent:
     result: object = None
     replayed: bool = False
     _own: Data | None = None
-    asked: tuple[bool, ...] = ()
+    shown: bytes = field(init=False)
+    asked: tuple[bool, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.shown = self.encoded
         self.asked = (
             self.start_empty,
             self.fresh_id,
@@ -356,7 +357,6 @@ class Session(dict[Any, Any]):
             self._before,
             data,
             encoded,
-            encoded,
             self._backing,
             [],
             self._start_empty,
@@ -381,20 +381,22 @@ class Session(dict[Any, Any]):
         emptied_since = self._start_empty and not intent.asked[0]
         if committed != intent.shown and not emptied_since:
             compare(intent.shown, decode_data(committed)).lay_over(self)
-        self._before = committed
-        self._checkpoint = self._steps = None
+        self._begin_from(committed)
         self._start_empty &= not intent.asked[0]
         self._fresh_id &= not intent.asked[1]
         self._destroyed &= not intent.asked[2]
         self._renew &= not intent.asked[3]
         self._authenticated &= not intent.asked[4]
 
+    def _begin_from(self, stored: bytes) -> None:
+        self._before = stored
+        self._checkpoint = self._steps = None
+
     def _show(self, stored: bytes) -> None:
         """Drop what this request did, whatever it is, and show what is stored."""
         dict.clear(self)
         dict.update(self, decode_data(stored))
-        self._before = stored
-        self._checkpoint = self._steps = None
+        self._begin_from(stored)
         self._start_empty = self._fresh_id = self._destroyed = False
         self._renew = self._authenticated = False
 
@@ -421,7 +423,7 @@ class Loading:
 
     load: Callable[[], Data] | None = None
     failure: Exception | None = None
-    met: bool = field(default=False)
+    met: bool = False
 
 
 class _Hidden:
