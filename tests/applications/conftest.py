@@ -1,0 +1,92 @@
+"""One application twice: on its framework's own session, and on ours behind two servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware as CookieSessionMiddleware
+from starlette.types import ASGIApp
+
+from sharedsession.asgi import SessionMiddleware
+from sharedsession.stores.sql import SQLStore
+from tests.applications.browser import AsgiServer, Browser
+from tests.applications.provider import provider
+
+SECRET = "a secret key that all servers know"
+
+MakeAsgi = Callable[[Middleware, Path], ASGIApp]
+OnStarlette = Callable[..., "Sites"]  # of a MakeAsgi, and settings for ours
+
+
+class Sites(NamedTuple):
+    """A browser before each: ``theirs`` is one server, ``ours`` two that take turns."""
+
+    theirs: Browser
+    ours: Browser
+
+    def drive(self, drive: Callable[[Browser], None]) -> None:
+        """Do the same on both; a person must be shown the same, response by response."""
+        drive(self.theirs)
+        drive(self.ours)
+        assert self.ours.shown == self.theirs.shown
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders for what the applications themselves store, theirs and ours."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.mkdir()
+    ours.mkdir()
+    return theirs, ours
+
+
+@pytest.fixture
+def new_store(tmp_path: Path) -> Iterator[Callable[[], SQLStore]]:
+    """Makes stores that have nothing in common but one file."""
+    made: list[SQLStore] = []
+
+    def make() -> SQLStore:
+        made.append(SQLStore.from_url(f"sqlite:///{tmp_path}/sessions.db", timeout=10))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def on_starlette(
+    folders: tuple[Path, Path], new_store: Callable[[], SQLStore]
+) -> Iterator[OnStarlette]:
+    """Put an ASGI application on Starlette's own session, and on ours."""
+    opened: list[Browser] = []
+
+    def sites(make: MakeAsgi, **settings: object) -> Sites:
+        own = Middleware(CookieSessionMiddleware, secret_key=SECRET)
+        shared = [
+            Middleware(
+                SessionMiddleware, secret_key=SECRET, store=new_store(), timeout=10, **settings
+            )
+            for _ in range(2)
+        ]
+        opened.append(Browser(AsgiServer(make(own, folders[0]))))
+        opened.append(Browser(*(AsgiServer(make(each, folders[1])) for each in shared)))
+        return Sites(*opened)
+
+    yield sites
+    for browser in opened:
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def openid_provider() -> Iterator[str]:
+    """The address of an OpenID provider on this machine."""
+    with pytest.MonkeyPatch.context() as environment, provider() as address:
+        environment.setenv("no_proxy", "127.0.0.1")
+        environment.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # plain http, on loopback only
+        environment.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
+        yield address
