@@ -251,7 +251,7 @@ def test_a_store_that_is_slow_but_back_is_noticed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     shared: Manager = manager(timeout=1)
     assert shared.patience() == 1
-    shared.down = True
+    shared.breaker.down = True
     assert shared.patience() == flows.BREAKER_TIMEOUT
     now[0] += flows.BREAKER_PAUSE
     assert [shared.patience() for _ in range(3)] == [

@@ -6,20 +6,17 @@ session is used. The response is held back at its start until the record is stor
 
 from __future__ import annotations
 
-import inspect
-import logging
-import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from . import concurrency
+from .adapter import Headers, Stores, add_headers, met_outage, unavailable, warn_proxy
 from .exceptions import SessionError, StoreUnavailable
-from .flows import Flow, Manager, Visit, adrive, closing, opening, too_late
+from .flows import Flow, Manager, Visit, adrive, finishing, opening, too_late
 from .session import Loading, Session, UnusedSession
 from .settings import UNSET, Unset, gather
-from .stores import open_store
 from .stores.base import AsyncStore, Store
 
 # ASGI's own types: what a scope or a message holds differs from server to server.
@@ -28,13 +25,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
-RETRY_AFTER = b"2"  # seconds
-UNAVAILABLE = b"The session store does not answer. Please try again in a moment.\n"
 TRY_AGAIN_LATER = 1013  # WebSocket close code (IANA registry)
-
-log = logging.getLogger("sharedsession")
 
 
 class SessionMiddleware:
@@ -94,16 +86,7 @@ class SessionMiddleware:
         self.app = app
         self.scope_key = scope_key
         self.manager = Manager(settings)
-        chosen = settings.store
-        self._store: Store | None = None
-        self._async_store: AsyncStore | None = None
-        if isinstance(chosen, str):
-            self._pair = open_store(chosen, settings.timeout)  # held: it is shared while it lives
-            self._store, self._async_store = self._pair.sync, self._pair.asynchronous
-        elif _awaits(chosen):
-            self._async_store = cast(AsyncStore, chosen)
-        else:
-            self._store = cast(Store, chosen)
+        self._stores = Stores(settings)
         self._begin = self._begin_visit  # bound once, not for each request
         self._needle = settings.session_cookie.encode() + b"="
         self._threads = ThreadPoolExecutor(concurrency.THREADS, "sharedsession")
@@ -193,17 +176,18 @@ class SessionMiddleware:
             return done.value
         runtime = concurrency.current()
         manager = self.manager
-        if self._async_store is not None and runtime is concurrency.ASYNCIO:
-            call = partial(_awaited, self._async_store)
-        elif self._store is None:
+        plain, awaited = self._stores.sync, self._stores.asynchronous
+        if awaited is not None and runtime is concurrency.ASYNCIO:
+            call = partial(_awaited, awaited)
+        elif plain is None:
             raise StoreUnavailable(
                 "This store's client works on asyncio only, and the application runs on trio: "
                 "give the middleware a URL, or a store built around a client without asyncio."
             )
-        elif not getattr(self._store, "blocking", True):
-            return await adrive(flow, partial(_inline, self._store), runtime.pause, manager, step)
+        elif not getattr(plain, "blocking", True):
+            return await adrive(flow, partial(_inline, plain), runtime.pause, manager, step)
         else:
-            call = partial(_threaded, self._store, runtime, self._threads)
+            call = partial(_threaded, plain, runtime, self._threads)
         try:
             return await runtime.within(
                 manager.patience(), adrive(flow, call, runtime.pause, manager, step)
@@ -211,45 +195,19 @@ class SessionMiddleware:
         except concurrency.DeadlinePassed:
             raise too_late(manager) from None
 
-    def set_cookie(self, visit: Visit, scope: Scope) -> bytes | None:
-        """Return the Set-Cookie header that the client must get, if any."""
-        https = scope.get("scheme") in ("https", "wss")
-        if visit.removed:
-            return self.manager.codec.remove(https=https).encode("latin-1")
-        if visit.answer is None:
-            return None
-        return self.manager.codec.issue(visit.answer, https=https).encode("latin-1")
-
     def check_proxy(self, scope: Scope) -> None:
         """Warn, once, when the cookie lacks Secure because the server does not trust its proxy."""
         if self._warned or scope.get("scheme") in ("https", "wss"):
             return
         if (b"x-forwarded-proto", b"https") in [tuple(each) for each in scope["headers"]]:
             self._warned = True
-            warnings.warn(
-                "A proxy says that the client came by https, but the server says http, so the "
-                "session cookie is set without Secure. Let the server trust its proxy (uvicorn: "
-                "--proxy-headers --forwarded-allow-ips=…; hypercorn: ProxyFixMiddleware), or pass "
-                "https_only=True.",
-                RuntimeWarning,
-                stacklevel=2,
+            warn_proxy(
+                "uvicorn: --proxy-headers --forwarded-allow-ips=…; hypercorn: ProxyFixMiddleware",
+                "pass https_only=True",
             )
 
 
 # --- the store, in each colour --------------------------------------------------------------------
-
-
-def _awaits(store: object) -> bool:
-    """Say whether the verbs of a store object are awaited; refuse what is no store."""
-    verbs = [
-        getattr(store, verb, None) for verb in ("load", "create", "replace", "touch", "delete")
-    ]
-    if not all(callable(verb) for verb in verbs):
-        raise TypeError(
-            f"store={type(store).__name__} is no session store: pass a URL such as "
-            "'redis://localhost:6379/0', or a store object such as RedisStore(client)."
-        )
-    return inspect.iscoroutinefunction(verbs[0])
 
 
 # Any, below: the arguments and answers of the store's verbs, which `flows` knows.
@@ -331,7 +289,7 @@ class _Exchange:
         if self.answered:
             return
         if message["type"] in self.starts and not self.left:
-            if self._met_outage() and message.get("status") == 500:
+            if met_outage(self.session) and message.get("status") == 500:
                 await self.unavailable()
                 return
             self.left = self.failed = self.session._late = True
@@ -351,7 +309,7 @@ class _Exchange:
 
     async def excused(self, error: Exception) -> bool:
         """An exception escaped the application; answer 503 if an outage is behind it."""
-        if not isinstance(error, StoreUnavailable) and not self._met_outage():
+        if not isinstance(error, StoreUnavailable) and not met_outage(self.session):
             return False
         if self.left and not self.answered:
             return False
@@ -361,59 +319,31 @@ class _Exchange:
 
     async def unavailable(self) -> None:
         self.answered = self.left = True
-        headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", str(len(UNAVAILABLE)).encode()),
-            (b"retry-after", RETRY_AFTER),
-            (b"cache-control", b"no-store"),
-        ]
-        await self._deny(headers)
+        await self._deny(*unavailable())
 
-    async def _deny(self, headers: Headers) -> None:
+    async def _deny(self, headers: Headers, body: bytes) -> None:
         await self._send({"type": "http.response.start", "status": 503, "headers": headers})
-        await self._send({"type": "http.response.body", "body": UNAVAILABLE})
-
-    def _met_outage(self) -> bool:
-        loading = getattr(self.session, "_loading", None)
-        backing = self.session._backing
-        return (loading is not None and loading.met) or (
-            isinstance(backing, Visit) and backing.met_outage
-        )
+        await self._send({"type": "http.response.body", "body": body})
 
     async def _commit(self, message: Message) -> Message:
         session = self.session
         if session._used:
             self.middleware.check_proxy(self.scope)
-        visit = await self._close(late=False)
-        used = session._used or session.accessed
-        cookie = None if visit is None else self.middleware.set_cookie(visit, self.scope)
-        if not used and cookie is None:
+        await self._close(late=False)
+        if not (session._used or session.accessed):
             return message
         headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-        _merge(headers, b"vary", b"Cookie", unless=(b"cookie", b"*"))
-        if cookie is not None:
-            headers.append((b"set-cookie", cookie))
-            _merge(headers, b"cache-control", b"no-store", unless=(b"no-store", b"private"))
+        add_headers(headers, session, https=self.scope.get("scheme") in ("https", "wss"))
         return {**message, "headers": headers}
 
-    async def _close(self, *, late: bool) -> Visit | None:
+    async def _close(self, *, late: bool) -> None:
         self._take_replacement()
         session = self.session
         for name in session._unawaited:
             raise SessionError(
                 f"session.{name} was called but not awaited: write 'await session.{name}'."
             )
-        if isinstance(session, UnusedSession) or not (session._used or session.accessed):
-            return None  # nobody has used it, or it could not be loaded
-        visit = session._backed("the middleware")
-        assert isinstance(visit, Visit)
-        visit.begin("The end of the response's headers" if not late else "The end of the request")
-        visit.late = late
-        try:
-            await self.middleware.run(closing(visit, session))
-        finally:
-            visit.late, visit.busy = True, False
-        return visit
+        await self.middleware.run(finishing(session, late=late))
 
     def _take_replacement(self) -> None:
         """The application may have put something else in its session's place."""
@@ -456,26 +386,12 @@ class _Socket(_Exchange):
         if not self.answered and not self.failed:
             await self._close(late=True)
 
-    async def _deny(self, headers: Headers) -> None:
+    async def _deny(self, headers: Headers, body: bytes) -> None:
         if "websocket.http.response" in (self.scope.get("extensions") or {}):
             start = {"type": "websocket.http.response.start", "status": 503, "headers": headers}
             await self._send(start)
-            await self._send({"type": "websocket.http.response.body", "body": UNAVAILABLE})
+            await self._send({"type": "websocket.http.response.body", "body": body})
         else:
             await self._send(
                 {"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "try again later"}
             )
-
-
-def _merge(headers: Headers, name: bytes, value: bytes, unless: tuple[bytes, ...]) -> None:
-    """Add a value to a list-valued header, once, beside what the application put there."""
-    position = None
-    for index, (known, content) in enumerate(headers):
-        if known.lower() == name:
-            if any(part.strip().lower() in unless for part in content.split(b",")):
-                return
-            position = index
-    if position is None:
-        headers.append((name, value))
-    else:
-        headers[position] = (name, headers[position][1] + b", " + value)

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+RETRY_AFTER = 2  # seconds that a client is asked to wait while the store is down
+UNAVAILABLE = "The session store does not answer. Please try again in a moment."
+
+if TYPE_CHECKING:
+    _ServiceUnavailable = Exception
+else:
+    try:  # so that Flask and werkzeug answer an outage by themselves, and as one
+        from werkzeug.exceptions import ServiceUnavailable as _ServiceUnavailable
+    except ImportError:
+        _ServiceUnavailable = Exception
+
 
 class SessionError(Exception):
     """The root of everything this package raises on purpose."""
@@ -11,11 +24,26 @@ class ConfigurationError(SessionError, ValueError):
     """A setting is missing, wrong, or contradicts another one."""
 
 
-class StoreUnavailable(SessionError):
+class StoreUnavailable(SessionError, _ServiceUnavailable):
     """The store did not answer in time, or not at all; after a write the outcome is unknown.
 
-    An adapter turns it into ``503 Service Unavailable`` with ``Retry-After``.
+    An adapter turns it into ``503 Service Unavailable`` with ``Retry-After``. Where werkzeug is
+    installed it is also its ``ServiceUnavailable``, whose ``description`` is what visitors see:
+    the message is for the log.
     """
+
+    description = UNAVAILABLE
+    response = None
+    retry_after = RETRY_AFTER
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.args[0]!r})"
 
 
 class UnknownFormat(StoreUnavailable):

@@ -25,10 +25,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from itertools import count
 from math import ceil
 from typing import Any, TypeVar
 
+from .concurrency import DeadlinePassed
 from .cookie import Cookie, CookieCodec, new_id, store_key
 from .exceptions import (
     DamagedRecord,
@@ -51,7 +53,7 @@ from .record import (
     owners,
     same_data,
 )
-from .session import Intent, Session
+from .session import Intent, Session, UnusedSession
 from .settings import Settings
 from .stores.base import Entry, Store
 
@@ -69,41 +71,62 @@ FRESHEST = 2**62  # as `at_least`: no copy will do
 log = logging.getLogger("sharedsession")
 
 
-class Manager:
-    """What the requests of one middleware share: settings, cookies, clock, counters, breaker."""
+class Breaker:
+    """Shortens the attempts while the store is down; it never refuses one."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self) -> None:
+        self.down = False  # the store did not answer when it was last asked
+        self._retry_at = 0.0  # when an attempt may take its full time again, monotonic
+        self._answered_at = 0.0  # when the store last answered, on the same clock
+
+    def answered(self) -> None:
+        """The store has answered."""
+        self.down = False
+        self._answered_at = time.monotonic()
+
+    def patience(self, timeout: float) -> float:
+        """Seconds that opening or closing may take: few while the store is known to be down.
+
+        Once in a while an attempt has its full time even then: a store that is back, but far away,
+        would never be noticed otherwise.
+        """
+        now = time.monotonic()
+        if self.down and now < self._retry_at:
+            return min(timeout, BREAKER_TIMEOUT)
+        self._retry_at = now + BREAKER_PAUSE
+        return timeout
+
+    def too_late(self, timeout: float) -> None:
+        """The deadline has passed; many writers of one session may use it up, with the store up."""
+        self.down = time.monotonic() - self._answered_at > self.patience(timeout)
+
+
+class Manager:
+    """What the requests of one middleware share: settings, cookies, clock, counters, breaker.
+
+    ``like``: another manager of the same store, whose clock, counters and breaker it shares.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        like: Manager | None = None,
+    ) -> None:
         self.settings = settings
         self.codec = CookieCodec(settings)
-        self.clock = clock
-        self.counts: Counter[str] = Counter()
-        self.down = False  # the store did not answer when it was last asked
-        self.retry_at = 0.0  # when an attempt may take its full time again, monotonic
-        self.answered_at = 0.0  # when it last did, on the monotonic clock
+        self.clock: Callable[[], float] = clock if like is None else like.clock
+        self.counts: Counter[str] = Counter() if like is None else like.counts
+        self.breaker: Breaker = Breaker() if like is None else like.breaker
 
     def report(self, event: str, handle: str | None, level: int = logging.DEBUG) -> None:
         """Count an event, and log it with the first 12 characters of the store key."""
         self.counts[event] += 1
         log.log(level, "%s: session %s", event, (handle or "-")[:12], extra={"event": event})
 
-    def answered(self) -> None:
-        """The store has answered."""
-        self.down = False
-        self.answered_at = time.monotonic()
-
     def patience(self) -> float:
-        """Seconds that opening or closing may take: few while the store is known to be down.
-
-        Once in a while an attempt has its full time even then: a store that is back, but far away,
-        would never be noticed otherwise.
-        """
-        timeout, now = self.settings.timeout, time.monotonic()
-        if not self.down:
-            self.retry_at = now + BREAKER_PAUSE
-        elif now < self.retry_at:
-            return min(timeout, BREAKER_TIMEOUT)
-        self.retry_at = now + BREAKER_PAUSE
-        return timeout
+        """Seconds that opening or closing may take now."""
+        return self.breaker.patience(self.settings.timeout)
 
     def absolute_end(self, record: Record) -> float | None:
         """The hard end of a session: as stored, or earlier when the setting is stricter by now."""
@@ -307,13 +330,16 @@ class Action(Enum):
     REISSUE = auto()
 
 
-def decide(visit: Visit, intent: Intent, *, used: bool) -> Action:
-    """Say what a commit comes to, from what was found and what this request did."""
+def decide(visit: Visit, intent: Intent, *, used: bool, repeat: bool = False) -> Action:
+    """Say what a commit comes to, from what was found and what this request did.
+
+    ``repeat``: the client is to get its cookie, whether it has anything to learn or not.
+    """
     manager, settings = visit.manager, visit.manager.settings
     if visit.entry is None or visit.cookie is None:
         if (intent.ends or intent.destroyed) and visit.marked:
             return Action.END_SUCCESSOR
-        if not intent.data or settings.idle_timeout <= 0:
+        if intent.empty or settings.idle_timeout <= 0:
             return Action.NOTHING
         if visit.ended and not signs_in(intent, settings.owner_key):
             return Action.NOTHING
@@ -323,7 +349,7 @@ def decide(visit: Visit, intent: Intent, *, used: bool) -> Action:
     if intent.renew or intent.authenticated or intent.fresh_id:
         return Action.RENEW
     if intent.changed and not same_data(intent.before, intent.encoded):
-        if not intent.data:
+        if intent.empty:
             return Action.END
         before = owners(decode_data(intent.before), settings.owner_key)
         stays = before == owners(intent.data, settings.owner_key)
@@ -335,7 +361,9 @@ def decide(visit: Visit, intent: Intent, *, used: bool) -> Action:
     age = max(0.0, manager.clock() - visit.cookie.timestamp)
     if age >= settings.idle_timeout * TOUCH_AFTER:
         return Action.TOUCH
-    return Action.NOTHING if visit.entry.version == visit.cookie.version else Action.REISSUE
+    if repeat or visit.entry.version != visit.cookie.version:
+        return Action.REISSUE
+    return Action.NOTHING
 
 
 def signs_in(intent: Intent, names: tuple[str, ...]) -> bool:
@@ -344,7 +372,7 @@ def signs_in(intent: Intent, names: tuple[str, ...]) -> bool:
     return any(owner not in known for owner in owners(intent.data, names))
 
 
-def closing(visit: Visit, session: Session) -> Flow[Intent]:
+def closing(visit: Visit, session: Session, *, repeat: bool = False) -> Flow[Intent]:
     """Commit what the request did to its session, whatever others do meanwhile."""
     manager = visit.manager
     intent = session._intent()
@@ -356,7 +384,8 @@ def closing(visit: Visit, session: Session) -> Flow[Intent]:
     for rounds in count(1):
         if visit.record is not None and not manager.alive(visit.record):
             visit.lose()
-        action = decide(visit, intent, used=session._used or session.accessed)
+        used = session._used or session.accessed
+        action = decide(visit, intent, used=used, repeat=repeat)
         if visit.late and action in (Action.CREATE, Action.RENEW):
             raise LateChange(
                 "The session was changed after the response's headers had left, in a way that "
@@ -403,6 +432,23 @@ def closing(visit: Visit, session: Session) -> Flow[Intent]:
     return intent
 
 
+def finishing(session: Session, *, late: bool = False, repeat: bool = False) -> Flow[None]:
+    """The end of the response's headers, or, ``late``, of the whole request: commit.
+
+    ``repeat``: hand out the cookie even if the client has nothing to learn from it.
+    """
+    if isinstance(session, UnusedSession) or not (session._used or session.accessed):
+        return  # nobody has used it, or it could not be loaded
+    visit = session._backed("the end of a request")
+    assert isinstance(visit, Visit)
+    visit.begin("The end of the request" if late else "The end of the response's headers")
+    visit.late = late
+    try:
+        yield from closing(visit, session, repeat=repeat)
+    finally:
+        visit.late, visit.busy = True, False
+
+
 def _settle(visit: Visit, session: Session, intent: Intent) -> None:
     if visit.record is not None:
         # Nothing written: what others wrote is not shown either.
@@ -410,7 +456,9 @@ def _settle(visit: Visit, session: Session, intent: Intent) -> None:
         if wrote or intent.steps:
             session._settle(visit.record.data if wrote else intent.before, intent)
     elif not visit.ended:
-        session._settle(EMPTY, intent)
+        # Flask's mark alone is not stored, but stays in sight.
+        kept = visit.key is None and intent.empty
+        session._settle(intent.shown if kept else EMPTY, intent)
     else:
         session._settle(intent.shown, intent)
 
@@ -615,24 +663,35 @@ def reloading(visit: Visit, session: Session) -> Flow[None]:
 # --- the two drivers ------------------------------------------------------------------------------
 
 
-def drive(flow: Flow[T], store: Store, manager: Manager) -> T:
-    """Run a flow with a store of plain functions; the deadline is checked between its calls."""
+Within = Callable[[float, Callable[[], Any]], Any]  # Any: whatever the call returns
+
+
+def drive(flow: Flow[T], store: Store, manager: Manager, within: Within | None = None) -> T:
+    """Run a flow with a store of plain functions; the deadline is checked between its calls.
+
+    ``within(seconds, call)`` makes a call that may take only so long, and raises `DeadlinePassed`
+    when it takes longer; without it a call takes as long as the store lets it.
+    """
     deadline = time.monotonic() + manager.patience()
     answer: Any = None
     try:
         while True:
             verb, *arguments = flow.send(answer)
-            if time.monotonic() > deadline:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise too_late(manager)
             if verb == "pause":
-                time.sleep(*arguments)
+                time.sleep(min(left, *arguments))
                 answer = None
-            else:
-                try:
-                    answer = getattr(store, verb)(*arguments)
-                except Exception as error:  # a store that raises is a store that did not answer
-                    raise outage(error, manager) from error
-                manager.answered()
+                continue
+            call = partial(getattr(store, verb), *arguments)
+            try:
+                answer = call() if within is None else within(left, call)
+            except DeadlinePassed:
+                raise too_late(manager) from None
+            except Exception as error:  # a store that raises is a store that did not answer
+                raise outage(error, manager) from error
+            manager.breaker.answered()
     except StopIteration as done:
         result: T = done.value
         return result
@@ -664,7 +723,7 @@ async def adrive(
                     answer = await call(verb, *arguments)
                 except Exception as error:  # as in `drive`
                     raise outage(error, manager) from error
-                manager.answered()
+                manager.breaker.answered()
     except StopIteration as done:
         result: T = done.value
         return result
@@ -674,7 +733,7 @@ async def adrive(
 
 def outage(error: Exception, manager: Manager) -> StoreUnavailable:
     """Return the outage that a store's error means."""
-    manager.down = True
+    manager.breaker.down = True
     manager.counts["outage"] += 1
     if isinstance(error, StoreUnavailable):
         log.error("outage: %s", error, extra={"event": "outage"})
@@ -687,8 +746,7 @@ def too_late(manager: Manager) -> StoreUnavailable:
     """Return the outage that a passed deadline means."""
     manager.counts["outage"] += 1
     log.error("outage: the deadline has passed", extra={"event": "outage"})
-    # Many writers of one session may use up the time as well: then the store is not down.
-    manager.down = time.monotonic() - manager.answered_at > manager.patience()
+    manager.breaker.too_late(manager.settings.timeout)
     return StoreUnavailable(
         f"The session store did not answer within {manager.settings.timeout:g} s."
     )

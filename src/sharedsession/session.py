@@ -26,6 +26,8 @@ from .record import EMPTY, Changes, Data, check_data, compare, decode_data, enco
 
 T = TypeVar("T")
 
+PERMANENT = "_permanent"  # the key under which Flask notes that the cookie outlives the browser
+
 
 class Backing(Protocol):
     """What stands behind a session during a request. The flows implement it."""
@@ -88,7 +90,12 @@ class Intent:
     @property
     def ends(self) -> bool:
         """Whether this request wants the session ended, whatever others wrote."""
-        return (self.start_empty or self.fresh_id) and not self.data
+        return (self.start_empty or self.fresh_id) and self.empty
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing worth keeping: Flask's mark of a permanent session is not."""
+        return len(self.data) < 2 and self.data.keys() <= {PERMANENT}
 
     def own(self) -> Data:
         """Only what this request set, as it first did."""
@@ -146,6 +153,7 @@ class Session(dict[Any, Any]):
     _authenticated: bool = False
     _running: bool = False  # inside a function given to mutate() or commit()
     _late: bool = False  # the headers left while nobody had used the session
+    _failed: bool = False  # its commit has failed (under Flask)
     _unawaited: tuple[str, ...] = ()  # verbs that were called under ASGI and not awaited yet
 
     # --- the verbs ---
@@ -222,6 +230,20 @@ class Session(dict[Any, Any]):
         """Whether the client had no live session when this request began."""
         self._ready()
         return self._backing is None or self._backing.is_new
+
+    @property
+    def new(self) -> bool:
+        """`is_new`, under the name that Flask has for it."""
+        return self.is_new
+
+    @property
+    def permanent(self) -> bool:
+        """Whether Flask gives the cookie an expiry: set by the application, kept in the data."""
+        return bool(self.get(PERMANENT, False))
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        self[PERMANENT] = bool(value)
 
     @property
     def created_at(self) -> datetime:
@@ -415,13 +437,13 @@ def refuse_async(function: Callable[..., object], result: object = None) -> None
 
 @dataclass(slots=True)
 class Loading:
-    """What the first use of a session that is not loaded does: ``load`` returns its data or raises.
+    """What the first use of a session that is not loaded does: ``load`` gives its data or raises.
 
     A failure is remembered for the rest of the request (``failure``), and so is whether anybody
     has met it (``met``).
     """
 
-    load: Callable[[], Data] | None = None
+    load: Callable[[Session], Data] | None = None
     failure: Exception | None = None
     met: bool = False
 
@@ -453,7 +475,7 @@ class UnusedSession(Session):
         if loading is not None:
             if loading.failure is None and loading.load is not None:
                 try:
-                    data = loading.load()
+                    data = loading.load(self)
                 except Exception as error:  # noqa: BLE001 - whatever it is: never load twice
                     loading.failure = error
                 else:

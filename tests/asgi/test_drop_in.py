@@ -1564,7 +1564,7 @@ class TestSharing:
     def test_one_url_is_one_pool_of_connections(self, place: Place) -> None:
         """Two middlewares of one process do not connect twice."""
         first, second = place.site().middleware, place.site().middleware
-        assert first._store is second._store
+        assert first._stores.sync is second._stores.sync
         assert first._async_store is second._async_store
 
     @pytest.mark.parametrize(

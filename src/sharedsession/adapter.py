@@ -1,0 +1,260 @@
+"""What adapters share, and all that a plain (not async) framework needs: `Sessions`.
+
+An adapter translates: a header becomes a cookie string, a decision becomes a header. It decides
+nothing itself. docs/writing-an-adapter.md builds one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from .concurrency import THREADS, DeadlinePassed
+from .exceptions import RETRY_AFTER, UNAVAILABLE, StoreUnavailable
+from .flows import Flow, Manager, Visit, drive, finishing, opening
+from .record import Data
+from .session import Loading, Session, UnusedSession
+from .settings import Settings
+from .stores import open_store
+from .stores.base import AsyncStore, Store
+
+T = TypeVar("T")
+Headers = list[tuple[bytes, bytes]]  # as ASGI has them
+Texts = list[tuple[str, str]]  # as WSGI has them
+
+OURS = ("vary", "cache-control", "set-cookie")
+TRUSTED = 0.9  # share of the timeout with which a store of our own ends its calls by itself
+
+
+class Stores:
+    """The store that the settings name, in the colours that there are."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.sync: Store | None = None
+        self.asynchronous: AsyncStore | None = None
+        chosen = settings.store
+        self.owned = isinstance(chosen, str)
+        if isinstance(chosen, str):
+            self._pair = open_store(chosen, settings.timeout)  # held: it is shared while it lives
+            self.sync, self.asynchronous = self._pair.sync, self._pair.asynchronous
+        elif _awaits(chosen):
+            self.asynchronous = cast(AsyncStore, chosen)
+        else:
+            self.sync = cast(Store, chosen)
+
+
+def _awaits(store: object) -> bool:
+    """Say whether the verbs of a store object are awaited; refuse what is no store."""
+    verbs = [
+        getattr(store, verb, None) for verb in ("load", "create", "replace", "touch", "delete")
+    ]
+    if not all(callable(verb) for verb in verbs):
+        raise TypeError(
+            f"store={type(store).__name__} is no session store: pass a URL such as "
+            "'redis://localhost:6379/0', or a store object such as RedisStore(client)."
+        )
+    return inspect.iscoroutinefunction(verbs[0])
+
+
+class Sessions:
+    """Sessions for a framework whose requests are served by plain functions, in threads.
+
+    One object serves all requests of an application: `open` gives a request its session, which is
+    loaded when it is first used; `commit` stores it before the first byte of the response leaves,
+    and says which headers to send; `finish` looks for changes that came later. All three raise
+    `StoreUnavailable` where the store does not answer: the adapter's answer to that is a 503.
+
+    Args:
+        settings: from `settings.gather`.
+
+    Raises:
+        ConfigurationError: the store's URL is wrong.
+        TypeError: the store is one whose functions are awaited.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.manager = Manager(settings)
+        self._stores = Stores(settings)
+        if self._stores.sync is None:
+            name = type(settings.store).__name__
+            plain = name.removeprefix("Async") if name.startswith("Async") else "a plain store"
+            raise TypeError(
+                f"{name} is awaited, and WSGI cannot await: use {plain} here, or a URL, which "
+                "stands for both."
+            )
+        self._store: Store = self._stores.sync
+        self._timeout = settings.timeout
+        blocking = getattr(self._store, "blocking", True)
+        self._within = self._make_call if blocking else None
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each event happened in this process: created, renewed, gone, outage, …."""
+        return dict(self.manager.counts)
+
+    def open(self, cookies: str | None, manager: Callable[[], Manager] | None = None) -> Session:
+        """Return the session of a request that came with these cookies, not loaded yet.
+
+        ``cookies`` is the value of the Cookie header, several joined by a semicolon or a comma;
+        ``manager`` is asked, at the first use, for the one to use instead of `manager`.
+        """
+        session: UnusedSession
+        if cookies is None:
+            session = UnusedSession()
+        else:
+            session = UnusedSession.unloaded(Loading(self._load))
+        session._begin = partial(self._begin, cookies, manager)
+        return session
+
+    def commit(self, session: Session, headers: Texts, *, https: bool) -> Texts:
+        """Store what the request did; return the response's headers with those of the session.
+
+        ``https`` says whether the request came by it, which sets Secure.
+        """
+        self.close(session)
+        return self.headers(session, headers, https=https)
+
+    def headers(self, session: Session, headers: Texts, *, https: bool) -> Texts:
+        """Return a response's headers with those that the committed session asks for."""
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        if not add_headers(encoded, session, https=https):
+            return headers
+        # Title case, for whoever looks for 'Set-Cookie' and nothing else.
+        return [
+            (name.title() if name in OURS else name, value.decode("latin-1"))
+            for name, value in ((name.decode("latin-1"), value) for name, value in encoded)
+        ]
+
+    def finish(self, session: Session) -> None:
+        """Store what was changed after the headers left; `LateChange` where that cannot be."""
+        self.close(session, late=True)
+
+    # --- for adapters with needs of their own ---
+
+    def close(self, session: Session, *, late: bool = False, repeat: bool = False) -> None:
+        """Run `flows.finishing`."""
+        session._late = True
+        self.run(finishing(session, late=late, repeat=repeat))
+
+    def run(self, flow: Flow[T]) -> T:
+        """Drive a flow with the store, under one deadline."""
+        return drive(flow, self._store, self.manager, self._within)
+
+    def _begin(
+        self, cookies: str | None, manager: Callable[[], Manager] | None, session: Session
+    ) -> Visit:
+        chosen = self.manager if manager is None else manager()
+        # Servers join the headers of one name by commas.
+        found = chosen.codec.read(cookies.split(",")) if cookies else ()
+        visit = Visit(chosen, found, self._asked)
+        visit.late = session._late
+        return visit
+
+    def _load(self, session: Session) -> Data:
+        visit = session._backed("the first use")
+        assert isinstance(visit, Visit)
+        if not visit.opened:
+            self.run(opening(visit))
+            if visit.record is not None:
+                session._before = visit.record.data
+        return visit.data
+
+    def _asked(self, session: Session, name: str, flow: Flow[Any]) -> Any:
+        """What ``session.commit()`` and ``session.reload()`` do."""
+        visit = session._backing
+        assert isinstance(visit, Visit)
+        visit.begin(f"session.{name}")
+        try:
+            return self.run(flow)
+        except StoreUnavailable:
+            visit.met_outage = True
+            raise
+        finally:
+            visit.busy = False
+
+    def _make_call(self, seconds: float, call: Callable[[], T]) -> T:
+        """Make a call of the store that may take so long; in a thread, unless it ends by itself.
+
+        A store made from a URL ends its calls within the timeout. One that was handed over may
+        not, and no store ends sooner because other calls, or an outage, have left less time.
+        """
+        if self._stores.owned and seconds > TRUSTED * self._timeout:
+            return call()
+        process = os.getpid()
+        if self._threads is None or self._threads[0] != process:  # no thread survives a fork
+            self._threads = process, ThreadPoolExecutor(THREADS, "sharedsession")
+        future = self._threads[1].submit(call)
+        if not wait([future], seconds).done:
+            future.cancel()
+            raise DeadlinePassed
+        return future.result()
+
+
+# --- the response ---------------------------------------------------------------------------------
+
+
+def add_headers(headers: Headers, session: Session, *, https: bool) -> bool:
+    """Add what a committed session asks for; return whether there was anything to add."""
+    if not (session._used or session.accessed):
+        return False
+    visit, cookie = session._backing, None
+    if isinstance(visit, Visit) and visit.removed:
+        cookie = visit.manager.codec.remove(https=https)
+    elif isinstance(visit, Visit) and visit.answer is not None:
+        cookie = visit.manager.codec.issue(visit.answer, https=https)
+    _merge(headers, b"vary", b"Cookie", unless=(b"cookie", b"*"))
+    if cookie is not None:
+        headers.append((b"set-cookie", cookie.encode("latin-1")))
+        _merge(headers, b"cache-control", b"no-store", unless=(b"no-store", b"private"))
+    return True
+
+
+def _merge(headers: Headers, name: bytes, value: bytes, unless: tuple[bytes, ...]) -> None:
+    """Add a value to a list-valued header, once, beside what the application put there."""
+    position = None
+    for index, (known, content) in enumerate(headers):
+        if known.lower() == name:
+            if any(part.strip().lower() in unless for part in content.split(b",")):
+                return
+            position = index
+    if position is None:
+        headers.append((name, value))
+    else:
+        headers[position] = (name, headers[position][1] + b", " + value)
+
+
+def unavailable() -> tuple[Headers, bytes]:
+    """Return the headers and the body of the 503 that an outage is answered with."""
+    body = f"{UNAVAILABLE}\n".encode()
+    return [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"retry-after", str(RETRY_AFTER).encode()),
+        (b"cache-control", b"no-store"),
+    ], body
+
+
+def warn_proxy(how: str, setting: str) -> None:
+    """Warn that the server does not trust a proxy that says https."""
+    warnings.warn(
+        "A proxy says that the client came by https, but the server says http, so the session "
+        "cookie is set without Secure. Let the server trust its proxy "
+        f"({how}), or {setting}.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+def met_outage(session: Session) -> bool:
+    """Say whether the application met an outage, in a read or in a verb of its own."""
+    loading = getattr(session, "_loading", None)
+    backing = session._backing
+    return (loading is not None and loading.met) or (
+        isinstance(backing, Visit) and backing.met_outage
+    )
