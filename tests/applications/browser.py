@@ -7,6 +7,7 @@ that two drives can be compared; so is every session cookie, so that a thief can
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -95,6 +96,10 @@ class Browser(httpx2.Client):
     def session_cookie(self) -> str | None:
         return next((each.value for each in self.cookies.jar if each.name == "session"), None)
 
+    def close_and_reopen(self) -> None:
+        """Forget the session; other cookies stay."""
+        self.cookies.delete("session")
+
     def hold(self, moment: str) -> None:
         """Keep the session cookie of this moment, under its name."""
         self.held[moment] = self.session_cookie or ""
@@ -113,9 +118,10 @@ class Browser(httpx2.Client):
 
     def _note(self, response: httpx2.Response) -> None:
         response.read()
-        shown = response.headers.get("location", "").partition("?")[0] or text_of(response)
         request = response.request
-        self.shown.append(f"{request.method} {request.url.path} {response.status_code} {shown}")
+        shown = response.headers.get("location", "").partition("?")[0] or text_of(response)
+        line = f"{request.method} {request.url.path} {response.status_code} {shown}"
+        self.shown.append(re.sub(r"[\w.-]{40,}", "(token)", line))
 
 
 class _Form:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx2
 import pytest
+from flask import Flask
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware as CookieSessionMiddleware
 from starlette.types import ASGIApp
 
 from sharedsession.asgi import SessionMiddleware
+from sharedsession.flask import SharedSession
 from sharedsession.stores.sql import SQLStore
 from tests.applications.browser import AsgiServer, Browser
 from tests.applications.provider import provider
@@ -19,6 +22,8 @@ from tests.applications.provider import provider
 SECRET = "a secret key that all servers know"
 
 MakeAsgi = Callable[[Middleware, Path], ASGIApp]
+FillFlask = Callable[[Flask, Path], None]
+OnFlask = Callable[..., "Sites"]  # of a FillFlask, and configuration for ours
 OnStarlette = Callable[..., "Sites"]  # of a MakeAsgi, and settings for ours
 
 
@@ -75,6 +80,30 @@ def on_starlette(
         ]
         opened.append(Browser(AsgiServer(make(own, folders[0]))))
         opened.append(Browser(*(AsgiServer(make(each, folders[1])) for each in shared)))
+        return Sites(*opened)
+
+    yield sites
+    for browser in opened:
+        browser.close()
+
+
+@pytest.fixture
+def on_flask(folders: tuple[Path, Path], new_store: Callable[[], SQLStore]) -> Iterator[OnFlask]:
+    """Put a Flask application on Flask's own session, and on ours."""
+    opened: list[Browser] = []
+
+    def server(fill: FillFlask, folder: Path, **config: object) -> httpx2.WSGITransport:
+        app = Flask("application")
+        app.config.update(SECRET_KEY=SECRET, TESTING=True, **config)
+        if "SESSION_STORE" in config:
+            SharedSession(app)
+        fill(app, folder)
+        return httpx2.WSGITransport(app)
+
+    def sites(fill: FillFlask, **config: object) -> Sites:
+        shared = [server(fill, folders[1], SESSION_STORE=new_store(), **config) for _ in range(2)]
+        opened.append(Browser(server(fill, folders[0], **config)))
+        opened.append(Browser(*shared))
         return Sites(*opened)
 
     yield sites
