@@ -106,7 +106,7 @@ def test_a_store_that_raises_is_an_outage() -> None:
     with pytest.raises(StoreUnavailable) as plain:
         drive(opening(Visit(shared, [cookie])), Failing(), shared)
     assert isinstance(plain.value.__cause__, RuntimeError)
-    assert shared.down
+    assert shared.breaker.down
 
     async def call(verb: str, *arguments: Any) -> Any:
         return getattr(Failing(), verb)(*arguments)

@@ -147,9 +147,10 @@ class CookieCodec:
     def _header(self, value: str, lifetime: str, https: bool) -> str:
         settings = self._settings
         secure = https if settings.https_only is None else settings.https_only
-        header = f"{self._name}={value}; path={settings.path}; {lifetime}httponly"
-        if settings.same_site is not None:
-            header += f"; samesite={settings.same_site}"
+        header = (
+            f"{self._name}={value}; path={settings.path}; {lifetime}"
+            f"httponly; samesite={settings.same_site}"
+        )
         if secure:
             header += "; secure"
         if settings.domain is not None:

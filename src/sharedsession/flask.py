@@ -114,9 +114,9 @@ class SharedSession(SessionInterface):
         """
         if not isinstance(session, Session) or session._failed:
             return
-        sessions = self._of(app)
-        if response.status_code == 500 and met_outage(session):
-            _make_unavailable(response)  # the application gave up because of the outage
+        if response.status_code in (500, 503) and met_outage(session):
+            # The application gave up because of the outage: nothing of this request is stored.
+            _make_unavailable(response, page=response.status_code == 503)
             return
         repeat = self._repeats(app, session)
         session._failed = True
@@ -129,7 +129,7 @@ class SharedSession(SessionInterface):
             _make_unavailable(response)
             return
         session._failed = False
-        response.call_on_close(partial(sessions.finish, session))
+        response.call_on_close(partial(self._of(app).finish, session))
 
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         """As Flask has it; where the cookie is not to be refreshed, nothing is loaded for it."""
@@ -144,7 +144,8 @@ class SharedSession(SessionInterface):
         if isinstance(session._backing, Visit):
             session._backing.manager = manager
         self._of(app).close(session, repeat=repeat)
-        response.vary.add("Cookie")
+        if "*" not in response.vary:
+            response.vary.add("Cookie")
         visit = session._backing
         if not isinstance(visit, Visit) or (visit.answer is None and not visit.removed):
             return
@@ -201,15 +202,16 @@ class SharedSession(SessionInterface):
             "session_cookie": self.get_cookie_name(app),
             "domain": self.get_cookie_domain(app),
             "path": self.get_cookie_path(app) or "/",
-            "same_site": self.get_cookie_samesite(app),
+            "same_site": self.get_cookie_samesite(app) or "lax",  # none is none, in `_close`
             "partitioned": self.get_cookie_partitioned(app),
-            "https_only": self.get_cookie_secure(app) or None,
             "max_age": int(app.permanent_session_lifetime.total_seconds()),
         }
+        if self.get_cookie_secure(app):  # False, Flask's default, says nothing
+            options["https_only"] = True
         if app.secret_key:
             fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
             options["secret_key"] = (app.secret_key, *fallbacks)
-        key = tuple(options.values())
+        key = tuple(options.items())
         known = self._of(app).managers
         manager = known.get(key)
         if manager is None:
@@ -253,12 +255,16 @@ def _named(arguments: Mapping[str, Any], framework: Mapping[str, Any]) -> Settin
         ) from None
 
 
-def _make_unavailable(response: Response) -> None:
-    """Turn a response into a 503, in place."""
+def _make_unavailable(response: Response, *, page: bool = False) -> None:
+    """Turn a response into a 503, in place; ``page``: it has a body for that already."""
+    headers, body = unavailable()
+    if page:
+        for name, value in headers[2:]:
+            response.headers.setdefault(name.decode().title(), value.decode())
+        return
     close = getattr(response.response, "close", None)
     if close is not None:
         close()
-    headers, body = unavailable()
     response.status_code = 503
     response.direct_passthrough = False
     response.headers.clear()

@@ -243,7 +243,8 @@ class Session(dict[Any, Any]):
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
-        self[PERMANENT] = bool(value)
+        if self.permanent != bool(value):  # applications set it at each request
+            self[PERMANENT] = bool(value)
 
     @property
     def created_at(self) -> datetime:

@@ -55,7 +55,7 @@ class Settings:
     max_age: int | None = DEFAULT_IDLE_TIMEOUT
     absolute_timeout: int | None = None
     path: str = "/"
-    same_site: Literal["lax", "strict", "none"] | None = "lax"
+    same_site: Literal["lax", "strict", "none"] = "lax"
     https_only: bool | None = None
     domain: str | None = None
     partitioned: bool = False
@@ -203,7 +203,7 @@ def _check_cookie(settings: Settings) -> Settings:
             f"session_cookie is {len(name)} characters long; with its value the cookie would "
             f"exceed {LARGEST_COOKIE} bytes and browsers would drop it."
         )
-    if settings.same_site not in ("lax", "strict", "none", None):
+    if settings.same_site not in ("lax", "strict", "none"):
         raise ConfigurationError(
             f"same_site is 'lax', 'strict' or 'none', not {settings.same_site!r}."
         )

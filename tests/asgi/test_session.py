@@ -62,7 +62,7 @@ class Loader:
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure, self.calls = failure, 0
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self, session: Session) -> dict[str, Any]:
         self.calls += 1
         if self.failure is not None:
             raise self.failure

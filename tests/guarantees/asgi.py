@@ -404,6 +404,7 @@ class AsgiAdapter:
     """Makes servers of one ASGI application."""
 
     asynchronous = True
+    lazy = answers_errors = repeats = False
 
     def __init__(self, make_app: Callable[[Wrap], ASGIApp]) -> None:
         self._make_app = make_app

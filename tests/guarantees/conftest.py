@@ -15,13 +15,16 @@ from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import Clock
 from tests.conftest import advance_server
-from tests.guarantees.asgi import ADAPTERS, FASTAPI, close_loops
+from tests.guarantees.asgi import ADAPTERS as ASGI_ADAPTERS
+from tests.guarantees.asgi import FASTAPI, close_loops
 from tests.guarantees.driver import Adapter, Browser, Server
 from tests.guarantees.places import Place
+from tests.guarantees.wsgi import WSGI_ADAPTERS
 from tests.servers import RedisServer
 
 TIMEOUT = 10.0  # far above what a slow machine takes: these tests are not about deadlines
 SERVERS = 4
+ADAPTERS: dict[str, Adapter] = {**ASGI_ADAPTERS, **WSGI_ADAPTERS}
 
 
 # One server of one type, under names of their own: the stores' own tests run over every type there

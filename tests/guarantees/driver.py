@@ -360,5 +360,8 @@ class Adapter(Protocol):
     """What conftest.py chooses: a way of running applications."""
 
     asynchronous: bool  # whether its stores are awaited where there is a choice
+    lazy: bool  # whether a session is loaded at its first use, not before
+    answers_errors: bool  # whether an exception becomes a response inside, which commits like any
+    repeats: bool  # whether a key that is set to the value it had repeats the cookie
 
     def __call__(self, store: Any, **settings: Any) -> Server: ...

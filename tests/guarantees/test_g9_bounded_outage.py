@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,6 @@ from tests.guarantees.driver import (
     Application,
     Browser,
     Commit,
-    Gate,
-    Hold,
     Reload,
     Reply,
     Server,
@@ -166,12 +164,16 @@ def test_g9_a_commit_that_fails_is_never_a_success(
 
 
 @pytest.mark.parametrize("place", ["SQLite", "Redis"], indirect=True)
-def test_g9_a_store_that_never_answers(servers: Servers, browser: Browser, place: Place) -> None:
+def test_g9_a_store_that_never_answers(
+    servers: Servers, browser: Browser, place: Place, adapter: Adapter
+) -> None:
     """Each deadline holds for a store that has none of its own; the next attempts are shorter."""
     (server,) = servers(1, timeout=DEADLINE)
     server.request(browser, put(n=0))
     cases = [(read, "load"), (ignore, "load"), (increment, "replace"), (renew, "create")]
     for application, verb in cases:
+        if application is ignore and adapter.lazy:
+            continue  # nothing is asked of the store
         first = place.hold(verb)
         answer = server.request(browser.copy(), application)
         assert answer.status == 200 if application is ignore else is_unavailable(answer)
@@ -261,6 +263,8 @@ def test_g9_destroy_needs_no_loaded_session(
     place.fail("load", times=2)
 
     def application(session: Session) -> None:
+        with suppress(StoreUnavailable):
+            session.get("a")
         session.destroy()
         if change is not destroy:
             session["a"] = 2
@@ -349,21 +353,15 @@ def test_g9_nothing_of_the_application_follows_a_503(
     """When the commit at the start of a stream fails, the rest of the stream is thrown away."""
     (server,) = servers(1)
     server.request(browser, put(a=1))
-    gate = Gate()
 
     def application(session: Session) -> Generator[Any, Any, str]:
         session["a"] = 2
         yield Start()
-        yield Hold(gate)
         session["b"] = 3
         return "the rest"
 
     place.fail("replace")
-    running = server.begin(browser, application)
-    gate.wait_for()
-    gate.open()
-    answer = running.answer()
-    assert is_unavailable(answer)
+    assert is_unavailable(server.request(browser, application))
     assert server.request(browser, read).value == {"a": 1}
 
 
