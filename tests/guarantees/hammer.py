@@ -2,14 +2,18 @@
 
 python -m tests.guarantees.hammer STORE COOKIE NUMBER EACH: says "ready", waits for a line, then
 increments and sets a key of its own, and prints how many requests were acknowledged, and how many
-were not.
+were not. Even numbers do so through ASGI, odd ones through WSGI, in threads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+from sharedsession import wsgi
 from sharedsession.asgi import Message, Receive, Scope, Send, SessionMiddleware
 from tests.guarantees.driver import SECRET, add_one
 
@@ -26,7 +30,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def main(store: str, cookie: str, number: int, each: int) -> None:
+async def through_asgi(store: str, cookie: str, number: int, each: int) -> list[int]:
     app = SessionMiddleware(application, SECRET, store=store, timeout=10)
 
     async def request(path: str) -> int:
@@ -47,12 +51,47 @@ async def main(store: str, cookie: str, number: int, each: int) -> None:
     async def some(count: int) -> list[int]:
         return [await request("/increment") for _ in range(count)]
 
-    several = await asyncio.gather(
-        *(some(each // AT_ONCE) for _ in range(AT_ONCE)), request(f"key of {number}")
-    )
-    *increments, own = several
-    statuses = [status for row in increments if isinstance(row, list) for status in row]
-    assert own == 200, own
+    async with asyncio.TaskGroup() as group:
+        increments = [group.create_task(some(each // AT_ONCE)) for _ in range(AT_ONCE)]
+        own = group.create_task(request(f"key of {number}"))
+    assert own.result() == 200, own.result()
+    return [status for some in increments for status in some.result()]
+
+
+def plain_application(environ: wsgi.Environ, start_response: wsgi.StartResponse) -> Iterable[bytes]:
+    session = environ["sharedsession.session"]
+    if environ["PATH_INFO"] == "/increment":
+        session.mutate(add_one)
+    else:
+        session[environ["PATH_INFO"]] = True
+    start_response("200 OK", [])
+    return []
+
+
+def through_wsgi(store: str, cookie: str, number: int, each: int) -> list[int]:
+    app = wsgi.SessionMiddleware(plain_application, SECRET, store=store, timeout=10)
+
+    def request(path: str) -> int:
+        statuses: list[int] = []
+
+        def start_response(status: str, *_: Any) -> Any:
+            statuses.append(int(status[:3]))
+
+        list(app({"PATH_INFO": path, "HTTP_COOKIE": f"session={cookie}"}, start_response))
+        return statuses[0]
+
+    with ThreadPoolExecutor(AT_ONCE + 1) as threads:
+        own = threads.submit(request, f"key of {number}")
+        statuses = list(threads.map(request, ["/increment"] * each))
+    assert own.result() == 200, own.result()
+    return statuses
+
+
+def main(store: str, cookie: str, number: int, each: int) -> None:
+    if number % 2:
+        statuses = through_wsgi(store, cookie, number, each)
+    else:
+        statuses = asyncio.run(through_asgi(store, cookie, number, each))
     assert set(statuses) <= {200, 503}, statuses
     sys.stdout.write(f"{statuses.count(200)} {statuses.count(503)}\n")
 
@@ -62,4 +101,4 @@ if __name__ == "__main__":
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    asyncio.run(main(store, cookie, int(number), int(each)))
+    main(store, cookie, int(number), int(each))

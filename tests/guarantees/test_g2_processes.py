@@ -1,4 +1,4 @@
-"""G2 among processes: eight of them hammer one session through the middleware."""
+"""G2 among processes: eight of them, ASGI and WSGI, hammer one session through the middleware."""
 
 from __future__ import annotations
 
