@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -89,9 +90,10 @@ class SharedSession(SessionInterface):
 
     def init_app(self, app: Flask) -> None:
         """Become the session interface of an application; the secret key may be set later."""
-        own = self._own_options(app)
-        settings = _named(self._arguments, {**own, "secret_key": "not known yet"})
-        app.extensions["sharedsession"] = _AppSessions(settings)
+        options = {**self._own_options(app), "secret_key": "not known yet"}
+        with suppress(RuntimeError):  # of a cookie's name, say, that depends on the request
+            options = {**self._cookie_options(app), **options}
+        app.extensions["sharedsession"] = _AppSessions(_named(self._arguments, options))
         app.session_interface = self
         app.cli.add_command(_command)
 
@@ -198,16 +200,7 @@ class SharedSession(SessionInterface):
 
     def _manager(self, app: Flask) -> Manager:
         """Return the manager for the options as they are now."""
-        options: dict[str, Any] = {  # Any: of several types
-            "session_cookie": self.get_cookie_name(app),
-            "domain": self.get_cookie_domain(app),
-            "path": self.get_cookie_path(app) or "/",
-            "same_site": self.get_cookie_samesite(app) or "lax",  # none is none, in `_close`
-            "partitioned": self.get_cookie_partitioned(app),
-            "max_age": int(app.permanent_session_lifetime.total_seconds()),
-        }
-        if self.get_cookie_secure(app):  # False, Flask's default, says nothing
-            options["https_only"] = True
+        options = self._cookie_options(app)
         if app.secret_key:
             fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
             options["secret_key"] = (app.secret_key, *fallbacks)
@@ -220,6 +213,19 @@ class SharedSession(SessionInterface):
                 known.clear()
             manager = known[key] = Manager(settings, like=self._of(app).manager)
         return manager
+
+    def _cookie_options(self, app: Flask) -> dict[str, Any]:  # Any: of several types
+        options = {
+            "session_cookie": self.get_cookie_name(app),
+            "domain": self.get_cookie_domain(app),
+            "path": self.get_cookie_path(app) or "/",
+            "same_site": self.get_cookie_samesite(app) or "lax",  # none is none, in `_close`
+            "partitioned": self.get_cookie_partitioned(app),
+            "max_age": int(app.permanent_session_lifetime.total_seconds()),
+        }
+        if self.get_cookie_secure(app):  # False, Flask's default, says nothing
+            options["https_only"] = True
+        return options
 
     def _own_options(self, app: Flask) -> dict[str, Any]:  # Any: as the application wrote them
         given = {name: app.config.get(FLASK_NAMES[name]) for name in OWN_OPTIONS}
