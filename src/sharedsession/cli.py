@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _demo(options: argparse.Namespace) -> int:
     try:
         from .demo import command
+
+        command.require(options.framework)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library in ("", "sharedsession"):
@@ -36,9 +38,10 @@ def _demo(options: argparse.Namespace) -> int:
         raise SessionError(
             f"The demo needs {library}, which is not installed: pip install 'sharedsession[demo]'"
         ) from None
+    chosen = options.servers, options.framework, options.store
     if options.check:
-        return 0 if command.check(options.servers, options.store, options.sessions) else 1
-    command.serve(options.servers, options.store, options.sessions or "shared", options.port)
+        return 0 if command.check(*chosen, options.sessions) else STATUS_FAILED
+    command.serve(*chosen, options.sessions or "shared", options.port)
     return 0
 
 
@@ -55,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument(
         "--servers", type=_Number(1, 9), default=3, metavar="N", help="how many, 1 to 9 (default 3)"
+    )
+    demo.add_argument(
+        "--framework",
+        choices=("flask", "fastapi", "mixed"),
+        default="mixed",
+        help="what the servers run: Flask, FastAPI, or both in turn, with the same sessions "
+        "(default mixed)",
     )
     demo.add_argument(
         "--store",

@@ -45,12 +45,75 @@ def wait_for(what: str, ask: Callable[[], T]) -> T:
     raise AssertionError(f"not within {PATIENCE:.0f} seconds: {what}")
 
 
-class Page:
-    """A page of the browser, with cookies of its own."""
+class Part:
+    """A document: that of the page, or that of a frame in it, by its expression in JavaScript."""
+
+    def __init__(self, page: Page, document: str) -> None:
+        self.page = page
+        self.document = document
+
+    def run(self, expression: str) -> Any:
+        """Evaluate JavaScript with this document as ``doc``; None while it is loading."""
+        return self.page.evaluate(
+            f"(() => {{ const doc = {self.document}; return doc && ({expression}) }})()"
+        )
+
+    def text(self, selector: str) -> str | None:
+        """Return what the element shows, None when there is no such element."""
+        text: str | None = self.run(f"doc.querySelector({json.dumps(selector)})?.innerText ?? null")
+        return text
+
+    def shows(self, selector: str, text: str) -> None:
+        """Wait until the element shows exactly this text."""
+        wait_for(f"{selector} to show {text!r}", lambda: self.text(selector) == text)
+
+    def click(self, selector: str) -> None:
+        """Press the mouse button in the middle of the element, once it stays where it is."""
+        wait_for(f"{selector} to be there and enabled", lambda: self._middle(selector))
+        middle = self._middle(selector)
+        where = {"x": middle[0], "y": middle[1], "button": "left", "clickCount": 1}
+        self.page.call("Input.dispatchMouseEvent", type="mousePressed", **where)
+        self.page.call("Input.dispatchMouseEvent", type="mouseReleased", **where)
+
+    def _middle(self, selector: str) -> Any:
+        return self.run(
+            f"""(() => {{
+                const element = doc.querySelector({json.dumps(selector)});
+                if (!element || element.disabled || !element.offsetParent) return null;
+                element.scrollIntoView({{block: "center", behavior: "instant"}});
+                const box = element.getBoundingClientRect();
+                const frame = doc.defaultView.frameElement;
+                const around = frame?.getBoundingClientRect() ?? {{x: 0, y: 0}};
+                return [
+                    around.x + (frame?.clientLeft ?? 0) + box.x + box.width / 2,
+                    around.y + (frame?.clientTop ?? 0) + box.y + box.height / 2,
+                ];
+            }})()"""
+        )
+
+
+class Page(Part):
+    """A page of the browser, with cookies of its own; ``events`` is what it reported so far."""
 
     def __init__(self, connection: ClientConnection) -> None:
+        super().__init__(self, "document")
         self.connection = connection
         self.numbers = count(1)
+        self.events: list[dict[str, Any]] = []
+
+    def frame(self, name: str) -> Part:
+        """Return the document of the frame with that ID."""
+        return Part(self, f"document.getElementById({json.dumps(name)})?.contentDocument")
+
+    def report(self) -> None:
+        """Let the browser report, from now on, requests, the console and refusals."""
+        for domain in ("Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def reported(self, *kinds: str) -> list[dict[str, Any]]:
+        """Return what was reported of these kinds."""
+        self.evaluate("0")  # so that what came before has been read
+        return [event["params"] for event in self.events if event["method"] in kinds]
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command and return its result."""
@@ -58,12 +121,14 @@ class Page:
         self.connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
             message = json.loads(self.connection.recv(timeout=PATIENCE))
+            if "method" in message:
+                self.events.append(message)
             if message.get("id") == number:
                 assert "error" not in message, f"{method}: {message['error']}"
                 result: dict[str, Any] = message["result"]
                 return result
 
-    def run(self, expression: str) -> Any:
+    def evaluate(self, expression: str) -> Any:
         """Evaluate JavaScript in the page; None while a new page is loading."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
@@ -71,44 +136,18 @@ class Page:
 
     def go(self, address: str) -> None:
         """Load a page, and return once it is complete."""
-        self.run("window.leaving = true")
+        self.evaluate("window.leaving = true")
         self.call("Page.navigate", url=address)
         wait_for(f"{address} to load", self._has_arrived)
 
     def reload(self) -> None:
         """Load the page again, as the browser's own button does."""
-        self.run("window.leaving = true")
+        self.evaluate("window.leaving = true")
         self.call("Page.reload")
         wait_for("the page to load again", self._has_arrived)
 
     def _has_arrived(self) -> bool:
-        return bool(self.run("!window.leaving && document.readyState === 'complete'"))
-
-    def text(self, selector: str) -> str | None:
-        """Return what the element shows, None when there is no such element."""
-        return self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? null")
-
-    def shows(self, selector: str, text: str) -> None:
-        """Wait until the element shows exactly this text."""
-        wait_for(f"{selector} to show {text!r}", lambda: self.text(selector) == text)
-
-    def click(self, selector: str) -> None:
-        """Press the mouse button in the middle of the element."""
-        middle = wait_for(
-            f"{selector} to be there and enabled",
-            lambda: self.run(
-                f"""(() => {{
-                    const element = document.querySelector({json.dumps(selector)});
-                    if (!element || element.disabled || !element.offsetParent) return null;
-                    element.scrollIntoView({{block: "center", behavior: "instant"}});
-                    const box = element.getBoundingClientRect();
-                    return [box.x + box.width / 2, box.y + box.height / 2];
-                }})()"""
-            ),
-        )
-        where = {"x": middle[0], "y": middle[1], "button": "left", "clickCount": 1}
-        self.call("Input.dispatchMouseEvent", type="mousePressed", **where)
-        self.call("Input.dispatchMouseEvent", type="mouseReleased", **where)
+        return bool(self.evaluate("!window.leaving && document.readyState === 'complete'"))
 
     def type(self, text: str) -> None:
         """Type into whatever has the focus."""

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -40,6 +41,13 @@ def demo(told_to_stop: None) -> Iterator[Demo]:
 
 
 @pytest.fixture(scope="session")
+def local_demo(told_to_stop: None) -> Iterator[Demo]:
+    """A demo whose servers keep sessions to themselves."""
+    with running_demo("--sessions", "local", "--servers", "2") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def chromium(told_to_stop: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """One browser for all tests."""
     with browser(tmp_path_factory.mktemp("chromium")) as running:
@@ -48,6 +56,13 @@ def chromium(told_to_stop: None, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
-    """A page without cookies."""
+    """A page without cookies; no test makes its scripts fail, or ask another host."""
     with chromium.page() as fresh:
+        fresh.report()
         yield fresh
+        assert not fresh.reported("Runtime.exceptionThrown")
+        said = [each["entry"] for each in fresh.reported("Log.entryAdded")]
+        assert not [entry for entry in said if entry["source"] != "network"]
+        asked = [each["request"]["url"] for each in fresh.reported("Network.requestWillBeSent")]
+        hosts = {urlsplit(url).hostname for url in asked if not url.startswith("data:")}
+        assert hosts <= {"127.0.0.1"}

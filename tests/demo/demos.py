@@ -8,10 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -32,6 +33,7 @@ class Demo:
 
     process: subprocess.Popen[str]
     address: str
+    errors: IO[str]
 
     def client(self, **options: Any) -> httpx.Client:
         """Return a client with a cookie jar of its own, as a browser is one."""
@@ -53,6 +55,11 @@ class Demo:
         """Return the ports of all servers, the balancer's first."""
         return [httpx.URL(self.address).port or 80, *(s["port"] for s in self.lanes().values())]
 
+    def complaints(self) -> str:
+        """Return what was written to the standard error so far."""
+        self.errors.seek(0)
+        return self.errors.read()
+
     def end(self, how: signal.Signals) -> int:
         """Send the signal and return the exit status."""
         self.process.send_signal(how)
@@ -62,19 +69,25 @@ class Demo:
 @contextmanager
 def running_demo(*arguments: str) -> Iterator[Demo]:
     """Run the command on a free port until the block ends."""
-    with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE, "demo", "--port", "0", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=clean_environment(),
-        start_new_session=True,
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTIBLE, "demo", "--port", "0", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=clean_environment(),
+            start_new_session=True,
+        ) as process,
+    ):
+        demo = Demo(process, "", errors)
         try:
             assert process.stdout is not None
             found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
-            assert found, "the demo did not start; what it said is above"
-            yield Demo(process, found[0])
+            assert found, f"the demo did not start: {demo.complaints()}"
+            demo.address = found[0]
+            yield demo
         finally:
             if process.poll() is None:
                 process.terminate()

@@ -1,10 +1,10 @@
-"""The balancer: whose turn it is, what passes through it, and who may kill a server."""
+"""The balancer: whose turn it is, what passes through it, and what it tells about it."""
 
 from __future__ import annotations
 
 import socketserver
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
@@ -14,7 +14,6 @@ import pytest
 from sharedsession.demo.balancer import NO_CERTIFICATES
 from sharedsession.demo.command import address_of, balanced, listening
 from sharedsession.demo.servers import Server
-from tests.demo.demos import Demo
 
 DIE = b""
 
@@ -31,8 +30,9 @@ class Upstream(socketserver.ThreadingTCPServer):
         if answer is not None:
             self.server_activate()
         self.name = name
+        self.framework = "flask"
+        self.state = "running"
         self.port = self.server_address[1]
-        self.pid = 1
         self.answer = answer
         self.requests: list[bytes] = []
 
@@ -80,20 +80,20 @@ def balancing(*upstreams: Upstream) -> Iterator[httpx.Client]:
 def test_each_request_goes_to_the_next_server() -> None:
     """Whoever asks, the answers come from the servers in turn."""
     with balancing(Upstream("a", ok("a")), Upstream("b", ok("b"))) as client:
-        assert [client.get("/").text for _ in range(4)] == ["a", "b", "a", "b"]
+        assert [client.get("/shop").text for _ in range(4)] == ["a", "b", "a", "b"]
 
 
 def test_a_server_that_refuses_is_passed_over() -> None:
     """A refused connection costs nothing: the next server answers, a POST as well."""
     with balancing(Upstream("gone", None), Upstream("b", ok("b"))) as client:
-        assert [client.post("/").text for _ in range(3)] == ["b", "b", "b"]
+        assert [client.post("/shop").text for _ in range(3)] == ["b", "b", "b"]
 
 
 def test_a_post_that_dies_is_answered_502_and_never_sent_twice() -> None:
     """What became of a request that died on its way is unknown, so it is not repeated."""
     dying, other = Upstream("dying", DIE), Upstream("other", ok("other"))
     with balancing(dying, other) as client:
-        answer = client.post("/", content=b"pay")
+        answer = client.post("/shop", content=b"pay")
 
     assert (answer.status_code, answer.headers["x-demo-died"]) == (502, "dying")
     assert len(dying.requests) == 1
@@ -103,23 +103,63 @@ def test_a_post_that_dies_is_answered_502_and_never_sent_twice() -> None:
 def test_a_get_that_dies_is_asked_again_elsewhere() -> None:
     """A request that only reads may be repeated, and the client sees no error."""
     with balancing(Upstream("dying", DIE), Upstream("other", ok("other"))) as client:
-        assert client.get("/").text == "other"
+        assert client.get("/shop").text == "other"
 
 
 def test_an_answer_that_breaks_off_reaches_the_client_as_broken() -> None:
     """A body cut short is not passed off as a complete one."""
     half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"
     with balancing(Upstream("half", half)) as client, pytest.raises(httpx.RemoteProtocolError):
-        client.get("/")
+        client.get("/shop")
 
 
-def test_no_server_at_all_is_a_503_that_can_start_one() -> None:
-    """With every server gone the balancer itself shows which there are, and their buttons."""
+def test_no_server_at_all_is_a_503_that_shows_the_way() -> None:
+    """With every server gone the balancer itself answers, and leads to the buttons."""
     with balancing(Upstream("gone", None)) as client:
-        answer = client.get("/")
+        answer = client.get("/shop")
+        console = client.get("/")
 
     assert answer.status_code == 503
-    assert 'action="/_demo/servers/gone/' in answer.text
+    assert 'href="/" target="_top"' in answer.text
+    assert 'action="/_demo/servers/gone/' in console.text
+
+
+@pytest.mark.parametrize(
+    ("met", "shown"),
+    [("found", "found"), ("new", "new"), ("unused", "not used"), ("lost", "NOT FOUND")],
+)
+def test_how_a_session_was_met_is_shown_and_not_passed_on(met: str, shown: str) -> None:
+    """The application's header ends at the balancer, which shows what it says."""
+    with balancing(Upstream("a", ok("a", f"X-Demo-Session: {met}"))) as client:
+        answer = client.get("/shop")
+        console = client.get("/").text
+
+    assert "x-demo-session" not in answer.headers
+    assert f'<li data-met="{met}"><span class="what" title="GET /shop">' in console
+    assert f"</span> {shown}</span>" in console
+    assert f'<dd id="missed">{int(met == "lost")}</dd>' in console
+
+
+def test_what_dies_or_fails_is_shown_as_that() -> None:
+    """A request that died with its server, and one answered 500, are in the lane as such."""
+    failing = ok("b").replace(b"200 OK", b"500 Oh")
+    with balancing(Upstream("dying", DIE), Upstream("failing", failing)) as client:
+        client.post("/shop")
+        client.post("/shop")
+        console = client.get("/").text
+
+    assert '<li data-met="died">' in console
+    assert '<li data-met="failed">' in console
+
+
+def test_a_hostile_path_is_text_in_its_lane() -> None:
+    """What a client asks for is shown, as text and not too much of it."""
+    with balancing(Upstream("a", ok("a"))) as client:
+        client.get("/%3Cscript%3E" + "x" * 1000)
+        console = client.get("/").text
+
+    assert "GET /&lt;script&gt;xxx" in console
+    assert "x" * 100 not in console
 
 
 def test_cookies_pass_in_both_directions_untouched() -> None:
@@ -128,7 +168,7 @@ def test_cookies_pass_in_both_directions_untouched() -> None:
     upstream = Upstream("a", ok("a", *(f"Set-Cookie: {cookie}" for cookie in cookies)))
     with balancing(upstream) as client:
         sent = [("cookie", 'x="1"; y=ä'.encode()), ("cookie", b"z=2,3")]
-        answer = client.get("/", headers=cast(Any, sent))
+        answer = client.get("/shop", headers=cast(Any, sent))
 
     assert answer.headers.get_list("set-cookie") == cookies
     lines = upstream.requests[0].split(b"\r\n")
@@ -146,7 +186,7 @@ def test_headers_of_one_connection_stay_there() -> None:
     upstream = Upstream("a", hop)
     with balancing(upstream) as client:
         headers = {"connection": "x-mine", "x-mine": "1", "te": "trailers", "x-yours": "2"}
-        answer = client.get("/", headers=headers)
+        answer = client.get("/shop", headers=headers)
 
     assert answer.headers["x-kept"] == "yes"
     assert not {"keep-alive", "upgrade", "x-dropped"} & set(answer.headers)
@@ -176,72 +216,12 @@ def test_a_body_passes_whole_and_a_huge_one_is_refused() -> None:
     """A body arrives as it was sent, also in chunks; above a megabyte it is a 413."""
     upstream = Upstream("a", ok("a"))
     with balancing(upstream) as client:
-        client.post("/", content=b"\0whole\r\n")
-        client.post("/", content=iter([b"in ", b"chunks"]))
-        refused = client.post("/", content=b"x" * 1_048_577)
+        client.post("/shop", content=b"\0whole\r\n")
+        client.post("/shop", content=iter([b"in ", b"chunks"]))
+        refused = client.post("/shop", content=b"x" * 1_048_577)
 
     assert [request.partition(b"\r\n")[2][-9:] for request in upstream.requests] == [
         b"\n\0whole\r\n"[-9:],
         b"in chunks",
     ]
     assert refused.status_code == 413
-
-
-@pytest.fixture(scope="module")
-def button(demo: Demo) -> Callable[..., int]:
-    """Press a button of server-2 from somewhere, and return the status."""
-
-    def press(verb: str, **headers: str) -> int:
-        with demo.client() as client:
-            names = {name.replace("_", "-"): value for name, value in headers.items()}
-            return client.post(f"/_demo/servers/server-2/{verb}", headers=names).status_code
-
-    return press
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"sec_fetch_site": "cross-site"},
-        {"sec_fetch_site": "same-site"},
-        {"sec_fetch_site": "cross-site", "origin": "null"},
-        {"origin": "https://elsewhere.test"},
-        {"origin": "null"},
-        {"host": "127.0.0.1:1", "origin": "http://127.0.0.1:2"},
-    ],
-)
-def test_another_site_cannot_kill_a_server(
-    demo: Demo, button: Callable[..., int], headers: dict[str, str]
-) -> None:
-    """A page of another site, or of another port, is refused, and the server lives on."""
-    assert button("kill", **headers) == 403
-    assert demo.lanes()["server-2"]["running"]
-
-
-def test_a_server_is_killed_and_started_again(demo: Demo, button: Callable[..., int]) -> None:
-    """Its button kills the process, the others answer meanwhile, and it comes back."""
-    with demo.client() as client:
-        assert button("kill", sec_fetch_site="same-origin") == 303
-        assert not demo.lanes()["server-2"]["running"]
-        assert {client.get("/").headers["x-demo-server"] for _ in range(4)} == {
-            "server-1",
-            "server-3",
-        }
-        assert button("start", origin=demo.address) == 303
-        assert demo.lanes()["server-2"]["running"]
-        assert "server-2" in {client.get("/").headers["x-demo-server"] for _ in range(3)}
-
-
-def test_killing_and_starting_twice_is_harmless(demo: Demo, button: Callable[..., int]) -> None:
-    """A button pressed twice does what it did once."""
-    pressed = [button(verb) for verb in ("kill", "kill", "start", "start")]
-
-    assert pressed == [303, 303, 303, 303]
-    assert demo.lanes()["server-2"]["running"]
-
-
-def test_only_a_post_kills(demo: Demo) -> None:
-    """A link or an image cannot press a button."""
-    with demo.client() as client:
-        assert client.get("/_demo/servers/server-2/kill").status_code in (404, 405)
-    assert demo.lanes()["server-2"]["running"]

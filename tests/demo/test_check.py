@@ -29,6 +29,13 @@ def check(*arguments: str) -> tuple[int, Table]:
     return done.returncode, {title: [int(cell) for cell in cells.split()] for title, cells in rows}
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check of few requests."""
+    monkeypatch.setattr("sharedsession.demo.check.CLIENTS", 2)
+    monkeypatch.setattr("sharedsession.demo.check.ROUNDS", 2)
+
+
 @pytest.fixture(scope="module")
 def both() -> tuple[int, Table]:
     """The check as it runs without arguments: local and shared sessions."""
@@ -54,7 +61,11 @@ def test_every_server_answers_and_one_is_killed(both: tuple[int, Table]) -> None
     _, table = both
     first, killed, third = (
         table[f"answered by {name}"][1]
-        for name in ("server-1", "server-2, killed half-way", "server-3")
+        for name in (
+            "server-1 (FastAPI)",
+            "server-2 (Flask), killed half-way",
+            "server-3 (FastAPI)",
+        )
     )
 
     assert 0 < killed < min(first, third)
@@ -68,12 +79,21 @@ def test_every_request_is_accounted_for(both: tuple[int, Table]) -> None:
     assert table["requests"] == [sum(column) for column in zip(*fates, strict=True)]
 
 
+@pytest.mark.parametrize(("framework", "shown"), [("flask", "Flask"), ("fastapi", "FastAPI")])
+def test_the_check_holds_with_one_framework_alone(
+    small: None, capsys: pytest.CaptureFixture[str], framework: str, shown: str
+) -> None:
+    """Flask servers among themselves, and FastAPI servers, lose nothing either."""
+    arguments = ["--sessions", "shared", "--servers", "2", "--framework", framework]
+
+    assert main(["demo", "--check", *arguments]) == 0
+    answered = re.findall(r"answered by (server-\d) \((\w+)\)", capsys.readouterr().out)
+    assert answered == [("server-1", shown), ("server-2", shown)]
+
+
 def test_the_check_fails_when_sessions_are_lost(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Run over each server's own memory, the check counts what is lost and exits with 1."""
-    monkeypatch.setattr("sharedsession.demo.check.CLIENTS", 2)
-    monkeypatch.setattr("sharedsession.demo.check.ROUNDS", 2)
-
     assert main(["demo", "--check", "--sessions", "local", "--servers", "2"]) == 1
     assert int(re.findall(r"sessions not found +(\d+)", capsys.readouterr().out)[0]) > 0

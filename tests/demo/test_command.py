@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from sharedsession.cli import main
+from sharedsession.demo.command import NEEDED, require
 from tests.demo.browser import wait_for
 from tests.demo.demos import COMMAND, Demo, clean_environment, refuses
 
@@ -39,20 +41,29 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_it_stops_every_server_it_started(
+def test_it_stops_every_server_it_started_at_once(
     start_demo: Callable[..., Demo], how: signal.Signals
 ) -> None:
-    """Ctrl+C, SIGTERM and a closed terminal end the demo with status 0, and all its servers."""
-    demo = start_demo("--servers", "2" if how == signal.SIGINT else "1", "--sessions", "local")
-    ports = demo.ports()
+    """Ctrl+C, SIGTERM and a closed terminal end the demo with status 0, and all its servers.
 
-    assert demo.end(how) == 0
+    Browsers that watch hold nobody up, one that does not read included, and nothing is printed.
+    """
+    count = "2" if how == signal.SIGINT else "1"
+    demo = start_demo("--servers", count, "--framework", "flask", "--sessions", "local")
+    ports = demo.ports()
+    with demo.client() as client, client.stream("GET", "/_demo/events") as stream:
+        with socket.create_connection(("127.0.0.1", ports[0])) as deaf:
+            deaf.sendall(b"GET /_demo/events HTTP/1.1\r\nhost: x\r\n\r\n")
+            next(stream.iter_lines())
+            assert demo.end(how) == 0
+
+    assert demo.complaints() == ""  # not even that streams had to be cut off after a while
     assert all(map(refuses, ports))
 
 
 def test_servers_end_with_a_demo_that_is_killed(start_demo: Callable[..., Demo]) -> None:
     """A demo that dies without a chance to clean up leaves no server behind either."""
-    demo = start_demo("--servers", "2", "--sessions", "local")
+    demo = start_demo("--servers", "2", "--framework", "flask", "--sessions", "local")
     ports = demo.ports()
 
     assert demo.end(signal.SIGKILL) == -signal.SIGKILL
@@ -86,6 +97,7 @@ def test_a_port_in_use_is_one_sentence(demo: Demo) -> None:
         (["--sessions", "local", "--store", "sqlite:///x.db"], "leave out --store"),
         (["--store", "sqlite:////no/such/folder/x.db"], "unable to open database file"),
         (["--store", "redis://127.0.0.1:1"], "Connection refused"),
+        (["--framework", "django"], "invalid choice: 'django'"),
         (["--servers", "0"], "'0' is no whole number from 1 to 9"),
         (["--check", "--servers", "1"], "at least --servers 2"),
     ],
@@ -122,7 +134,25 @@ def test_a_missing_library_is_named_with_the_extra(library: str) -> None:
     )
 
     assert done.returncode == 2
-    assert done.stderr == (
+    assert done.stderr == missing(library)
+
+
+@pytest.mark.parametrize("library", ["fastapi", "python_multipart", "flask", "waitress"])
+def test_a_library_of_the_servers_is_missed_before_they_start(
+    run: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    """What only the servers import is looked for first; one framework does not need the other."""
+    monkeypatch.setitem(sys.modules, library, None)
+    mine, other = ("flask", "fastapi") if library in NEEDED["flask"] else ("fastapi", "flask")
+    require(other)
+
+    for framework in (mine, "mixed"):
+        assert run("--framework", framework) == Done(2, missing(library))
+
+
+def missing(library: str) -> str:
+    """The sentence about a library that is not there."""
+    return (
         f"sharedsession: The demo needs {library}, which is not installed: "
         "pip install 'sharedsession[demo]'\n"
     )

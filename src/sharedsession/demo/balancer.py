@@ -5,6 +5,7 @@ What it keeps to:
 * A refused connection costs nothing, so the request goes on to the next server.
 * A request that dies on its way has an unknown outcome. One that only reads (GET, HEAD) is asked
   again elsewhere, any other is answered 502 and never sent twice.
+* What becomes of each request is told, to whoever wants to show it.
 * Headers pass as they are, every Cookie and Set-Cookie among them, except those that concern one
   connection only. Who asked, by which scheme and for which host is told to the server.
 """
@@ -13,23 +14,22 @@ from __future__ import annotations
 
 import itertools
 import ssl
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
 import httpx
-from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.responses import Response as Answer
-from starlette.routing import Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from . import page
+from .page import Page
 from .servers import Server
 
 LARGEST_BODY = 1024 * 1024
+LONGEST_PATH = 80  # characters that are told
 TIMEOUT = {"connect": 2.0, "read": 30.0, "write": 30.0, "pool": 30.0}
 # Loopback has no certificates to check, and reading the system's takes longer than many requests.
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -46,6 +46,8 @@ ONE_CONNECTION_ONLY = {
     b"upgrade",
 }
 OURS_TO_SAY = {b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"}
+MET = "x-demo-session"  # how an application met its session; between it and us only
+NOBODY = Page("nobody.html", style="shop.css", policy="frame-ancestors 'self'")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -69,15 +71,6 @@ def forwarded(scope: Scope) -> Headers:
     ]
 
 
-def from_here(request: Request) -> bool:
-    """Say whether a request comes from our own page, or from no page at all (curl)."""
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site == "same-origin"
-    origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
-
-
 async def read_body(scope: Scope, receive: Receive) -> bytes | None:
     """Return the whole body, or None when it is larger than the balancer takes."""
     body = bytearray()
@@ -88,21 +81,25 @@ async def read_body(scope: Scope, receive: Receive) -> bytes | None:
     return bytes(body)
 
 
-class Balancer:
-    """The forwarding part, an ASGI application; ``answered`` counts answers by server name."""
+class Fate(NamedTuple):
+    """What became of a request at a server; ``met`` is how it met its session, or that it died."""
 
-    def __init__(self, servers: Sequence[Server]) -> None:
+    server: str
+    method: str
+    path: str
+    status: int
+    met: str
+    milliseconds: float
+
+
+class Balancer:
+    """The forwarding part, an ASGI application; ``tell`` learns what became of each request."""
+
+    def __init__(self, servers: Sequence[Server], tell: Callable[[Fate], None]) -> None:
         self.servers = servers
-        self.answered: Counter[str] = Counter()
+        self._tell = tell
         self._turn = itertools.count()
         self._transport: httpx.AsyncHTTPTransport | None = None
-
-    def lanes(self) -> list[page.Lane]:
-        """What there is to tell about each server."""
-        return [
-            page.Lane(server.name, server.pid is not None, self.answered[server.name], server.port)
-            for server in self.servers
-        ]
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -128,23 +125,31 @@ class Balancer:
 
     async def _ask_one(self, scope: Scope, body: bytes) -> httpx.Response | Answer:
         """Return the first answer of a server, or our own when there is none to be had."""
-        answer: Answer = HTMLResponse(page.no_server(self.lanes()), 503, page.HEADERS)
+        answer: Answer = HTMLResponse(NOBODY.render(), 503, NOBODY.headers)
         turn = next(self._turn) % len(self.servers)
         for server in (*self.servers[turn:], *self.servers[:turn]):
+            begun = time.perf_counter()
             try:
                 response = await self._ask(server, scope, body)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 continue
             except httpx.TransportError:
+                self._note(server, scope, 502, "died", begun)
                 died = {"x-demo-died": server.name}
                 answer = PlainTextResponse(f"{server.name} died while it answered.\n", 502, died)
                 if scope["method"] not in READING:
                     break
             else:
-                self.answered[server.name] += 1
+                met = response.headers.pop(MET, "")
+                self._note(server, scope, response.status_code, met, begun)
                 response.headers["x-demo-server"] = server.name
                 return response
         return answer
+
+    def _note(self, server: Server, scope: Scope, status: int, met: str, begun: float) -> None:
+        took = (time.perf_counter() - begun) * 1000
+        path = scope["path"][:LONGEST_PATH]
+        self._tell(Fate(server.name, scope["method"], path, status, met, took))
 
     async def _ask(self, server: Server, scope: Scope, body: bytes) -> httpx.Response:
         if server.port is None or self._transport is None:
@@ -175,39 +180,3 @@ class Balancer:
         finally:
             await response.aclose()
         await send({"type": "http.response.body", "body": b""})
-
-
-def create_balancer(servers: Sequence[Server]) -> Starlette:
-    """Return the balancer, and under ``/_demo`` what shows, kills and starts its servers."""
-    balancer = Balancer(servers)
-    by_name = {server.name: server for server in servers}
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with balancer.connected():
-            yield
-
-    def show(request: Request) -> Answer:
-        lanes = balancer.lanes()
-        if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse([lane._asdict() for lane in lanes])
-        return HTMLResponse(page.panel(lanes), headers=page.HEADERS)
-
-    def change(request: Request) -> Answer:
-        if not from_here(request):
-            return PlainTextResponse("Only the demo's own page may do that.\n", 403)
-        server = by_name.get(request.path_params["name"])
-        verb = request.path_params["verb"]
-        if server is None or verb not in ("kill", "start"):
-            return PlainTextResponse("There is no such server or verb.\n", 404)
-        server.kill() if verb == "kill" else server.start()
-        return RedirectResponse("/_demo/servers", 303)
-
-    return Starlette(
-        routes=[
-            Route("/_demo/servers", show),
-            Route("/_demo/servers/{name}/{verb}", change, methods=["POST"]),
-            Mount("/", balancer),
-        ],
-        lifespan=lifespan,
-    )

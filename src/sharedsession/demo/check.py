@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from .balancer import NO_CERTIFICATES
-from .servers import Server
+from .servers import FRAMEWORKS, Server
 
 CLIENTS = 6
 ROUNDS = 8
@@ -33,6 +33,7 @@ class Outcome:
     sessions: str
     killed: str
     answered: Counter[str]
+    frameworks: dict[str, str]
     requests: int = 0
     died: int = 0
     failed: int = 0
@@ -49,7 +50,12 @@ class Outcome:
 async def run(sessions: str, address: str, servers: Sequence[Server]) -> Outcome:
     """Send the requests to the balancer at ``address``, kill one of its servers half-way, count."""
     victim = servers[1]
-    outcome = Outcome(sessions, victim.name, Counter({server.name: 0 for server in servers}))
+    outcome = Outcome(
+        sessions,
+        victim.name,
+        answered=Counter({server.name: 0 for server in servers}),
+        frameworks={server.name: FRAMEWORKS[server.framework] for server in servers},
+    )
     half_way = asyncio.Event()
 
     async def kill() -> None:
@@ -172,12 +178,13 @@ def table(outcomes: Sequence[Outcome]) -> str:
     row("requests", *(outcome.requests for outcome in outcomes))
     for name in outcomes[0].answered:
         killed = ", killed half-way" if name == outcomes[0].killed else ""
-        row(f"  answered by {name}{killed}", *(outcome.answered[name] for outcome in outcomes))
+        who = f"{name} ({outcomes[0].frameworks[name]})"
+        row(f"  answered by {who}{killed}", *(outcome.answered[name] for outcome in outcomes))
     row("  died with it, outcome unknown", *(outcome.died for outcome in outcomes))
     row("  failed otherwise", *(outcome.failed for outcome in outcomes))
     row("sessions not found", *(outcome.not_found for outcome in outcomes))
     row("updates acknowledged", *(outcome.updates for outcome in outcomes))
     row("updates lost", *(outcome.updates_lost for outcome in outcomes))
     return "\n".join(
-        f"{title:<40}" + "".join(f"{cell:>9}" for cell in cells) for title, cells in rows
+        f"{title:<48}" + "".join(f"{cell:>9}" for cell in cells) for title, cells in rows
     )

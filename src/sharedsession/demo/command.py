@@ -15,31 +15,42 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
 import uvicorn
 
 from ..stores import open_store
-from .balancer import create_balancer
 from .check import Outcome, run, table
+from .console import create_console
+from .feed import Feed
 from .servers import DemoError, Server, Servers
 
 OWN_MEMORY = "memory://"
+NEEDED = {"fastapi": ("fastapi", "python_multipart"), "flask": ("flask", "waitress")}
 
 
-def serve(count: int, store: str | None, sessions: str, port: int) -> None:
+def require(framework: str) -> None:
+    """Raise `ModuleNotFoundError` where a library is missing that only the servers import."""
+    for each in (framework,) if framework in NEEDED else NEEDED:
+        for library in NEEDED[each]:
+            if find_spec(library) is None:
+                raise ModuleNotFoundError(name=library)
+
+
+def serve(count: int, framework: str, store: str | None, sessions: str, port: int) -> None:
     """Run the servers and the balancer until Ctrl+C or SIGTERM."""
     url = _checked(store, sessions)
     with suppress(KeyboardInterrupt), _signals_interrupt():  # the way to end it
-        with listening(port) as listener, running(count, url, listener):
+        with listening(port) as listener, running(count, framework, url, listener):
             where = "in each server's own memory" if sessions == "local" else "in one store"
             print(f"{count} servers behind {address_of(listener)}/", flush=True)
             print(f"Sessions are kept {where}. Ctrl+C stops everything.", flush=True)
             threading.Event().wait()
 
 
-def check(count: int, store: str | None, sessions: str | None) -> bool:
+def check(count: int, framework: str, store: str | None, sessions: str | None) -> bool:
     """Run the check with local and with shared sessions, print the table, and say whether it held.
 
     The local run is the control: had it lost nothing, the shared one would prove nothing.
@@ -51,7 +62,7 @@ def check(count: int, store: str | None, sessions: str | None) -> bool:
     outcomes: list[Outcome] = []
     with _signals_interrupt():
         for kind, url in zip(kinds, urls, strict=True):
-            with listening(0) as listener, running(count, url, listener) as servers:
+            with listening(0) as listener, running(count, framework, url, listener) as servers:
                 outcomes.append(asyncio.run(run(kind, address_of(listener), servers)))
     print(table(outcomes), flush=True)
     control, judged = outcomes[0], outcomes[-1]
@@ -64,18 +75,33 @@ def check(count: int, store: str | None, sessions: str | None) -> bool:
 
 
 @contextmanager
-def running(count: int, url: str, listener: socket.socket) -> Iterator[Servers]:
+def running(count: int, framework: str, url: str, listener: socket.socket) -> Iterator[Servers]:
     """Run servers on a store, empty for one made for the run, and the balancer before them."""
-    with _store(url) as store, Servers(count, _environment(store)) as servers:
-        with balanced(servers, listener):
+    with _store(url) as store, Servers(count, framework, _environment(store)) as servers:
+        with balanced(servers, listener, shared=url != OWN_MEMORY):
             yield servers
 
 
+class _Front(uvicorn.Server):
+    """The balancer's server, which ends the event streams before it waits for requests to end."""
+
+    def __init__(self, config: uvicorn.Config, feed: Feed) -> None:
+        super().__init__(config)
+        self._feed = feed
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._feed.close()
+        await super().shutdown(sockets)
+
+
 @contextmanager
-def balanced(servers: Sequence[Server], listener: socket.socket) -> Iterator[None]:
+def balanced(
+    servers: Sequence[Server], listener: socket.socket, *, shared: bool = True
+) -> Iterator[None]:
     """Run the balancer on ``listener``, in a thread, so that signals stay with the caller."""
+    feed = Feed()
     config = uvicorn.Config(
-        create_balancer(servers),
+        create_console(servers, feed, shared=shared),
         log_level="warning",
         access_log=False,
         ws="none",
@@ -84,13 +110,13 @@ def balanced(servers: Sequence[Server], listener: socket.socket) -> Iterator[Non
         date_header=False,
         timeout_graceful_shutdown=2,
     )
-    balancer = uvicorn.Server(config)
-    thread = threading.Thread(target=balancer.run, args=([listener],), daemon=True)
+    front = _Front(config, feed)
+    thread = threading.Thread(target=front.run, args=([listener],), daemon=True)
     thread.start()
     try:
         yield
     finally:
-        balancer.should_exit = True
+        front.should_exit = True
         thread.join()
 
 
@@ -127,7 +153,12 @@ def _store(url: str) -> Iterator[str]:
 
 
 def _environment(url: str) -> dict[str, str]:
-    return {"SHAREDSESSION_SECRET_KEY": secrets.token_hex(32), "SHAREDSESSION_STORE": url}
+    return {
+        "SHAREDSESSION_SECRET_KEY": secrets.token_hex(32),
+        "SHAREDSESSION_STORE": url,
+        # Browsers keep one jar for all ports: the cookies of two runs are not to be mixed up.
+        "SHAREDSESSION_SESSION_COOKIE": f"demo_session_{secrets.token_hex(4)}",
+    }
 
 
 @contextmanager

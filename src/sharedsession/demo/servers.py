@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from typing import overload
-
-import uvicorn
+from itertools import cycle, islice
+from typing import Literal, overload
 
 from ..exceptions import SessionError
-from .app import create_app
+
+FRAMEWORKS = {"fastapi": "FastAPI", "flask": "Flask"}
 
 
 class DemoError(SessionError):
@@ -27,19 +26,21 @@ class DemoError(SessionError):
 
 
 class Server:
-    """One application server: a name, and a process that comes and goes.
+    """One application server: a name, a framework, and a process that comes and goes.
 
     ``port`` is where it listens, or where it last did: nothing tells a balancer that a server has
     died, it finds out by being refused.
     """
 
-    def __init__(self, name: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, framework: str, environment: Mapping[str, str]) -> None:
         self.name = name
+        self.framework = framework
         self.port: int | None = None
         # Settings that the caller's shell has for another application are not meant for this one.
         inherited = {key: text for key, text in os.environ.items() if "SHAREDSESSION_" not in key}
         self._environment = {**inherited, **environment}
         self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
         self._one_at_a_time = threading.RLock()
 
     @property
@@ -47,6 +48,13 @@ class Server:
         """The process, while it lives."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
+
+    @property
+    def state(self) -> Literal["running", "starting", "killed"]:
+        """What a person is told about the process."""
+        if self.pid is None:
+            return "killed"
+        return "running" if self._ready else "starting"
 
     def start(self) -> None:
         """Start the process and return once it accepts connections; nothing when it lives."""
@@ -58,8 +66,9 @@ class Server:
         """Start the process without waiting, so that several can start at the same time."""
         with self._one_at_a_time:
             if self.pid is None:
+                self._ready = False
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", __name__, self.name],
+                    [sys.executable, "-m", f"{__package__}.worker", self.name, self.framework],
                     env=self._environment,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -78,6 +87,7 @@ class Server:
                 self.kill()
                 raise DemoError(f"{self.name} did not start; what it said is above.")
             self.port = int(report)
+            self._ready = True
 
     def kill(self) -> None:
         """SIGKILL: no farewell, and requests in flight die with the process."""
@@ -105,10 +115,17 @@ class Server:
 
 
 class Servers(Sequence[Server]):
-    """All servers of a run: a context manager that starts them, and stops them in every case."""
+    """All servers of a run: a context manager that starts them, and stops them in every case.
 
-    def __init__(self, count: int, environment: Mapping[str, str]) -> None:
-        self._servers = [Server(f"server-{number}", environment) for number in range(1, count + 1)]
+    ``framework`` is one for all of them, or mixed: they take turns.
+    """
+
+    def __init__(self, count: int, framework: str, environment: Mapping[str, str]) -> None:
+        frameworks = cycle(FRAMEWORKS if framework == "mixed" else [framework])
+        self._servers = [
+            Server(f"server-{number}", each, environment)
+            for number, each in enumerate(islice(frameworks, count), 1)
+        ]
 
     def __enter__(self) -> Servers:
         try:
@@ -143,36 +160,3 @@ class Servers(Sequence[Server]):
             thread.start()
         for thread in threads:
             thread.join()
-
-
-class _ReportingServer(uvicorn.Server):
-    """Tells the parent the port, once and only when requests can come."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started and sockets:
-            print(sockets[0].getsockname()[1], flush=True)
-            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the parent reads one line, no more
-
-
-def _end_with_the_parent() -> None:
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    os._exit(0)
-
-
-def main(name: str) -> None:
-    """Be the application server of that name until told to stop."""
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    app = create_app(
-        name,
-        secret_key=os.environ["SHAREDSESSION_SECRET_KEY"],
-        store=os.environ["SHAREDSESSION_STORE"],
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none")
-    _ReportingServer(config).run(sockets=[listener])
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
