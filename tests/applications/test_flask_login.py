@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from flask import Flask, flash, redirect, render_template_string, request, session, url_for
 from flask_login import (
     LoginManager,
@@ -21,6 +22,11 @@ from flask_login import (
 
 from tests.applications.browser import Browser, text_of
 from tests.applications.conftest import OnFlask
+
+# Flask-Login 0.6.3 dates its cookie with utcnow(), which Python 3.12 deprecates.
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:datetime.datetime.utcnow\(\):DeprecationWarning:flask_login.login_manager"
+)
 
 PAGE = """\
 {% for category, message in get_flashed_messages(with_categories=true) %}
