@@ -15,7 +15,7 @@ demo: $(VENV)/.demo
 	$(BIN)/sharedsession demo $(DEMO)
 
 test: lint $(VENV)/.test
-	@PYTHON=$(PYTHON) scripts/install-system-packages chromium
+	@PYTHON=$(PYTHON) scripts/install-system-packages chromium curl
 	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(VENV)/.lint

@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import fields
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -19,7 +20,7 @@ from .exceptions import RETRY_AFTER, UNAVAILABLE, StoreUnavailable
 from .flows import Flow, Manager, Visit, drive, finishing, opening
 from .record import Data
 from .session import Loading, Session, UnusedSession
-from .settings import Settings
+from .settings import Settings, gather
 from .stores import open_store
 from .stores.base import AsyncStore, Store
 
@@ -27,6 +28,7 @@ T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]  # as ASGI has them
 Texts = list[tuple[str, str]]  # as WSGI has them
 
+NAMES = frozenset(each.name for each in fields(Settings)) - {"secret_keys"} | {"secret_key"}
 OURS = ("vary", "cache-control", "set-cookie")
 TRUSTED = 0.9  # share of the timeout with which a store of our own ends its calls by itself
 
@@ -66,25 +68,37 @@ class Sessions:
 
     One object serves all requests of an application: `open` gives a request its session, which is
     loaded when it is first used; `commit` stores it before the first byte of the response leaves,
-    and says which headers to send; `finish` looks for changes that came later. All three raise
-    `StoreUnavailable` where the store does not answer: the adapter's answer to that is a 503.
+    and says which headers to send; `finish`, when the response is over, looks for changes that
+    came later. Any use of a session raises `StoreUnavailable` where the store does not answer, and
+    so do `commit` and `finish`: the adapter answers with `unavailable`. When the application has
+    failed, neither is called.
 
     Args:
-        settings: from `settings.gather`.
+        settings: ready-made, from `settings.gather`; otherwise give them one by one, as to the
+            middlewares: ``Sessions(secret_key=…, store=…)``.
 
     Raises:
-        ConfigurationError: the store's URL is wrong.
-        TypeError: the store is one whose functions are awaited.
+        ConfigurationError: a setting is missing, wrong, or contradicts another.
+        TypeError: there is no such setting, or the store is one whose functions are awaited.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        **arguments: Any,  # Any: of the settings' types, which `gather` checks
+    ) -> None:
+        unknown = arguments.keys() - NAMES
+        if unknown:
+            raise TypeError(f"There is no setting {min(unknown)!r}: {', '.join(sorted(NAMES))}.")
+        if settings is None:
+            settings = gather(arguments)
         self.manager = Manager(settings)
         self._stores = Stores(settings)
         if self._stores.sync is None:
             name = type(settings.store).__name__
             plain = name.removeprefix("Async") if name.startswith("Async") else "a plain store"
             raise TypeError(
-                f"{name} is awaited, and WSGI cannot await: use {plain} here, or a URL, which "
+                f"{name} is awaited, which only ASGI can do: use {plain} here, or a URL, which "
                 "stands for both."
             )
         self._store: Store = self._stores.sync
@@ -120,6 +134,12 @@ class Sessions:
         self.close(session)
         return self.headers(session, headers, https=https)
 
+    def finish(self, session: Session) -> None:
+        """Store what was changed after the headers left; `LateChange` where that cannot be."""
+        self.close(session, late=True)
+
+    # --- for adapters with needs of their own ---
+
     def headers(self, session: Session, headers: Texts, *, https: bool) -> Texts:
         """Return a response's headers with those that the committed session asks for."""
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
@@ -131,16 +151,13 @@ class Sessions:
             for name, value in ((name.decode("latin-1"), value) for name, value in encoded)
         ]
 
-    def finish(self, session: Session) -> None:
-        """Store what was changed after the headers left; `LateChange` where that cannot be."""
-        self.close(session, late=True)
-
-    # --- for adapters with needs of their own ---
-
     def close(self, session: Session, *, late: bool = False, repeat: bool = False) -> None:
-        """Run `flows.finishing`."""
-        session._late = True
+        """Run `flows.finishing`; nothing, once that has failed: it must not be half-done twice."""
+        if session._failed:
+            return
+        session._late = session._failed = True
         self.run(finishing(session, late=late, repeat=repeat))
+        session._failed = False
 
     def run(self, flow: Flow[T]) -> T:
         """Drive a flow with the store, under one deadline."""
@@ -229,14 +246,14 @@ def _merge(headers: Headers, name: bytes, value: bytes, unless: tuple[bytes, ...
         headers[position] = (name, headers[position][1] + b", " + value)
 
 
-def unavailable() -> tuple[Headers, bytes]:
+def unavailable() -> tuple[Texts, bytes]:
     """Return the headers and the body of the 503 that an outage is answered with."""
     body = f"{UNAVAILABLE}\n".encode()
     return [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        (b"retry-after", str(RETRY_AFTER).encode()),
-        (b"cache-control", b"no-store"),
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+        ("Retry-After", str(RETRY_AFTER)),
+        ("Cache-Control", "no-store"),
     ], body
 
 

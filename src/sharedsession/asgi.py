@@ -319,7 +319,9 @@ class _Exchange:
 
     async def unavailable(self) -> None:
         self.answered = self.left = True
-        await self._deny(*unavailable())
+        headers, body = unavailable()
+        encoded = [(name.lower().encode(), value.encode()) for name, value in headers]
+        await self._deny(encoded, body)
 
     async def _deny(self, headers: Headers, body: bytes) -> None:
         await self._send({"type": "http.response.start", "status": 503, "headers": headers})

@@ -18,6 +18,7 @@ from typing import Any, cast
 import click
 from flask import Flask, Request, Response, request
 from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.datastructures import Headers
 
 from .adapter import Sessions, met_outage, unavailable, warn_proxy
 from .exceptions import ConfigurationError, StoreUnavailable
@@ -121,17 +122,17 @@ class SharedSession(SessionInterface):
             _make_unavailable(response, page=response.status_code == 503)
             return
         repeat = self._repeats(app, session)
-        session._failed = True
+        session._late = True
         try:
             if session._used or session.accessed:
                 self._close(app, session, response, repeat=repeat)
-            else:
-                session._late = True
         except StoreUnavailable:
             _make_unavailable(response)
-            return
-        session._failed = False
-        response.call_on_close(partial(self._of(app).finish, session))
+        except BaseException:
+            session._failed = True
+            raise
+        else:
+            response.call_on_close(partial(self._of(app).finish, session))
 
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         """As Flask has it; where the cookie is not to be refreshed, nothing is loaded for it."""
@@ -266,17 +267,15 @@ def _make_unavailable(response: Response, *, page: bool = False) -> None:
     headers, body = unavailable()
     if page:
         for name, value in headers[2:]:
-            response.headers.setdefault(name.decode().title(), value.decode())
+            response.headers.setdefault(name, value)
         return
     close = getattr(response.response, "close", None)
     if close is not None:
         close()
     response.status_code = 503
     response.direct_passthrough = False
-    response.headers.clear()
     response.set_data(body)
-    for name, value in headers:
-        response.headers[name.decode().title()] = value.decode()
+    response.headers = Headers(headers)
 
 
 @click.command(

@@ -672,11 +672,12 @@ def drive(flow: Flow[T], store: Store, manager: Manager, within: Within | None =
     ``within(seconds, call)`` makes a call that may take only so long, and raises `DeadlinePassed`
     when it takes longer; without it a call takes as long as the store lets it.
     """
-    deadline = time.monotonic() + manager.patience()
+    deadline: float | None = None
     answer: Any = None
     try:
         while True:
-            verb, *arguments = flow.send(answer)
+            verb, *arguments = flow.send(answer)  # most often there is nothing to ask the store
+            deadline = deadline or time.monotonic() + manager.patience()
             left = deadline - time.monotonic()
             if left <= 0:
                 raise too_late(manager)

@@ -153,7 +153,7 @@ class Session(dict[Any, Any]):
     _authenticated: bool = False
     _running: bool = False  # inside a function given to mutate() or commit()
     _late: bool = False  # the headers left while nobody had used the session
-    _failed: bool = False  # its commit has failed (under Flask)
+    _failed: bool = False  # its commit has failed, and is not tried again
     _unawaited: tuple[str, ...] = ()  # verbs that were called under ASGI and not awaited yet
 
     # --- the verbs ---

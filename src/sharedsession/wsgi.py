@@ -271,10 +271,7 @@ class _Exchange:
         headers, body = unavailable()
         self._started = self._failed = True
         self._answer = b"" if self.environ.get("REQUEST_METHOD") == "HEAD" else body
-        self._start_response(
-            "503 Service Unavailable",
-            [(name.decode().title(), value.decode()) for name, value in headers],
-        )
+        self._start_response("503 Service Unavailable", headers)
 
     def _next_of_answer(self) -> bytes:
         """Give the server our own answer, once."""

@@ -1,0 +1,172 @@
+"""What adapters of plain frameworks rest on: deadlines, threads, and nothing for nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from sharedsession import Session, SessionError, SessionGone, StoreUnavailable
+from sharedsession.adapter import Sessions
+from sharedsession.flows import BREAKER_TIMEOUT
+from sharedsession.settings import gather
+from sharedsession.stores.base import Entry
+from sharedsession.stores.memory import MemoryStore
+
+TIMEOUT = 0.4
+
+
+class Slow(MemoryStore):
+    """A store that may wait, and tells in which threads it was called."""
+
+    blocking = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+        self.open.set()
+        self.seconds = 0.0
+        self.threads: set[str] = set()
+
+    def load(self, key: str, at_least: int = 0) -> Entry | None:
+        self.threads.add(threading.current_thread().name)
+        time.sleep(self.seconds)
+        assert self.open.wait(10)
+        return super().load(key, at_least)
+
+
+def sessions(store: Any, **settings: Any) -> Sessions:
+    return Sessions(gather({"secret_key": "s" * 20, "store": store, "timeout": TIMEOUT} | settings))
+
+
+def stored(shared: Sessions) -> str:
+    """Return the Cookie header of a client with a session."""
+    session = shared.open(None)
+    session["a"] = 1
+    headers = dict(shared.commit(session, [], https=False))
+    return headers["Set-Cookie"].partition(";")[0]
+
+
+def timed(session: Session) -> float:
+    """Load, in vain; return the seconds that it took."""
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        session.get("a")
+    return time.monotonic() - begun
+
+
+def test_a_store_that_never_answers_is_left_at_the_deadline() -> None:
+    """A store that was handed over is called in threads of ours; the next attempts are short."""
+    store = Slow()
+    shared = sessions(store)
+    cookie = stored(shared)
+    store.open.clear()
+    try:
+        assert TIMEOUT <= timed(shared.open(cookie)) < TIMEOUT + 2
+        assert BREAKER_TIMEOUT <= timed(shared.open(cookie)) < TIMEOUT
+    finally:
+        store.open.set()
+    assert shared.open(cookie) == {"a": 1}
+    assert all(name.startswith("sharedsession") for name in store.threads)
+
+
+def test_a_store_made_from_a_url_is_called_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends its calls by itself; only while it is known to be down a thread is needed."""
+    store = Slow()
+    shared = sessions(store)
+    shared._stores.owned = True  # as if it were made from a URL
+    cookie = stored(shared)
+    assert shared.open(cookie) == {"a": 1}
+    assert store.threads == {threading.current_thread().name}
+    shared.manager.breaker.down = True
+    shared.manager.patience()  # one attempt may take its full time
+    store.threads.clear()
+    assert shared.open(cookie) == {"a": 1}
+    assert threading.current_thread().name not in store.threads
+    assert not shared.manager.breaker.down
+
+
+def test_requests_that_ask_nothing_do_not_use_up_the_long_attempt() -> None:
+    """While the store is down, a flow that never calls it leaves the breaker as it is."""
+    shared = sessions(Slow())
+    shared.manager.breaker.down = True
+    for _ in range(3):
+        session = shared.open(None)
+        assert session.get("a") is None
+        assert shared.commit(session, [], https=False) == [("Vary", "Cookie")]
+        shared.finish(session)
+    assert shared.manager.patience() == TIMEOUT
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only Unix has processes that fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_no_thread_of_before_a_fork_is_waited_for() -> None:
+    """A child has none of its parent's threads, so it makes its own."""
+    store = Slow()
+    shared = sessions(store)
+    cookie = stored(shared)
+    assert shared.open(cookie) == {"a": 1}
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if shared.open(cookie) == {"a": 1} else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_failed_load_is_remembered() -> None:
+    """One request asks once, however often it looks."""
+    store = Slow()
+    shared = sessions(store)
+    cookie = stored(shared)
+    store.open.clear()
+    try:
+        session = shared.open(cookie)
+        timed(session)
+        assert timed(session) < BREAKER_TIMEOUT
+    finally:
+        store.open.set()
+    with pytest.raises(StoreUnavailable):
+        session.get("a")
+    assert shared.commit(session, [], https=False) == []
+
+
+def test_the_verbs_one_after_the_other() -> None:
+    """commit() and reload() are plain calls, refuse each other's inside, and tell who is gone."""
+    shared = sessions(MemoryStore())
+    cookie = stored(shared)
+    mine, other = shared.open(cookie), shared.open(cookie)
+    mine["b"] = 2
+    assert mine.commit(lambda session: session["b"]) == 2
+    with pytest.raises(TypeError, match="cannot be called inside"):
+        mine.commit(lambda session: session.commit())
+    other.destroy()
+    shared.commit(other, [], https=False)
+    mine["c"] = 3
+    with pytest.raises(SessionGone):
+        mine.commit()
+    with pytest.raises(SessionGone):
+        mine.reload()
+
+
+def test_two_verbs_at_once_are_refused() -> None:
+    """Two threads of one request that both commit: the second is told so."""
+    store = Slow()
+    shared = sessions(store)
+    session = shared.open(stored(shared))
+    session["b"] = 2
+    store.open.clear()
+    thread = threading.Thread(target=session.reload)
+    thread.start()
+    try:
+        while not store.threads or not session._backing.busy:  # type: ignore[union-attr]
+            time.sleep(0.001)
+        with pytest.raises(SessionError, match="one after the other"):
+            session.commit()
+    finally:
+        store.open.set()
+        thread.join()
