@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "demo",
         help="several real servers behind a balancer: a page to try, or a check",
         description="Start several real servers and a round-robin balancer in front of them. "
-        "Open the page, kill the server that answered, ask again. Ctrl+C stops everything.",
+        "Open the page, click in both tabs, kill a server, go on. Ctrl+C stops everything.",
     )
     demo.add_argument(
         "--servers", type=_Number(1, 9), default=3, metavar="N", help="how many, 1 to 9 (default 3)"

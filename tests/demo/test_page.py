@@ -221,13 +221,19 @@ def test_nothing_sticks_out_of_a_phone(demo: Demo, page: Page) -> None:
     in_step(tabs, "#quantity-tea", "2")
 
 
-def test_it_all_fits_on_a_projector(demo: Demo, page: Page) -> None:
-    """On a screen of a conference nothing needs to be scrolled, and text is larger."""
-    tabs = opened(page, demo, width=1920, height=1080)
+@pytest.mark.parametrize(("width", "height", "size"), [(1280, 800, 16), (1920, 1080, 21)])
+def test_it_all_fits_on_one_screen(
+    local_demo: Demo, page: Page, width: int, height: int, size: int
+) -> None:
+    """On a laptop and on a projector nothing needs to be scrolled, warnings included."""
+    page.resize(width, height)
+    page.go(local_demo.address + "/")
+    tabs = page.frame("tab-1"), page.frame("tab-2")
+    wait_for("a warning", lambda: any(tab.text("#lost") for tab in tabs))
 
     for part in (page, *tabs):
         assert part.run("doc.documentElement.scrollHeight <= doc.defaultView.innerHeight")
-        assert part.run("parseFloat(getComputedStyle(doc.body).fontSize)") > 21
+        assert part.run("parseFloat(getComputedStyle(doc.body).fontSize)") > size
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -316,7 +322,7 @@ def test_a_screen_reader_finds_its_way(demo: Demo, page: Page) -> None:
     assert {"banner", "main", "status"} <= set(roles)
     assert [name for role, name in named if role == "region"] == [
         "Servers",
-        "Two tabs, one session",
+        "Two tabs of one browser",
     ]
     headings = [name for role, name in named if role == "heading"]
     assert headings[:2] == ["One session, 3 servers", "Servers"]
@@ -354,6 +360,18 @@ def test_lanes_go_on_when_the_balancer_was_restarted(page: Page) -> None:
         page.shows("#live", "Live.")
         server.state = "running"
         page.shows("#lane-server-1 .state", "running")
+
+
+def test_without_any_server_the_page_says_so(page: Page) -> None:
+    """The console is there without servers; its buttons fail with a sentence, not as a loss."""
+    server = SimpleNamespace(name="server-1", framework="flask", port=None, state="killed")
+    with listening(0) as listener, balanced(cast(Sequence[Server], [server]), listener):
+        page.go(address_of(listener) + "/")
+        page.frame("tab-2").shows("h1", "No server answers")
+        for button in ("#both", "#ten"):
+            page.run("doc.getElementById('news').textContent = ''")
+            page.click(button)
+            page.shows("#news", "No server answers.")
 
 
 def test_it_works_without_javascript(demo: Demo, page: Page) -> None:

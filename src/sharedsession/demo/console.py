@@ -30,16 +30,17 @@ PAGE = Page(
     script="console.js",
     policy="connect-src 'self'; frame-src 'self'; form-action 'self'; frame-ancestors 'none'",
 )
-SHARED = "All of them share one store, so each of them finds the session."
-LOCAL = "Each keeps sessions in its own memory, so the others do not find them."
+SHARED = "One session, {}", "All of them share one store, so each of them finds the session."
+LOCAL = "{}, nothing shared", "Each keeps sessions in its own memory; the others do not find them."
 
 
 def render(lanes: Lanes, *, shared: bool) -> str:
     """Return the console's page."""
+    title, sentence = SHARED if shared else LOCAL
     count = len(lanes.servers)
     return PAGE.render(
-        title=f"One session, {count} server{'' if count == 1 else 's'}",
-        where=SHARED if shared else LOCAL,
+        title=title.format("1 server" if count == 1 else f"{count} servers"),
+        sentence=sentence,
         lanes=lanes.html(),
         **lanes.totals(),
         some="true" if lanes.totals()["missed"] else "false",

@@ -83,20 +83,30 @@ function openTabs() {
   first.src = "/shop";
 }
 
-async function teaInTheCart() {
-  const answer = await fetch("/api/session");
-  return (await answer.json()).cart?.tea ?? 0;
+async function ask(path, options) {
+  const answer = await fetch(path, options);
+  if (answer.ok || answer.type === "opaqueredirect") return answer;
+  throw new Error(answer.status === 503 ? "No server answers." : await answer.text());
 }
 
-function clickInTab(tab) {
+async function teaInTheCart() {
+  const session = await (await ask("/api/session")).json();
+  return session.cart?.tea ?? 0;
+}
+
+async function clickInTab(tab) {
   const button = tab.contentDocument.getElementById("add-tea");
   if (!button) throw new Error("Open the shop in both tabs first.");
-  return tab.contentWindow.whenDone(() => button.click());
+  const failure = await tab.contentWindow.outcomeOf(() => button.click());
+  if (failure) throw new Error(failure);
 }
 
-async function addTea() {
-  const answer = await fetch("/cart/tea/add", { method: "POST", redirect: "manual" });
-  if (answer.type !== "opaqueredirect") throw new Error(await answer.text());
+const addInTabs = () => Promise.all(tabs.map(clickInTab));
+
+async function addTen() {
+  const add = () => ask("/cart/tea/add", { method: "POST", redirect: "manual" });
+  await Promise.all(Array.from({ length: 10 }, add));
+  shop.postMessage("changed");
 }
 
 function comparing(count, add) {
@@ -113,11 +123,8 @@ function comparing(count, add) {
   };
 }
 
-element("both").addEventListener("click", comparing(2, () => Promise.all(tabs.map(clickInTab))));
-element("ten").addEventListener("click", comparing(10, async () => {
-  await Promise.all(Array.from({ length: 10 }, addTea));
-  shop.postMessage("changed");
-}));
+element("both").addEventListener("click", comparing(2, addInTabs));
+element("ten").addEventListener("click", comparing(10, addTen));
 
 for (const part of document.querySelectorAll("[data-script-only], #live")) part.hidden = false;
 watch();

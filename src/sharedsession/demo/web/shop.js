@@ -27,8 +27,8 @@ async function ask(url, options) {
 }
 
 function inTurn(work) {
-  last = last.then(work).catch((error) => { news.textContent = error.message; });
-  return last;
+  last = last.then(work).then(() => "", (error) => (news.textContent = error.message));
+  return last; // with what went wrong, or nothing
 }
 
 function submit(form) {
@@ -45,8 +45,8 @@ function follow() {
   inTurn(() => { following = false; return ask("/cart"); });
 }
 
-// The console clicks in both tabs at once, and waits until both are done.
-window.whenDone = (click) => { click(); return last; };
+// The console clicks in both tabs at once, and asks each what came of it.
+window.outcomeOf = (click) => { click(); return last; };
 
 document.addEventListener("submit", (event) => {
   event.preventDefault();
