@@ -106,7 +106,8 @@ def test_a_store_that_raises_is_an_outage() -> None:
     with pytest.raises(StoreUnavailable) as plain:
         drive(opening(Visit(shared, [cookie])), Failing(), shared)
     assert isinstance(plain.value.__cause__, RuntimeError)
-    assert shared.breaker.down
+    assert shared.counts["outage"] == 1
+    assert shared.patience() == shared.settings.timeout  # it failed at once: nobody waits
 
     async def call(verb: str, *arguments: Any) -> Any:
         return getattr(Failing(), verb)(*arguments)

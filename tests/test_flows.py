@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sharedsession import Session, SessionError, SessionGone, flows
+from sharedsession import Session, SessionError, SessionGone, StoreUnavailable, flows
 from sharedsession.cookie import Cookie
 from sharedsession.flows import Manager, Visit, closing, committing, drive, opening, reloading
 from sharedsession.record import EndMark, Record, decode_record
@@ -259,3 +259,28 @@ def test_a_store_that_is_slow_but_back_is_noticed(monkeypatch: pytest.MonkeyPatc
         flows.BREAKER_TIMEOUT,
         flows.BREAKER_TIMEOUT,
     ]
+
+
+def test_a_store_that_fails_at_once_shortens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only who kept somebody waiting is given less time: a refusal costs nobody any."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    shared: Manager = manager(timeout=1)
+    store = MemoryStore()
+    cookie = Cookie("x" * 43, 1, 0)
+
+    def fail_after(seconds: float) -> None:
+        def load(*arguments: object) -> None:
+            now[0] += seconds
+            raise StoreUnavailable("refused, or not")
+
+        monkeypatch.setattr(store, "load", load)
+        with pytest.raises(StoreUnavailable):
+            drive(opening(Visit(shared, [cookie])), store, shared)
+
+    fail_after(0)
+    assert shared.patience() == 1
+    fail_after(0.5)
+    assert shared.patience() == flows.BREAKER_TIMEOUT
+    fail_after(0)
+    assert shared.patience() == 1

@@ -271,7 +271,6 @@ def warn_proxy(how: str, setting: str) -> None:
 def met_outage(session: Session) -> bool:
     """Say whether the application met an outage, in a read or in a verb of its own."""
     loading = getattr(session, "_loading", None)
-    backing = session._backing
-    return (loading is not None and loading.met) or (
-        isinstance(backing, Visit) and backing.met_outage
-    )
+    if loading is not None and loading.met and isinstance(loading.failure, StoreUnavailable):
+        return True
+    return isinstance(session._backing, Visit) and session._backing.met_outage

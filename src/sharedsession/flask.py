@@ -1,8 +1,8 @@
 """The Flask adapter: ``flask.session`` as ever, from a store that all servers share.
 
 Flask opens a session before it has matched the URL, so it is loaded at its first use only, and
-saves it after the ``after_request`` functions; what ``stream_with_context`` writes comes later
-still, and is looked for when the response is closed.
+saves it after the ``after_request`` functions. What teardown functions and ``stream_with_context``
+write comes later still: it is looked for when the server closes the response.
 """
 
 from __future__ import annotations
@@ -13,20 +13,27 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from math import ceil
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 import click
 from flask import Flask, Request, Response, request
 from flask.sessions import SessionInterface, SessionMixin
-from werkzeug.datastructures import Headers
+from werkzeug.http import dump_cookie
+from werkzeug.wsgi import ClosingIterator
 
 from .adapter import Sessions, met_outage, unavailable, warn_proxy
 from .exceptions import ConfigurationError, StoreUnavailable
 from .flows import Manager, Visit
 from .session import Session, UnusedSession
-from .settings import UNSET, Settings, Unset, gather
+from .settings import LONGEST, UNSET, Settings, Unset, gather
 from .stores.base import Store
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+FINISH = "sharedsession.finish"  # where in the environment the end of a response is prepared
 MOST_MANAGERS = 64  # combinations of options that are remembered; they can differ by request
 OWN_OPTIONS = ("store", "absolute_timeout", "namespace", "owner_key", "timeout")
 FLASK_NAMES = {
@@ -34,11 +41,15 @@ FLASK_NAMES = {
     "domain": "SESSION_COOKIE_DOMAIN",
     "path": "SESSION_COOKIE_PATH",
     "same_site": "SESSION_COOKIE_SAMESITE",
-    "https_only": "SESSION_COOKIE_SECURE",
     "partitioned": "SESSION_COOKIE_PARTITIONED",
     "max_age": "PERMANENT_SESSION_LIFETIME",
     **{name: f"SESSION_{name.upper()}" for name in OWN_OPTIONS},
 }
+# Headers of a response that say something of its body, or that a 503 must not repeat.
+OF_THE_BODY = re.compile(
+    "content-.*|set-cookie|location|refresh|link|etag|last-modified|expires|age|accept-ranges|vary",
+    re.IGNORECASE,
+)
 
 SessionMixin.register(Session)
 
@@ -91,10 +102,13 @@ class SharedSession(SessionInterface):
 
     def init_app(self, app: Flask) -> None:
         """Become the session interface of an application; the secret key may be set later."""
-        options = {**self._own_options(app), "secret_key": "not known yet"}
+        options: dict[str, Any] = {}
         with suppress(RuntimeError):  # of a cookie's name, say, that depends on the request
-            options = {**self._cookie_options(app), **options}
-        app.extensions["sharedsession"] = _AppSessions(_named(self._arguments, options))
+            options = self._cookie_options(app)
+        settings = self._settings(app, {**options, "secret_key": "not known yet"})
+        if "sharedsession" not in app.extensions:
+            app.wsgi_app = _Closing(app, app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation does it
+        app.extensions["sharedsession"] = _AppSessions(settings)
         app.session_interface = self
         app.cli.add_command(_command)
 
@@ -121,18 +135,18 @@ class SharedSession(SessionInterface):
             # The application gave up because of the outage: nothing of this request is stored.
             _make_unavailable(response, page=response.status_code == 503)
             return
-        repeat = self._repeats(app, session)
-        session._late = True
+        untouched = isinstance(session, UnusedSession) and not session.accessed
         try:
-            if session._used or session.accessed:
-                self._close(app, session, response, repeat=repeat)
+            self._commit(app, session, response, repeat=self._repeats(app, session))
         except StoreUnavailable:
-            _make_unavailable(response)
+            if not untouched:
+                _make_unavailable(response)
         except BaseException:
             session._failed = True
             raise
         else:
-            response.call_on_close(partial(self._of(app).finish, session))
+            finish = partial(self._of(app).finish, session)
+            request.environ[FINISH] = finish, response.direct_passthrough
 
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         """As Flask has it; where the cookie is not to be refreshed, nothing is loaded for it."""
@@ -142,33 +156,40 @@ class SharedSession(SessionInterface):
 
     # --- inside ---
 
-    def _close(self, app: Flask, session: Session, response: Response, *, repeat: bool) -> None:
-        manager = self._manager(app)  # refuses wrong options before anything is written
+    def _commit(self, app: Flask, session: Session, response: Response, *, repeat: bool) -> None:
+        sessions = self._of(app)
+        if not (session._used or session.accessed):
+            sessions.close(session)
+            return
+        # What may be wrong with the options shows before anything is written.
+        manager = self._manager(app)
+        settings, secure = manager.settings, request.is_secure
+        if settings.https_only is not None:
+            secure = settings.https_only
+        attributes: dict[str, Any] = {  # Any: of several types
+            "domain": self.get_cookie_domain(app),
+            "path": self.get_cookie_path(app) or "/",
+            "secure": secure,
+            "httponly": self.get_cookie_httponly(app),
+            "samesite": self.get_cookie_samesite(app),
+            "partitioned": self.get_cookie_partitioned(app),
+        }
+        expires = None
+        if not isinstance(session, UnusedSession):
+            expires = self.get_expiration_time(app, cast(SessionMixin, session))
         if isinstance(session._backing, Visit):
             session._backing.manager = manager
-        self._of(app).close(session, repeat=repeat)
+        sessions.close(session, repeat=repeat)
         if "*" not in response.vary:
             response.vary.add("Cookie")
         visit = session._backing
         if not isinstance(visit, Visit) or (visit.answer is None and not visit.removed):
             return
-        settings, secure = manager.settings, request.is_secure
-        if settings.https_only is not None:
-            secure = settings.https_only
-        elif not secure:
-            self._of(app).check_proxy()
-        attributes: dict[str, Any] = {  # Any: of several types
-            "domain": settings.domain,
-            "path": settings.path,
-            "secure": secure,
-            "httponly": self.get_cookie_httponly(app),
-            "samesite": self.get_cookie_samesite(app),
-            "partitioned": settings.partitioned,
-        }
-        if visit.removed:
+        if settings.https_only is None and not secure:
+            sessions.check_proxy()
+        if visit.answer is None:
             response.delete_cookie(settings.session_cookie, **attributes)
-        elif visit.answer is not None:
-            expires = self.get_expiration_time(app, cast(SessionMixin, session))
+        else:
             value = manager.codec.sign(visit.answer)
             response.set_cookie(settings.session_cookie, value, expires=expires, **attributes)
         if not (response.cache_control.no_store or response.cache_control.private):
@@ -182,13 +203,16 @@ class SharedSession(SessionInterface):
         """
         if not isinstance(session, UnusedSession):
             return self.should_set_cookie(app, cast(SessionMixin, session))
-        if not app.config["SESSION_REFRESH_EACH_REQUEST"] or session._loading is None:
+        own_rule = type(self).should_set_cookie is not SharedSession.should_set_cookie
+        if not (app.config["SESSION_REFRESH_EACH_REQUEST"] or own_rule) or not session._loading:
             return False
         visit = session._backed("the refresh of a cookie")
         if not isinstance(visit, Visit) or not visit.cookies:
             return False
         try:
             repeat = self.should_set_cookie(app, cast(SessionMixin, session))
+            if repeat:
+                session._ready()
         except StoreUnavailable:
             return False  # this request has no need of its session
         session._used = repeat
@@ -209,28 +233,46 @@ class SharedSession(SessionInterface):
         known = self._of(app).managers
         manager = known.get(key)
         if manager is None:
-            settings = _named(self._arguments, {**self._own_options(app), **options})
             if len(known) >= MOST_MANAGERS:
                 known.clear()
+            settings = self._settings(app, options)
             manager = known[key] = Manager(settings, like=self._of(app).manager)
         return manager
 
-    def _cookie_options(self, app: Flask) -> dict[str, Any]:  # Any: of several types
-        options = {
+    def _cookie_options(self, app: Flask) -> dict[str, Any]:  # Any: as the application wrote them
+        return {
             "session_cookie": self.get_cookie_name(app),
             "domain": self.get_cookie_domain(app),
-            "path": self.get_cookie_path(app) or "/",
-            "same_site": self.get_cookie_samesite(app) or "lax",  # none is none, in `_close`
+            "path": self.get_cookie_path(app),
+            "same_site": self.get_cookie_samesite(app),
             "partitioned": self.get_cookie_partitioned(app),
-            "max_age": int(app.permanent_session_lifetime.total_seconds()),
+            "https_only": self.get_cookie_secure(app),
+            "max_age": app.permanent_session_lifetime,
         }
-        if self.get_cookie_secure(app):  # False, Flask's default, says nothing
-            options["https_only"] = True
-        return options
 
-    def _own_options(self, app: Flask) -> dict[str, Any]:  # Any: as the application wrote them
-        given = {name: app.config.get(FLASK_NAMES[name]) for name in OWN_OPTIONS}
-        return {name: value for name, value in given.items() if value is not None}
+    def _settings(self, app: Flask, cookie: Mapping[str, Any]) -> Settings:
+        """Return the settings, in the form in which werkzeug sends them; refuse what is wrong."""
+        own = {name: app.config.get(FLASK_NAMES[name]) for name in OWN_OPTIONS}
+        options: dict[str, Any] = {key: value for key, value in own.items() if value is not None}
+        options.update(cookie)
+        if "max_age" in options:
+            options["max_age"] = min(ceil(options["max_age"].total_seconds()), LONGEST)
+            options["path"] = quote(options["path"] or "/", safe="%!$&'()*+,/:=@")
+            options["partitioned"] = bool(options["partitioned"])
+            if options["same_site"] is None:  # Flask's default: none is sent
+                options["same_site"] = "lax"
+            if not options["https_only"]:  # Flask's default, which forbids nothing
+                del options["https_only"]
+            if options["domain"]:
+                name, domain = options["session_cookie"], options["domain"]
+                sent = dump_cookie(name, "", domain=domain, path=None)
+                options["domain"] = sent.partition("Domain=")[2].partition(";")[0]
+        try:
+            return gather(self._arguments, options)
+        except ConfigurationError as error:
+            names = re.compile(rf"\b({'|'.join(FLASK_NAMES)})\b(?==| is )")
+            sentence = names.sub(lambda found: FLASK_NAMES[found[0]], str(error))
+            raise ConfigurationError(sentence) from None
 
 
 class _AppSessions(Sessions):
@@ -251,31 +293,49 @@ class _AppSessions(Sessions):
             )
 
 
-def _named(arguments: Mapping[str, Any], framework: Mapping[str, Any]) -> Settings:
-    """Gather the settings; what is wrong is named as Flask's users know it."""
-    try:
-        return gather(arguments, framework)
-    except ConfigurationError as error:
-        names = re.compile(rf"\b({'|'.join(FLASK_NAMES)})\b(?==| is )")
-        raise ConfigurationError(
-            names.sub(lambda found: FLASK_NAMES[found[0]], str(error))
-        ) from None
+class _Closing:
+    """Around the application: the end of each response, and an outage that its error page met."""
+
+    def __init__(self, app: Flask, wsgi_app: WSGIApplication) -> None:
+        self._app, self._wsgi_app = app, wsgi_app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            body = self._wsgi_app(environ, start_response)
+        except StoreUnavailable:
+            headers, text = unavailable()
+            start_response("503 Service Unavailable", headers, sys.exc_info())
+            return [] if environ.get("REQUEST_METHOD") == "HEAD" else [text]
+        finish, is_file = environ.pop(FINISH, (None, False))
+        if finish is None:
+            return body
+        if not is_file:
+            return ClosingIterator(body, finish)
+        # The server may send a file by its own means, which it knows by its class.
+        try:
+            finish()
+        except Exception:
+            self._app.logger.exception("The session was changed too late to be saved.")
+        return body
 
 
 def _make_unavailable(response: Response, *, page: bool = False) -> None:
     """Turn a response into a 503, in place; ``page``: it has a body for that already."""
-    headers, body = unavailable()
+    headers, text = unavailable()
     if page:
         for name, value in headers[2:]:
             response.headers.setdefault(name, value)
         return
-    close = getattr(response.response, "close", None)
-    if close is not None:
-        close()
+    body = response.response
     response.status_code = 503
     response.direct_passthrough = False
-    response.set_data(body)
-    response.headers = Headers(headers)
+    for name in [name for name, _ in response.headers if OF_THE_BODY.fullmatch(name)]:
+        response.headers.pop(name, None)
+    response.set_data(text)
+    for name, value in headers:
+        response.headers[name] = value
+    with suppress(Exception):  # of a stream that nobody will read
+        getattr(body, "close", lambda: None)()
 
 
 @click.command(

@@ -72,10 +72,14 @@ log = logging.getLogger("sharedsession")
 
 
 class Breaker:
-    """Shortens the attempts while the store is down; it never refuses one."""
+    """Shortens the attempts while the store does not answer in time; it never refuses one.
+
+    A store that fails at once, a refused connection for example, costs nobody any time: then the
+    next attempt has all of its own.
+    """
 
     def __init__(self) -> None:
-        self.down = False  # the store did not answer when it was last asked
+        self.down = False  # the store has kept somebody waiting, in vain, when it was last asked
         self._retry_at = 0.0  # when an attempt may take its full time again, monotonic
         self._answered_at = 0.0  # when the store last answered, on the same clock
 
@@ -83,6 +87,14 @@ class Breaker:
         """The store has answered."""
         self.down = False
         self._answered_at = time.monotonic()
+
+    def failed(self, seconds: float) -> None:
+        """The store has failed, after so long."""
+        self.down = seconds >= BREAKER_TIMEOUT
+
+    def too_late(self, timeout: float) -> None:
+        """The deadline has passed; many writers of one session may use it up, with the store up."""
+        self.down = time.monotonic() - self._answered_at > self.patience(timeout)
 
     def patience(self, timeout: float) -> float:
         """Seconds that opening or closing may take: few while the store is known to be down.
@@ -95,10 +107,6 @@ class Breaker:
             return min(timeout, BREAKER_TIMEOUT)
         self._retry_at = now + BREAKER_PAUSE
         return timeout
-
-    def too_late(self, timeout: float) -> None:
-        """The deadline has passed; many writers of one session may use it up, with the store up."""
-        self.down = time.monotonic() - self._answered_at > self.patience(timeout)
 
 
 class Manager:
@@ -438,6 +446,8 @@ def finishing(session: Session, *, late: bool = False, repeat: bool = False) -> 
     ``repeat``: hand out the cookie even if the client has nothing to learn from it.
     """
     if isinstance(session, UnusedSession) or not (session._used or session.accessed):
+        if isinstance(session._backing, Visit):
+            session._backing.late = True
         return  # nobody has used it, or it could not be loaded
     visit = session._backed("the end of a request")
     assert isinstance(visit, Visit)
@@ -678,7 +688,8 @@ def drive(flow: Flow[T], store: Store, manager: Manager, within: Within | None =
         while True:
             verb, *arguments = flow.send(answer)  # most often there is nothing to ask the store
             deadline = deadline or time.monotonic() + manager.patience()
-            left = deadline - time.monotonic()
+            begun = time.monotonic()
+            left = deadline - begun
             if left <= 0:
                 raise too_late(manager)
             if verb == "pause":
@@ -690,8 +701,11 @@ def drive(flow: Flow[T], store: Store, manager: Manager, within: Within | None =
                 answer = call() if within is None else within(left, call)
             except DeadlinePassed:
                 raise too_late(manager) from None
+            except StoreUnavailable as error:
+                outage(error, manager, begun)
+                raise
             except Exception as error:  # a store that raises is a store that did not answer
-                raise outage(error, manager) from error
+                raise outage(error, manager, begun) from error
             manager.breaker.answered()
     except StopIteration as done:
         result: T = done.value
@@ -720,10 +734,14 @@ async def adrive(
                 await pause(*arguments)
                 answer = None
             else:
+                begun = time.monotonic()
                 try:
                     answer = await call(verb, *arguments)
+                except StoreUnavailable as error:
+                    outage(error, manager, begun)
+                    raise
                 except Exception as error:  # as in `drive`
-                    raise outage(error, manager) from error
+                    raise outage(error, manager, begun) from error
                 manager.breaker.answered()
     except StopIteration as done:
         result: T = done.value
@@ -732,9 +750,9 @@ async def adrive(
         flow.close()
 
 
-def outage(error: Exception, manager: Manager) -> StoreUnavailable:
-    """Return the outage that a store's error means."""
-    manager.breaker.down = True
+def outage(error: Exception, manager: Manager, begun: float) -> StoreUnavailable:
+    """Return the outage that a store's error means, of a call that began then."""
+    manager.breaker.failed(time.monotonic() - begun)
     manager.counts["outage"] += 1
     if isinstance(error, StoreUnavailable):
         log.error("outage: %s", error, extra={"event": "outage"})

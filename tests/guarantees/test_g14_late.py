@@ -200,6 +200,30 @@ def test_g14_a_late_commit(servers: Servers, browser: Browser, place: Place, whe
 
 
 @WHEN
+def test_g14_a_late_commit_of_a_session_that_was_not_used_before(
+    servers: Servers, browser: Browser, place: Place, when: When
+) -> None:
+    """Its first use comes after the headers: commit() knows that they have left."""
+    (server,) = servers(1)
+    server.request(browser, put(a=1))
+    seen: list[str] = []
+
+    def application(session: Session) -> Generator[Any, Any, None]:
+        yield Start() if when is late else Later()
+        session["user_id"] = "ada"
+        try:
+            yield Commit()
+        except LateChange as error:
+            seen.append(str(error))
+        session.pop("user_id")
+
+    assert server.request(browser, application).error is None
+    assert "headers had left" in seen[0]
+    assert place.stored == [{"a": 1}]
+    assert server.request(browser, read).value == {"a": 1}
+
+
+@WHEN
 def test_g14_nothing_late_is_nothing_written(
     servers: Servers, browser: Browser, place: Place, when: When
 ) -> None:

@@ -89,3 +89,15 @@ def test_a_touch_without_a_look_is_caught(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(flows, "_prolong", prolong)
     with pytest.raises(AssertionError, match=r"G[15]"):
         explore(lambda: World([world.READ, world.SIGN_IN], cookie_age=world.IDLE * 0.2))
+
+
+def test_a_cookie_repeated_without_a_look_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setting the cookie again from what was loaded, without looking, displaces a sign-in."""
+
+    def prolong(visit: flows.Visit, *, touch: bool) -> Any:
+        visit.issue()
+        yield "pause", 0
+
+    monkeypatch.setattr(flows, "_prolong", prolong)
+    with pytest.raises(AssertionError, match=r"G[15]"):
+        explore(lambda: World([world.READ, world.SIGN_IN], repeat=True))

@@ -10,6 +10,9 @@ import pytest
 from . import world
 from .world import INITIAL, KINDS, Fault, Kind, World, explore
 
+# Minutes instead of seconds: SHAREDSESSION_INTERLEAVINGS=all
+ALL = os.environ.get("SHAREDSESSION_INTERLEAVINGS") == "all"
+ENDS = [world.DESTROY, world.RENEW, world.SIGN_IN]
 FAULTS = ("repeated", "unknown", "refused")
 
 
@@ -32,6 +35,16 @@ def test_two_requests_of_an_older_cookie_in_every_order(first: Kind) -> None:
         count(explore(lambda: World([first, second], cookie_age=world.IDLE * 0.2)))
 
 
+@pytest.mark.parametrize("first", [world.READ, world.SET_SAME], ids=lambda kind: kind.name)
+def test_requests_that_repeat_their_cookie_in_every_order(first: Kind) -> None:
+    """A cookie that is only set again, as Flask does, displaces no sign-in and revives nothing."""
+    for second in [*KINDS, world.EXPIRE]:
+        count(explore(lambda: World([first, second], repeat=True)))
+    if ALL:
+        for others in combinations_with_replacement(ENDS, 2):
+            count(explore(lambda: World([first, *others], repeat=True), at_once=True))
+
+
 @pytest.mark.parametrize("what", FAULTS)
 @pytest.mark.parametrize("first", KINDS, ids=lambda kind: kind.name)
 def test_a_lost_answer_at_each_write(first: Kind, what: str) -> None:
@@ -42,10 +55,7 @@ def test_a_lost_answer_at_each_write(first: Kind, what: str) -> None:
             count(explore(lambda: World([first, second], fault=fault), at_once=True))
 
 
-# Minutes instead of seconds: SHAREDSESSION_INTERLEAVINGS=all
-ALL = os.environ.get("SHAREDSESSION_INTERLEAVINGS") == "all"
 SOME = [world.SET_X, world.MUTATE, world.EMPTY_KEYS, world.DESTROY, world.RENEW, world.SIGN_IN]
-ENDS = [world.DESTROY, world.RENEW, world.SIGN_IN]
 THREE = KINDS if ALL else SOME
 LOST = (
     list(product(SOME, combinations_with_replacement(ENDS, 2)))

@@ -96,7 +96,9 @@ class World:
         initial: dict[str, Any] | None = None,
         cookie_age: float = 0,
         store_class: type[MemoryStore] = MemoryStore,
+        repeat: bool = False,  # every request hands out its cookie again, as Flask's may
     ) -> None:
+        self.repeat = repeat
         self.clock = Clock()
         self.store = store_class(clock=self.clock)
         self.manager = _manager(self.clock)
@@ -140,11 +142,13 @@ class World:
         request.loaded = _copy(visit.data)
         if visit.record is not None:
             session._before = visit.record.data
+        if self.repeat:
+            yield  # the application takes its time; without a write nothing else would show it
         try:
             steps = request.kind.application(session, request)
             if steps is not None:
                 yield from self._steps(request, steps)
-            yield from self._steps(request, closing(visit, session))
+            yield from self._steps(request, closing(visit, session, repeat=self.repeat))
         except StoreUnavailable:
             request.outage = True
             return

@@ -17,6 +17,7 @@ import dataclasses
 import os
 import random
 import sqlite3
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -66,8 +67,9 @@ class SQLStore:
         self._clock = clock
         self._owned = False
         self._ready = False
+        self._process = os.getpid()
+        self._forked = threading.Lock()
         self._state(table)
-        _stores.add(self)
 
     @classmethod
     def from_url(
@@ -177,6 +179,8 @@ class SQLStore:
         take: Callable[[Result], T],
         last_try: bool = False,
     ) -> T:
+        if self._process != os.getpid():  # asked here: not every server runs Python's fork hooks
+            self._forget_connections()
         try:
             self._create_table()
             with self._engine.begin() as connection:
@@ -190,6 +194,13 @@ class SQLStore:
             # Not from SQLAlchemy's own error: its text may show the parameters, a session's data.
             cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
             raise self._outage(cause) from cause
+
+    def _forget_connections(self) -> None:
+        with self._forked:
+            if self._process != os.getpid():
+                _left_to_the_parent.append(self._engine.pool)
+                self._engine.dispose(close=False)
+                self._process = os.getpid()
 
     def _create_table(self) -> None:
         if self._ready:
@@ -321,15 +332,4 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 # A connection must not be used, nor even closed, by a child of the process that opened it.
-_stores: weakref.WeakSet[SQLStore] = weakref.WeakSet()
 _left_to_the_parent: list[object] = []
-
-
-def _forget_connections() -> None:
-    for store in list(_stores):
-        _left_to_the_parent.append(store._engine.pool)
-        store._engine.dispose(close=False)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_connections)
