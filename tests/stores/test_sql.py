@@ -107,8 +107,10 @@ def test_a_child_opens_connections_of_its_own(path: Path) -> None:
         pool = store._engine.pool
         child = os.fork()
         if not child:
-            assert store._engine.pool is not pool
+            used = pool.checkedin(), pool.overflow()
             assert store.replace("key", entry, b"1", 60)
+            assert store._engine.pool is not pool
+            assert (pool.checkedin(), pool.overflow()) == used
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         assert store._engine.pool is pool

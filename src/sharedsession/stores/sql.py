@@ -67,7 +67,7 @@ class SQLStore:
         self._clock = clock
         self._owned = False
         self._ready = False
-        self._process = os.getpid()
+        self._process = [os.getpid()]  # whose connections these are; the finalizer asks as well
         self._forked = threading.Lock()
         self._state(table)
 
@@ -97,13 +97,13 @@ class SQLStore:
         store = cls(engine, table, clock)
         store._engine = engine  # commits by itself; the option would be set anew on every call
         store._owned = True
-        weakref.finalize(store, engine.dispose)
+        weakref.finalize(store, _dispose, engine, store._process)
         return store
 
     def close(self) -> None:
         """Close the connections that were made from a URL; the next call opens new ones."""
         if self._owned:
-            self._engine.dispose()
+            _dispose(self._engine, self._process)
 
     def load(self, key: str, at_least: int = 0) -> Entry | None:
         row = self._run(self._select, {"the_key": key, "now": self._clock()}, _first_row)
@@ -179,7 +179,7 @@ class SQLStore:
         take: Callable[[Result], T],
         last_try: bool = False,
     ) -> T:
-        if self._process != os.getpid():  # asked here: not every server runs Python's fork hooks
+        if self._process[0] != os.getpid():  # not every server runs Python's fork hooks
             self._forget_connections()
         try:
             self._create_table()
@@ -197,10 +197,9 @@ class SQLStore:
 
     def _forget_connections(self) -> None:
         with self._forked:
-            if self._process != os.getpid():
-                _left_to_the_parent.append(self._engine.pool)
-                self._engine.dispose(close=False)
-                self._process = os.getpid()
+            if self._process[0] != os.getpid():
+                _dispose(self._engine, self._process)
+                self._process[0] = os.getpid()
 
     def _create_table(self) -> None:
         if self._ready:
@@ -333,3 +332,10 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 # A connection must not be used, nor even closed, by a child of the process that opened it.
 _left_to_the_parent: list[object] = []
+
+
+def _dispose(engine: sa.Engine, process: list[int]) -> None:
+    own = process[0] == os.getpid()
+    if not own:
+        _left_to_the_parent.append(engine.pool)
+    engine.dispose(close=own)
