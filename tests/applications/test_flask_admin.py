@@ -23,7 +23,7 @@ class User(UserMixin):
         self.id = name
 
 
-class BookView(ModelView):  # type: ignore[misc]  # no types
+class BookView(ModelView):
     form_base_class = SecureForm
 
     def is_accessible(self) -> bool:
@@ -38,7 +38,7 @@ def fill(app: Flask, folder: Path) -> None:
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"poolclass": sa.NullPool}
     database = SQLAlchemy(app)
 
-    class Book(database.Model):  # type: ignore[misc, name-defined]
+    class Book(database.Model):
         id: Mapped[int] = mapped_column(primary_key=True)
         title: Mapped[str] = mapped_column(sa.String(40))
 

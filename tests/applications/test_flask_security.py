@@ -48,10 +48,10 @@ def fill(app: Flask, folder: Path) -> None:
     database = SQLAlchemy(app)
     fsqla.FsModels.set_db_info(database)
 
-    class Role(database.Model, fsqla.FsRoleMixin):  # type: ignore[misc, name-defined]
+    class Role(database.Model, fsqla.FsRoleMixin):
         pass
 
-    class User(database.Model, fsqla.FsUserMixin):  # type: ignore[misc, name-defined]
+    class User(database.Model, fsqla.FsUserMixin):
         pass
 
     class Mail(MailUtil):

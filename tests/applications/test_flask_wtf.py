@@ -23,7 +23,7 @@ PAGE = """\
 """
 
 
-class Note(FlaskForm):  # type: ignore[misc]  # no types
+class Note(FlaskForm):
     text = StringField("Text", validators=[DataRequired("Write something.")])
 
 
