@@ -192,8 +192,13 @@ class SharedSession(SessionInterface):
         else:
             value = manager.codec.sign(visit.answer)
             response.set_cookie(settings.session_cookie, value, expires=expires, **attributes)
-        if not (response.cache_control.no_store or response.cache_control.private):
-            response.cache_control.no_store = True
+        cache = response.cache_control
+        if cache.no_store or cache.private:
+            return
+        if visit.answer in visit.cookies:  # the very cookie that came, with a static file as well
+            cache.public, cache.private = False, True
+        else:
+            cache.no_store = True
 
     def _repeats(self, app: Flask, session: Session) -> bool:
         """Whether the cookie is set again, even if nothing has changed.
