@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from math import ceil
@@ -107,7 +107,9 @@ class SharedSession(SessionInterface):
             options = self._cookie_options(app)
         settings = self._settings(app, {**options, "secret_key": "not known yet"})
         if "sharedsession" not in app.extensions:
-            app.wsgi_app = _Closing(app, app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation does it
+            # mypy: Flask's documentation wraps an application's methods so.
+            app.wsgi_app = _Closing(app, app.wsgi_app)  # type: ignore[method-assign]
+            app.handle_exception = partial(_handle_exception, app.handle_exception)  # type: ignore[method-assign]
         app.extensions["sharedsession"] = _AppSessions(settings)
         app.session_interface = self
         app.cli.add_command(_command)
@@ -146,7 +148,11 @@ class SharedSession(SessionInterface):
             raise
         else:
             finish = partial(self._of(app).finish, session)
-            request.environ[FINISH] = finish, response.direct_passthrough
+            box = request.environ.get(FINISH)
+            if box is None:  # not by way of the server
+                response.call_on_close(finish)
+            else:
+                box[:] = finish, response.direct_passthrough
 
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         """As Flask has it; where the cookie is not to be refreshed, nothing is loaded for it."""
@@ -193,7 +199,7 @@ class SharedSession(SessionInterface):
             value = manager.codec.sign(visit.answer)
             response.set_cookie(settings.session_cookie, value, expires=expires, **attributes)
         cache = response.cache_control
-        if cache.no_store or cache.private:
+        if cache.no_store or ("private" in cache and cache["private"] is None):
             return
         if visit.answer in visit.cookies:  # the very cookie that came, with a static file as well
             cache.public, cache.private = False, True
@@ -305,15 +311,26 @@ class _Closing:
         self._app, self._wsgi_app = app, wsgi_app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        started = False
+
+        def starting(*arguments: Any) -> Any:  # Any: as the server has it
+            nonlocal started
+            started = True
+            return start_response(*arguments)
+
+        # A list, so that a middleware further in which copies the environment shares it.
+        box: list[Any] = []  # Any: what to call, and whether the body is a file
+        environ[FINISH] = box
         try:
-            body = self._wsgi_app(environ, start_response)
+            body = self._wsgi_app(environ, starting)
         except StoreUnavailable:
             headers, text = unavailable()
-            start_response("503 Service Unavailable", headers, sys.exc_info())
+            again = (sys.exc_info(),) if started else ()
+            start_response("503 Service Unavailable", headers, *again)
             return [] if environ.get("REQUEST_METHOD") == "HEAD" else [text]
-        finish, is_file = environ.pop(FINISH, (None, False))
-        if finish is None:
+        if not box:
             return body
+        finish, is_file = box
         if not is_file:
             return ClosingIterator(body, finish)
         # The server may send a file by its own means, which it knows by its class.
@@ -322,6 +339,18 @@ class _Closing:
         except Exception:
             self._app.logger.exception("The session was changed too late to be saved.")
         return body
+
+
+def _handle_exception(flasks_own: Callable[[Exception], Response], error: Exception) -> Response:
+    """Answer an outage that an error handler or an ``after_request`` function has met.
+
+    Flask's own way would run the same functions once more, and they would meet it again.
+    """
+    if not isinstance(error, StoreUnavailable):
+        return flasks_own(error)
+    response = Response()
+    _make_unavailable(response)
+    return response
 
 
 def _make_unavailable(response: Response, *, page: bool = False) -> None:
