@@ -30,6 +30,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
 LIMIT = 30.0
+PATIENCE = 0.5  # seconds for an orderly end
 # Nothing is said about lazy applications: uWSGI loads them first and forks then.
 UWSGI = "--master --need-app --die-on-term --enable-threads --processes 2 --threads 4"
 
@@ -142,7 +143,7 @@ def running(
                 process.terminate()
             for process in processes:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(5)
+                    process.wait(PATIENCE)
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait(LIMIT)

@@ -21,19 +21,20 @@ import pytest
 from tests.deployments.running import LIMIT, Deployment, Running, gunicorn, running, uwsgi
 from tests.deployments.shared import PARTS
 
-GRANIAN = "granian --no-ws --log-level error --host 127.0.0.1 --port {port} --workers 2"
+GRANIAN = "granian --no-ws --log-level error --host 127.0.0.1 --port {port}"
 WAITRESS = "waitress --listen={address} --threads=4 {app}"
 UVICORN = "uvicorn --log-level warning --port {port} --workers 2 {app}"
-HYPERCORN = "hypercorn --log-level WARNING --bind {address} --workers 2 {app}"
+HYPERCORN = "hypercorn --log-level WARNING --bind {address} {app}"
 DEPLOYMENTS = [
-    gunicorn("-k sync", "flask_app"),
-    gunicorn("-k gthread --threads 4", "wsgi_app"),
+    gunicorn("-k sync", "wsgi_app"),
+    gunicorn("-k gthread --threads 4", "flask_app"),
     gunicorn("-k gevent", "flask_app"),
     uwsgi("flask_app"),
     Deployment("waitress", WAITRESS, "wsgi_app", copies=2),
     Deployment(
         "granian",
-        f"{GRANIAN} --blocking-threads 4 --respawn-failed-workers --interface wsgi {{app}}",
+        f"{GRANIAN} --workers 2 --respawn-failed-workers --blocking-threads 4"
+        " --interface wsgi {app}",
         "flask_app",
     ),
     Deployment("uvicorn", UVICORN, "fastapi_app"),

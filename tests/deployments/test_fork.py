@@ -44,7 +44,7 @@ os.waitpid(child, 0)
 print("the child has ended", flush=True)
 """
 STORES = ["redis", "sqlite", "own-redis", "own-sql"]
-VISITORS, TURNS = 8, 40
+VISITORS, TURNS = 8, 24
 
 
 def visit(servers: Running, name: str) -> None:

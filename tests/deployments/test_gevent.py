@@ -104,7 +104,7 @@ def test_a_redis_that_hangs_holds_up_nobody_else(
             assert status == 503
             assert seconds < 3 * TIMEOUT  # one after the other they would take 20 times as long
         assert len(served_meanwhile) > 3
-        assert max(served_meanwhile) < TIMEOUT
+        assert max(served_meanwhile) < 2 * TIMEOUT
     finally:
         redis_server.resume()
 
