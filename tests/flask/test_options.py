@@ -136,6 +136,22 @@ class TestEveryOptionAtEachRequest:
         clock.advance(4999)
         assert browser.see() == {"a": 2}
 
+    def test_a_lifetime_changed_within_a_request_counts(
+        self, browser: Browser, site: Site, clock: Clock
+    ) -> None:
+        """Also when the session was used before: what counts is what is so at its commit."""
+        site.config["PERMANENT_SESSION_LIFETIME"] = 1000
+
+        def page() -> None:
+            flask.session["n"] = flask.session.get("n", 0) + 1
+            site.app.permanent_session_lifetime = timedelta(seconds=5000)
+
+        browser.serve(page)
+        site.config["PERMANENT_SESSION_LIFETIME"] = 1000
+        browser.serve(page)
+        clock.advance(4999)
+        assert browser.see() == {"n": 2}
+
     @pytest.mark.parametrize("lifetime", [0, -1, timedelta(0), timedelta(days=-5)], ids=str)
     def test_a_lifetime_of_nothing_stores_nothing(
         self, lifetime: Any, browser: Browser, site: Site, store: WatchedStore
@@ -202,6 +218,14 @@ class TestEveryOptionAtEachRequest:
         site.config[option] = before[0]
         assert browser.visit(put(a=4)).status == 200
         assert store.stored == [{"a": 4}]
+
+    def test_a_wrong_option_is_one_error_in_the_log(
+        self, browser: Browser, site: Site, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its error page does not fail once more."""
+        site.config["SESSION_COOKIE_SAMESITE"] = "sideways"
+        assert browser.visit(put(a=1)).status == 500
+        assert [each.levelname for each in caplog.records] == ["ERROR"]
 
     def test_an_error_names_the_option_as_flask_does(self, site: Site) -> None:
         """Not as the argument of another framework."""
@@ -429,6 +453,16 @@ class TestSubclasses:
         assert reluctant.visit(put(a=1, _permanent=True)).set_cookie
         assert reluctant.visit(put(a=1)).set_cookie is None
         assert reluctant.visit().set_cookie is None
+
+    def test_a_rule_of_its_own_is_asked_where_the_option_is_off(self, make_site: MakeSite) -> None:
+        """SESSION_REFRESH_EACH_REQUEST is what Flask's rule looks at, not a subclass's."""
+        rule = lambda self, app, session: "remember" in session  # noqa: E731
+        site = make_site(extended(should_set_cookie=rule), SESSION_REFRESH_EACH_REQUEST=False)
+        browser = site.browser()
+        browser.visit(put(a=1))
+        assert browser.visit().set_cookie is None
+        browser.visit(put(remember=True))
+        assert browser.visit().set_cookie
 
     @pytest.mark.parametrize(
         "method", ["get_expiration_time", "get_cookie_httponly", "get_cookie_samesite"]

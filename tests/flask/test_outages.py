@@ -222,17 +222,21 @@ class TestTheCommitFails:
         assert closed == [True]
 
     def test_a_file_is_closed(self, site: Site) -> None:
-        """send_file: direct_passthrough is taken back."""
+        """send_file: direct_passthrough is taken back, so that what waits for the end hears it."""
+        ended = []
 
         def page() -> Response:
             flask.session["a"] = 1
-            return flask.send_file(__file__)
+            response = flask.send_file(__file__)
+            response.call_on_close(lambda: ended.append(True))
+            return response
 
         browser = signed_up(site)
         site.store.fail("replace")
         answer = browser.serve(page)
         assert answer.is_unavailable
         assert len(answer.text) < 100
+        assert ended == [True]
 
     def test_the_applications_close_callbacks_run(self, site: Site) -> None:
         """Once; they may hold locks and connections."""

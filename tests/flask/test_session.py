@@ -115,6 +115,19 @@ class TestPermanent:
             browser.visit(be_permanent)
         assert set(store.calls) == {"load"}
 
+    def test_set_again_it_repeats_no_cookie_either(
+        self, make_site: MakeSite, store: WatchedStore
+    ) -> None:
+        """Where the cookie is not refreshed; nor is False written where it is not permanent."""
+        browser = make_site(SESSION_REFRESH_EACH_REQUEST=False).browser()
+        browser.visit(permanent(a=1))
+        assert browser.visit(be_permanent).set_cookie is None
+        other = browser.site.browser()
+        other.visit(put(a=1))
+        assert other.visit(lambda session: setattr(session, "permanent", False)).vary == "Cookie"
+        assert other.see() == {"a": 1}
+        assert "replace" not in store.calls
+
     @pytest.mark.parametrize("refresh", [True, False])
     def test_alone_it_is_nothing(
         self, refresh: bool, make_site: MakeSite, store: WatchedStore
