@@ -11,6 +11,7 @@ import flask
 import pytest
 from flask import Response
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
+from werkzeug.test import EnvironBuilder
 
 from sharedsession import StoreUnavailable
 from tests.flask.conftest import MakeSite
@@ -126,6 +127,20 @@ class TestTheLoadFails:
         assert answer.status == 503
         assert answer.response.headers.getlist("Retry-After") == ["2"]
 
+    def test_in_a_teardown(self, make_site: MakeSite) -> None:
+        """Before the first byte has left: a server that is told so can still send the 503."""
+        site = make_site()
+        site.app.teardown_request(lambda error: flask.session.get("name"))
+        browser = signed_up(site)
+        site.view = lambda: None
+        starts: list[Any] = []
+        environ = EnvironBuilder(headers={"Cookie": f"session={browser.cookie}"}).get_environ()
+        site.store.fail()
+        body = site.app(environ, lambda *arguments: starts.append(arguments))  # type: ignore[arg-type, return-value]
+        assert [start[0][:3] for start in starts] == ["200", "503"]
+        assert isinstance(starts[1][2][1], StoreUnavailable)
+        assert b"try again" in b"".join(body)
+
     def test_in_a_stream(self, site: Site) -> None:
         """The headers have left: the stream breaks off with the outage."""
         browser = signed_up(site)
@@ -195,6 +210,21 @@ class TestTheCommitFails:
         assert answer.is_unavailable
         assert answer.response.headers["Access-Control-Allow-Origin"] == "*"
         assert answer.response.headers["Strict-Transport-Security"] == "max-age=60"
+
+    def test_a_sign_out_that_failed_clears_nothing(self, site: Site) -> None:
+        """The browser keeps its cookie: it is signed in as before."""
+
+        def sign_out() -> Response:
+            flask.session.clear()
+            return Response("bye", headers={"Clear-Site-Data": '"cookies"'})
+
+        browser = signed_up(site)
+        site.store.fail("replace")
+        answer = browser.serve(sign_out)
+        assert answer.is_unavailable
+        assert "Clear-Site-Data" not in answer.response.headers
+        site.store.down = set()
+        assert browser.see() == {"name": "Ada"}
 
     @pytest.mark.parametrize("closes", ["well", "badly"])
     def test_a_stream_is_closed(self, closes: str, site: Site) -> None:
@@ -280,8 +310,7 @@ class TestTheCommitFails:
         site.view = lambda: flask.session.update(a=1)
         site.store.fail("replace")
         starts = []
-        with site.app.test_request_context() as context:
-            environ = dict(context.request.environ, HTTP_COOKIE=f"session={browser.cookie}")
+        environ = EnvironBuilder(headers={"Cookie": f"session={browser.cookie}"}).get_environ()
 
         def start_response(status: str, headers: Any, *rest: Any) -> None:
             starts.append(status)

@@ -12,6 +12,7 @@ import pytest
 from flask import Blueprint, Flask, Response
 from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
+from werkzeug.test import EnvironBuilder
 
 from sharedsession import LateChange, NotEncodable, StoreUnavailable
 from sharedsession.flask import SharedSession
@@ -187,9 +188,7 @@ class TestTheWayOfARequest:
             found.append(other.get(headers={"Cookie": cookies}).result)
             site.view = view
 
-        with site.app.test_request_context() as context:
-            environ = dict(context.request.environ)
-        site.app(environ, start_response).close()  # type: ignore[attr-defined]
+        site.app(EnvironBuilder().get_environ(), start_response).close()  # type: ignore[attr-defined]
         assert found == [{"a": 1}]
 
 
@@ -513,6 +512,72 @@ class TestLate:
         answer.response.close()
         (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
         assert isinstance(record.exc_info[1], LateChange)  # type: ignore[index]
+
+    def test_a_generator_is_no_file(self, browser: Browser) -> None:
+        """Handed to the server as it is: what it changes while it runs is saved all the same."""
+
+        def page() -> Response:
+            flask.session.get("a")
+
+            def parts() -> Iterator[bytes]:
+                yield b"one"
+                flask.session["late"] = True
+                yield b"two"
+
+            return Response(flask.stream_with_context(parts()), direct_passthrough=True)
+
+        browser.visit(put(a=1))
+        assert browser.serve(page).text == "onetwo"
+        assert browser.see() == {"a": 1, "late": True}
+
+    def test_after_a_refresh_that_failed(self, make_site: MakeSite) -> None:
+        """The request did not mind the outage; what its stream changes afterwards still counts."""
+        site = make_site(PERMANENT_SESSION_LIFETIME=1000)
+        browser = site.browser()
+        browser.visit(put(a=1, _permanent=True))
+        site.clock.advance(200)
+
+        def change(session: Any) -> None:
+            site.store.down = set()
+            session["late"] = True
+
+        site.store.fail("touch")
+        answer = browser.serve(stream(change, untouched))
+        assert (answer.status, answer.set_cookie) == (200, None)
+        assert browser.see() == {"a": 1, "_permanent": True, "late": True}
+
+    def test_a_middleware_may_copy_the_environment(self, store: WatchedStore) -> None:
+        """Late changes are found all the same."""
+        app = Flask("site")
+        app.secret_key = SECRET
+        inside = app.wsgi_app
+        app.wsgi_app = lambda environ, start: inside(dict(environ), start)  # type: ignore[method-assign]
+        SharedSession(app, store=store)
+
+        @app.teardown_request
+        def late(error: BaseException | None) -> None:
+            flask.session["late"] = True
+
+        app.add_url_rule("/", view_func=lambda: "ok")
+        with pytest.raises(LateChange):
+            app.test_client().get("/", buffered=True)
+
+    def test_an_application_that_a_view_returns(self, make_site: MakeSite) -> None:
+        """Each saves its own session, the late changes of the outer one included."""
+        outer, inner = make_site(), make_site(SESSION_COOKIE_NAME="inner")
+        inner.view = lambda: flask.session.update(inner=True)
+
+        @outer.app.teardown_request
+        def late(error: BaseException | None) -> None:
+            if flask.request.args.get("late"):
+                flask.session["late"] = True
+
+        browser = outer.browser()
+        browser.visit(put(a=1))
+        answer = browser.serve(lambda: flask.make_response(inner.app), "/?late=1")  # type: ignore[arg-type]
+        assert [each.partition("=")[0] for each in answer.set_cookies] == ["inner"]
+        assert browser.see() == {"a": 1, "late": True}
+        assert {"inner": True} in outer.store.stored
 
     def test_callbacks_of_the_response_are_heard(self, make_site: MakeSite) -> None:
         """call_on_close in the view, in after_request and in a signal: all run, all are saved."""
