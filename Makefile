@@ -8,6 +8,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV := .venv-$(VERSION)
 BIN := $(VENV)/bin
 DEMO := --port 8000
+WORKERS := 2
 
 .PHONY: demo test lint bench clean
 
@@ -16,7 +17,7 @@ demo: $(VENV)/.demo
 
 test: lint $(VENV)/.test
 	@PYTHON=$(PYTHON) scripts/install-system-packages chromium curl
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

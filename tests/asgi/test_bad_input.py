@@ -689,7 +689,9 @@ class TestSettings:
         assert advice in str(raised.value)
         assert isinstance(raised.value, ValueError)
 
-    @pytest.mark.parametrize("store", [5, b"memory://", object(), {}], ids=repr)
+    @pytest.mark.parametrize(
+        "store", [5, b"memory://", object(), {}], ids=["5", "bytes", "an object", "a dict"]
+    )
     def test_what_is_no_store_is_refused(self, store: Any) -> None:
         """With the name of what is."""
         with pytest.raises((TypeError, ConfigurationError), match="redis://localhost"):

@@ -1565,7 +1565,7 @@ class TestSharing:
         """Two middlewares of one process do not connect twice."""
         first, second = place.site().middleware, place.site().middleware
         assert first._stores.sync is second._stores.sync
-        assert first._async_store is second._async_store
+        assert first._stores.asynchronous is second._stores.asynchronous
 
     @pytest.mark.parametrize(
         ("other", "meets"),
