@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from math import ceil
@@ -20,6 +20,7 @@ from urllib.parse import quote
 import click
 from flask import Flask, Request, Response, request
 from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.datastructures import Headers
 from werkzeug.http import dump_cookie
 from werkzeug.wsgi import ClosingIterator
 
@@ -45,9 +46,10 @@ FLASK_NAMES = {
     "max_age": "PERMANENT_SESSION_LIFETIME",
     **{name: f"SESSION_{name.upper()}" for name in OWN_OPTIONS},
 }
-# Headers of a response that say something of its body, or that a 503 must not repeat.
-OF_THE_BODY = re.compile(
-    "content-.*|set-cookie|location|refresh|link|etag|last-modified|expires|age|accept-ranges|vary",
+# What an application says about all its responses, and not about the one that a 503 replaces.
+OF_EVERY_RESPONSE = re.compile(
+    "access-control-.*|cross-origin-.*|strict-transport-security|x-request-id|x-frame-options"
+    "|x-content-type-options",
     re.IGNORECASE,
 )
 
@@ -143,16 +145,18 @@ class SharedSession(SessionInterface):
         except StoreUnavailable:
             if not untouched:
                 _make_unavailable(response)
+                return
+            session._failed = False  # only the refresh of its cookie has
         except BaseException:
             session._failed = True
             raise
+        finish = partial(self._of(app).finish, session)
+        box = request.environ.get(FINISH)
+        if box is None:  # not by way of the server
+            response.call_on_close(finish)
         else:
-            finish = partial(self._of(app).finish, session)
-            box = request.environ.get(FINISH)
-            if box is None:  # not by way of the server
-                response.call_on_close(finish)
-            else:
-                box[:] = finish, response.direct_passthrough
+            runs = isinstance(response.response, Generator)
+            box[:] = finish, response.direct_passthrough and not runs
 
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         """As Flask has it; where the cookie is not to be refreshed, nothing is loaded for it."""
@@ -337,7 +341,7 @@ class _Closing:
         try:
             finish()
         except Exception:
-            self._app.logger.exception("The session was changed too late to be saved.")
+            self._app.logger.exception("A late change of the session was not saved.")
         return body
 
 
@@ -363,11 +367,9 @@ def _make_unavailable(response: Response, *, page: bool = False) -> None:
     body = response.response
     response.status_code = 503
     response.direct_passthrough = False
-    for name in [name for name, _ in response.headers if OF_THE_BODY.fullmatch(name)]:
-        response.headers.pop(name, None)
+    kept = [each for each in response.headers if OF_EVERY_RESPONSE.fullmatch(each[0])]
     response.set_data(text)
-    for name, value in headers:
-        response.headers[name] = value
+    response.headers = Headers([*kept, *headers])
     with suppress(Exception):  # of a stream that nobody will read
         getattr(body, "close", lambda: None)()
 
