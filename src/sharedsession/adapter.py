@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import fields
 from functools import partial
@@ -19,7 +19,7 @@ from .concurrency import THREADS, DeadlinePassed
 from .exceptions import RETRY_AFTER, UNAVAILABLE, StoreUnavailable
 from .flows import Flow, Manager, Visit, drive, finishing, opening
 from .record import Data
-from .session import Loading, Session, UnusedSession
+from .session import EmptyInOutage, Loading, Session, UnusedSession
 from .settings import Settings, gather
 from .stores import open_store
 from .stores.base import AsyncStore, Store
@@ -112,17 +112,24 @@ class Sessions:
         """How often each event happened in this process: created, renewed, gone, outage, …."""
         return dict(self.manager.counts)
 
-    def open(self, cookies: str | None, manager: Callable[[], Manager] | None = None) -> Session:
+    def open(
+        self,
+        cookies: str | None,
+        manager: Callable[[], Manager] | None = None,
+        request: MutableMapping[str, Any] | None = None,
+    ) -> Session:
         """Return the session of a request that came with these cookies, not loaded yet.
 
         ``cookies`` is the value of the Cookie header, several joined by a semicolon or a comma;
-        ``manager`` is asked, at the first use, for the one to use instead of `manager`.
+        ``manager`` is asked, at the first use, for the one to use instead of `manager`;
+        ``request`` is what ``on_outage`` is asked with, where that is a function.
         """
         session: UnusedSession
         if cookies is None:
             session = UnusedSession()
         else:
-            session = UnusedSession.unloaded(Loading(self._load))
+            tolerates = partial(self.manager.settings.tolerates, request or {})
+            session = UnusedSession.unloaded(Loading(self._load, tolerates=tolerates))
         session._begin = partial(self._begin, cookies, manager)
         return session
 
@@ -228,6 +235,7 @@ def add_headers(headers: Headers, session: Session, *, https: bool) -> bool:
     _merge(headers, b"vary", b"Cookie", unless=(b"cookie", b"*"))
     if cookie is not None:
         headers.append((b"set-cookie", cookie.encode("latin-1")))
+    if cookie is not None or isinstance(session, EmptyInOutage):
         _merge(headers, b"cache-control", b"no-store", unless=(b"no-store", b"private"))
     return True
 

@@ -16,7 +16,7 @@ from .adapter import Headers, Stores, add_headers, met_outage, unavailable, warn
 from .exceptions import SessionError, StoreUnavailable
 from .flows import Flow, Manager, Visit, adrive, finishing, opening, too_late
 from .session import Loading, Session, UnusedSession
-from .settings import UNSET, Unset, gather
+from .settings import UNSET, OnOutage, Unset, gather
 from .stores.base import AsyncStore, Store
 
 # ASGI's own types: what a scope or a message holds differs from server to server.
@@ -56,6 +56,10 @@ class SessionMiddleware:
             the ID. Default ``user_id``, ``_user_id`` and ``_auth_user_id``.
         timeout: seconds that the store may take for opening a session, and again for closing it;
             default 1.
+        on_outage: what a request meets whose session cannot be loaded: ``"error"`` (default), a
+            503 when it uses the session; ``"readonly-empty"``, an empty session, and the 503 only
+            when it wants to store something; or a function of the scope and the error that returns
+            one of the two.
         scope_key: where in the scope the session is put, default ``"session"``.
 
     Raises:
@@ -79,6 +83,7 @@ class SessionMiddleware:
         namespace: str | Unset = UNSET,
         owner_key: str | Iterable[str] | Unset = UNSET,
         timeout: float | Unset = UNSET,
+        on_outage: OnOutage | Unset = UNSET,
         scope_key: str = "session",
     ) -> None:
         given = dict(locals())
@@ -152,7 +157,8 @@ class SessionMiddleware:
         try:
             await self.run(opening(visit))
         except StoreUnavailable as outage:
-            session = UnusedSession.unloaded(Loading(failure=outage))
+            tolerates = partial(self.manager.settings.tolerates, scope)
+            session = UnusedSession.unloaded(Loading(failure=outage, tolerates=tolerates))
         else:
             dict.update(session, visit.data)
             if visit.record is not None:

@@ -27,8 +27,8 @@ from werkzeug.wsgi import ClosingIterator
 from .adapter import Sessions, met_outage, unavailable, warn_proxy
 from .exceptions import ConfigurationError, StoreUnavailable
 from .flows import Manager, Visit
-from .session import Session, UnusedSession
-from .settings import LONGEST, UNSET, Settings, Unset, gather
+from .session import EmptyInOutage, Session, UnusedSession
+from .settings import LONGEST, UNSET, OnOutage, Settings, Unset, gather
 from .stores.base import Store
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 FINISH = "sharedsession.finish"  # where in the environment the end of a response is prepared
 MOST_MANAGERS = 64  # combinations of options that are remembered; they can differ by request
-OWN_OPTIONS = ("store", "absolute_timeout", "namespace", "owner_key", "timeout")
+OWN_OPTIONS = ("store", "absolute_timeout", "namespace", "owner_key", "timeout", "on_outage")
 FLASK_NAMES = {
     "session_cookie": "SESSION_COOKIE_NAME",
     "domain": "SESSION_COOKIE_DOMAIN",
@@ -78,6 +78,10 @@ class SharedSession(SessionInterface):
             the ID. Default ``user_id``, ``_user_id`` (Flask-Login's) and ``_auth_user_id``.
         timeout: seconds that the store may take for opening a session, and again for closing it;
             default 1.
+        on_outage: what a request meets whose session cannot be loaded: ``"error"`` (default), a
+            503 when it uses the session; ``"readonly-empty"``, an empty session, and the 503 only
+            when it wants to store something; or a function of the WSGI environment and the error
+            that returns one of the two.
         https_only: False keeps Secure off cookies that are set over https. By default they have
             it, and with SESSION_COOKIE_SECURE all cookies do.
 
@@ -95,6 +99,7 @@ class SharedSession(SessionInterface):
         namespace: str | Unset = UNSET,
         owner_key: str | Iterable[str] | Unset = UNSET,
         timeout: float | Unset = UNSET,
+        on_outage: OnOutage | Unset = UNSET,
         https_only: bool | None | Unset = UNSET,
     ) -> None:
         given = dict(locals())
@@ -123,8 +128,9 @@ class SharedSession(SessionInterface):
         if not (app.secret_key or os.environ.get("SHAREDSESSION_SECRET_KEY")):
             return None
         cookies = request.environ.get("HTTP_COOKIE", "")
-        ours = f"{self.get_cookie_name(app)}=" in cookies
-        session = self._of(app).open(cookies if ours else None, partial(self._manager, app))
+        ours = cookies if f"{self.get_cookie_name(app)}=" in cookies else None
+        manager = partial(self._manager, app)
+        session = self._of(app).open(ours, manager, request.environ)
         return cast(SessionMixin, session)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -192,6 +198,8 @@ class SharedSession(SessionInterface):
         sessions.close(session, repeat=repeat)
         if "*" not in response.vary:
             response.vary.add("Cookie")
+        if isinstance(session, EmptyInOutage):
+            response.cache_control.no_store = True
         visit = session._backing
         if not isinstance(visit, Visit) or (visit.answer is None and not visit.removed):
             return

@@ -53,7 +53,7 @@ from .record import (
     owners,
     same_data,
 )
-from .session import Intent, Session, UnusedSession
+from .session import EmptyInOutage, Intent, Session, UnusedSession
 from .settings import Settings
 from .stores.base import Entry, Store
 
@@ -445,7 +445,8 @@ def finishing(session: Session, *, late: bool = False, repeat: bool = False) -> 
 
     ``repeat``: hand out the cookie even if the client has nothing to learn from it.
     """
-    if isinstance(session, UnusedSession) or not (session._used or session.accessed):
+    known = not isinstance(session, UnusedSession | EmptyInOutage)
+    if not known or not (session._used or session.accessed):
         if isinstance(session._backing, Visit):
             session._backing.late = True
         return  # nobody has used it, or it could not be loaded

@@ -164,6 +164,9 @@ class Session(dict[Any, Any]):
         Not needed at sign-in and sign-out: a changed value under the owner key renews by itself.
         """
         self._ready()
+        self._allow()
+        self._allow()
+        self._allow()
         self._renew = self.accessed = True
 
     def authenticated(self) -> None:
@@ -173,6 +176,7 @@ class Session(dict[Any, Any]):
         the owner key counts as an authentication by itself.
         """
         self._ready()
+        self._allow()
         self._authenticated = self.accessed = True
 
     def destroy(self) -> None:
@@ -193,6 +197,7 @@ class Session(dict[Any, Any]):
         nothing but change the session. Raises TypeError for an async function.
         """
         self._ready()
+        self._allow()
         return self._run(function)
 
     def commit(
@@ -243,7 +248,8 @@ class Session(dict[Any, Any]):
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
-        if self.permanent != bool(value):  # applications set it at each request
+        # Applications set it at each request; it is no reason to store something in an outage.
+        if self.permanent != bool(value) and not isinstance(self, EmptyInOutage):
             self[PERMANENT] = bool(value)
 
     @property
@@ -322,6 +328,9 @@ class Session(dict[Any, Any]):
     def _ready(self) -> None:
         """Overridden where the session has not been used yet."""
         self._used = True
+
+    def _allow(self) -> None:
+        """Overridden where nothing can be stored."""
 
     def _backed(self, name: str) -> Backing:
         if self._backing is None:
@@ -441,12 +450,14 @@ class Loading:
     """What the first use of a session that is not loaded does: ``load`` gives its data or raises.
 
     A failure is remembered for the rest of the request (``failure``), and so is whether anybody
-    has met it (``met``).
+    has met it (``met``). ``tolerates`` says of a failure whether the session shows itself as empty
+    then, and refuses writes only.
     """
 
     load: Callable[[Session], Data] | None = None
     failure: Exception | None = None
     met: bool = False
+    tolerates: Callable[[Exception], bool] | None = None
 
 
 class _Hidden:
@@ -483,6 +494,11 @@ class UnusedSession(Session):
                     dict.clear(self)
                     dict.update(self, data)
             if loading.failure is not None:
+                if loading.tolerates is not None and loading.tolerates(loading.failure):
+                    dict.clear(self)
+                    self._used = True
+                    self.__class__ = EmptyInOutage  # type: ignore[assignment]  # as below
+                    return
                 loading.met = True
                 raise loading.failure.with_traceback(None)
         self._used = True
@@ -495,15 +511,13 @@ class UnusedSession(Session):
 
 
 def _first_use(name: str) -> Callable[..., Any]:
-    method: Callable[..., Any] = getattr(Session, name)
-
-    @wraps(method)
+    @wraps(getattr(Session, name))
     def first_use(self: UnusedSession, *args: Any, **kwargs: Any) -> Any:
         self._ready()
         for other in args:
             if isinstance(other, UnusedSession):  # of a comparison or a union
                 other._ready()
-        return method(self, *args, **kwargs)
+        return getattr(type(self), name)(self, *args, **kwargs)  # by now of another class
 
     return first_use
 
@@ -514,3 +528,19 @@ for _name in (
     "copy get items keys mark_modified pop popitem setdefault update values"
 ).split():
     setattr(UnusedSession, _name, _first_use(_name))
+
+
+class EmptyInOutage(Session):
+    """A session that could not be loaded, where the application prefers to go on without.
+
+    It reads as empty; what would have to be stored raises the outage. `destroy` works as always.
+    """
+
+    _loading: Loading
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        self._loading.met = True
+        assert self._loading.failure is not None
+        raise self._loading.failure.with_traceback(None)
+
+    __setitem__ = __ior__ = update = setdefault = clear = mark_modified = _allow = _refuse

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .exceptions import ConfigurationError
+from .exceptions import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
     from .stores.base import AsyncStore, Store
@@ -31,6 +31,12 @@ STORES: Final = (
     "store='sqlite:///sessions.db' (one machine, many processes), "
     "store='redis://localhost:6379/0' (many machines) or store='memory://' (one process only)"
 )
+
+
+POLICIES: Final = ("error", "readonly-empty")
+Policy = Literal["error", "readonly-empty"]
+# Asked with the ASGI scope or the WSGI environment, whose values are the server's, and the outage.
+OnOutage = Policy | Callable[[MutableMapping[str, Any], StoreUnavailable], Policy]
 
 
 class Unset(Enum):
@@ -62,11 +68,21 @@ class Settings:
     namespace: str = ""
     owner_key: tuple[str, ...] = DEFAULT_OWNER_KEYS
     timeout: float = 1.0
+    on_outage: OnOutage = "error"
 
     @property
     def idle_timeout(self) -> int:
         """Seconds without use after which a session ends; zero or less ends it at once."""
         return DEFAULT_IDLE_TIMEOUT if self.max_age is None else self.max_age
+
+    def tolerates(self, request: MutableMapping[str, Any], error: Exception) -> bool:
+        """Say whether a request whose session cannot be loaded goes on with an empty one."""
+        if not isinstance(error, StoreUnavailable):
+            return False
+        policy = self.on_outage(request, error) if callable(self.on_outage) else self.on_outage
+        if policy not in POLICIES:
+            raise ConfigurationError(f"on_outage answered {policy!r}, not one of {POLICIES}.")
+        return policy == "readonly-empty"
 
 
 def gather(
@@ -104,7 +120,9 @@ def gather(
     return _check_cookie(settings)
 
 
-_TEXT = frozenset(("store", "session_cookie", "path", "same_site", "domain", "namespace"))
+_TEXT = frozenset(
+    ("store", "session_cookie", "path", "same_site", "domain", "namespace", "on_outage")
+)
 _TEXT_OR_LIST = frozenset(("secret_key", "owner_key"))
 
 
@@ -180,6 +198,11 @@ def _check_types(settings: Settings) -> None:
     demand(
         isinstance(settings.namespace, str) and "\0" not in settings.namespace,
         f"namespace is a text without NUL, not {settings.namespace!r}.",
+    )
+    demand(
+        callable(settings.on_outage) or settings.on_outage in POLICIES,
+        f"on_outage is 'error', 'readonly-empty' or a function that returns one of them, not "
+        f"{settings.on_outage!r}.",
     )
     demand(
         isinstance(settings.https_only, bool | None) and isinstance(settings.partitioned, bool),

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from .adapter import Sessions, met_outage, unavailable, warn_proxy
 from .exceptions import StoreUnavailable
 from .session import Session
-from .settings import UNSET, Unset, gather
+from .settings import UNSET, OnOutage, Unset, gather
 from .stores.base import AsyncStore, Store
 
 # WSGI's own types: what an environment holds differs from server to server.
@@ -63,6 +63,10 @@ class SessionMiddleware:
             the ID. Default ``user_id``, ``_user_id`` and ``_auth_user_id``.
         timeout: seconds that the store may take for opening a session, and again for closing it;
             default 1.
+        on_outage: what a request meets whose session cannot be loaded: ``"error"`` (default), a
+            503 when it uses the session; ``"readonly-empty"``, an empty session, and the 503 only
+            when it wants to store something; or a function of the environment and the error that
+            returns one of the two.
         environ_key: where in the environment the session is put, default
             ``"sharedsession.session"``.
 
@@ -88,6 +92,7 @@ class SessionMiddleware:
         namespace: str | Unset = UNSET,
         owner_key: str | Iterable[str] | Unset = UNSET,
         timeout: float | Unset = UNSET,
+        on_outage: OnOutage | Unset = UNSET,
         environ_key: str = "sharedsession.session",
     ) -> None:
         settings = gather(dict(locals()))
@@ -104,7 +109,8 @@ class SessionMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         cookies = environ.get("HTTP_COOKIE", "")
-        session = self.sessions.open(cookies if self._needle in cookies else None)
+        ours = cookies if self._needle in cookies else None
+        session = self.sessions.open(ours, request=environ)
         environ[self.environ_key] = session
         return _Exchange(self, environ, session, start_response).run()
 
