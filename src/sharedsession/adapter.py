@@ -95,7 +95,7 @@ class Sessions:
         self.manager = Manager(settings)
         self._stores = Stores(settings)
         if self._stores.sync is None:
-            name = type(settings.store).__name__
+            name = "The store of this URL" if self._stores.owned else type(settings.store).__name__
             plain = name.removeprefix("Async") if name.startswith("Async") else "a plain store"
             raise TypeError(
                 f"{name} is awaited, which only ASGI can do: use {plain} here, or a URL, which "

@@ -140,7 +140,9 @@ def _checked(store: str | None, sessions: str) -> str:
         raise DemoError(
             "memory:// is no store that servers can share: that is what --sessions local shows."
         )
-    open_store(store).sync.load("-")  # what is wrong with it is better said here than on the page
+    pair = open_store(store)
+    if pair.sync is not None:  # what is wrong with it is better said here than on the page
+        pair.sync.load("-")
     return store
 
 

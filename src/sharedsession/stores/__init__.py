@@ -1,9 +1,11 @@
 """Stores, and the way from a URL to one.
 
-A client library is imported only when a URL asks for it. Two calls with the same URL return the
-same pair for as long as somebody holds that pair, so two middlewares of one process share a
-connection pool and, with ``memory://``, their sessions. No message here repeats a URL: it may
-carry a password.
+A client library is imported only when a URL asks for it. A scheme that is not ours may belong to
+another package, which names it in the entry-point group ``sharedsession.stores``.
+
+Two calls with the same URL return the same pair for as long as somebody holds that pair, so two
+middlewares of one process share a connection pool and, with ``memory://``, their sessions. No
+message here repeats a URL: it may carry a password.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from inspect import iscoroutinefunction
 from urllib.parse import parse_qsl, urlsplit
 
 from ..exceptions import ConfigurationError
@@ -25,6 +29,9 @@ Choose one of these stores:
   valkey://localhost:6379/0       Valkey, in the same way; valkeys://… with TLS"""
 
 
+GROUP = "sharedsession.stores"  # of entry points: the name is a URL's scheme
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class StorePair:
     """One store in both colours; without an asynchronous one, the sync store serves ASGI as well.
@@ -32,7 +39,7 @@ class StorePair:
     Hold on to the pair, not only to its stores: the next `open_store` finds it only that long.
     """
 
-    sync: Store
+    sync: Store | None
     asynchronous: AsyncStore | None
 
 
@@ -73,8 +80,28 @@ def _open(url: str, scheme: str, timeout: float) -> StorePair:
             f"A {scheme}:// store needs the package {error.name}, which is not installed: "
             f"pip install 'sharedsession[{extra}]'."
         ) from error
+    others = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if scheme in others:
+        return _from_a_package(others[scheme], url, timeout)
     named = f"{scheme}://" if scheme else "a store without '://' in its URL"
-    raise ConfigurationError(f"Nothing is known about {named}.\n{CHOICES}")
+    more = "".join(f"\n  {each}://" for each in sorted(others))
+    raise ConfigurationError(f"Nothing is known about {named}.\n{CHOICES}{more}")
+
+
+def _from_a_package(entry: EntryPoint, url: str, timeout: float) -> StorePair:
+    """Ask another package for its store: ``function(url, timeout)``, a store or a pair of them."""
+    origin = f"{entry.name}:// comes from {entry.value}"
+    try:
+        opened = entry.load()(url, timeout)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"{origin}, which failed: {type(error).__name__}.") from error
+    if isinstance(opened, StorePair):
+        return opened
+    if not callable(getattr(opened, "load", None)):
+        raise ConfigurationError(f"{origin}, which gave no store, but {type(opened).__name__}.")
+    return StorePair(None, opened) if iscoroutinefunction(opened.load) else StorePair(opened, None)
 
 
 def _memory(url: str) -> StorePair:
