@@ -128,7 +128,7 @@ class Sessions:
         if cookies is None:
             session = UnusedSession()
         else:
-            tolerates = partial(self.manager.settings.tolerates, request or {})
+            tolerates = self.manager.settings.tolerance(request)
             session = UnusedSession.unloaded(Loading(self._load, tolerates=tolerates))
         session._begin = partial(self._begin, cookies, manager)
         return session

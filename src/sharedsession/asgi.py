@@ -157,7 +157,7 @@ class SessionMiddleware:
         try:
             await self.run(opening(visit))
         except StoreUnavailable as outage:
-            tolerates = partial(self.manager.settings.tolerates, scope)
+            tolerates = self.manager.settings.tolerance(scope)
             session = UnusedSession.unloaded(Loading(failure=outage, tolerates=tolerates))
         else:
             dict.update(session, visit.data)

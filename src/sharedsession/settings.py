@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .exceptions import ConfigurationError, StoreUnavailable
@@ -75,11 +76,23 @@ class Settings:
         """Seconds without use after which a session ends; zero or less ends it at once."""
         return DEFAULT_IDLE_TIMEOUT if self.max_age is None else self.max_age
 
-    def tolerates(self, request: MutableMapping[str, Any], error: Exception) -> bool:
-        """Say whether a request whose session cannot be loaded goes on with an empty one."""
+    def tolerance(
+        self, request: MutableMapping[str, Any] | None
+    ) -> Callable[[Exception], bool] | None:
+        """Return what says of a failed load whether its request goes on with an empty session.
+
+        It holds on to the request only where a function of the application wants to see it.
+        """
+        if self.on_outage == "error":
+            return None
+        return partial(self._tolerates, request if callable(self.on_outage) else None)
+
+    def _tolerates(self, request: MutableMapping[str, Any] | None, error: Exception) -> bool:
         if not isinstance(error, StoreUnavailable):
             return False
-        policy = self.on_outage(request, error) if callable(self.on_outage) else self.on_outage
+        policy = (
+            self.on_outage(request or {}, error) if callable(self.on_outage) else self.on_outage
+        )
         if policy not in POLICIES:
             raise ConfigurationError(f"on_outage answered {policy!r}, not one of {POLICIES}.")
         return policy == "readonly-empty"

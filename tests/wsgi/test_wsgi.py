@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import subprocess
 import sys
@@ -767,3 +768,25 @@ def test_threads_do_not_wait_for_each_other(serve: Serve) -> None:
     for thread in threads:
         thread.join()
     assert sorted(answers) == [b"1"] * 8 + [b"2"] * 8
+
+
+def test_requests_leave_no_garbage(serve: Serve) -> None:
+    """Used or not, a request's session, its record and its environment are freed at once."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environ["use"](environ)
+        start_response("200 OK", [])
+        return iter([b"1"])
+
+    client = serve(app)
+    client(use=counted)
+    for use in (counted, lambda environ: dict(environ[KEY]), lambda environ: None):
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                client(use=use)
+            client.body = None
+            assert gc.collect() < 20
+        finally:
+            gc.enable()
