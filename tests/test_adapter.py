@@ -11,6 +11,7 @@ import pytest
 
 from sharedsession import Session, SessionError, SessionGone, StoreUnavailable
 from sharedsession.adapter import Sessions
+from sharedsession.concurrency import THREADS
 from sharedsession.flows import BREAKER_TIMEOUT
 from sharedsession.settings import gather
 from sharedsession.stores.base import Entry
@@ -28,12 +29,12 @@ class Slow(MemoryStore):
         super().__init__()
         self.open = threading.Event()
         self.open.set()
-        self.seconds = 0.0
+        self.loads = 0
         self.threads: set[str] = set()
 
     def load(self, key: str, at_least: int = 0) -> Entry | None:
         self.threads.add(threading.current_thread().name)
-        time.sleep(self.seconds)
+        self.loads += 1
         assert self.open.wait(10)
         return super().load(key, at_least)
 
@@ -170,3 +171,41 @@ def test_two_verbs_at_once_are_refused() -> None:
     finally:
         store.open.set()
         thread.join()
+
+
+def test_what_has_failed_is_not_tried_again_at_the_end() -> None:
+    """After a commit that failed, `finish` stores nothing: the client was told so."""
+    store = Slow()
+    shared = sessions(store)
+    cookie = stored(shared)
+    session = shared.open(cookie)
+    session["a"] = 2
+    store.open.clear()
+    store.replace = lambda *arguments: store.load("wait")  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        shared.commit(session, [], https=False)
+    store.open.set()
+    del store.replace
+    shared.finish(session)
+    assert shared.open(cookie) == {"a": 1}
+
+
+def test_a_call_that_is_not_wanted_any_more_is_not_made() -> None:
+    """Behind calls that hang, one that nobody waits for is taken back."""
+    store = Slow()
+    shared = sessions(store)
+    cookie = stored(shared)
+    shared.manager.breaker.down = True
+    store.open.clear()
+    before = store.loads
+    try:
+        threads = [threading.Thread(target=timed, args=[shared.open(cookie)]) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        store.open.set()
+    assert shared._threads is not None
+    shared._threads[1].shutdown()
+    assert store.loads - before == THREADS

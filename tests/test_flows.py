@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from sharedsession import Session, SessionError, SessionGone, StoreUnavailable, flows
+from sharedsession import (
+    Session,
+    SessionError,
+    SessionGone,
+    StoreUnavailable,
+    TooLarge,
+    flows,
+)
 from sharedsession.cookie import Cookie
 from sharedsession.flows import Manager, Visit, closing, committing, drive, opening, reloading
 from sharedsession.record import EndMark, Record, decode_record
@@ -284,3 +291,39 @@ def test_a_store_that_fails_at_once_shortens_nothing(monkeypatch: pytest.MonkeyP
     assert shared.patience() == flows.BREAKER_TIMEOUT
     fail_after(0)
     assert shared.patience() == 1
+
+
+def test_a_store_that_is_back_but_far_away_is_noticed_by_whoever_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The long attempt is for a request that begins, not used up by one that ends in vain."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    breaker = flows.Breaker()
+    breaker.too_late(breaker.patience(1))
+    assert breaker.down
+    long = 0
+    for _ in range(100):  # one after the other, each for as long as it may
+        patience = breaker.patience(1)
+        long += patience == 1
+        now[0] += patience
+        breaker.too_late(patience)
+    assert 4 <= long <= 12
+
+
+def test_a_session_that_is_too_large_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has answered: the application's own error, which nobody tries again."""
+    shared, store = manager(), MemoryStore()
+    cookie = stored(store, shared, a=1)
+    opened, session = visit(store, shared, cookie)
+    session["a"] = 2
+
+    def replace(*arguments: object) -> None:
+        raise TooLarge("The session has 5 bytes, of 4 that are allowed.", 5, 4)
+
+    monkeypatch.setattr(store, "replace", replace)
+    with pytest.raises(TooLarge) as raised:
+        drive(closing(opened, session), store, shared)
+    assert (raised.value.size, raised.value.limit) == (5, 4)
+    assert shared.counts["outage"] == 0
+    assert visit(store, shared, cookie)[1] == {"a": 1}

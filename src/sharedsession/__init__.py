@@ -7,6 +7,7 @@ from .exceptions import (
     SessionError,
     SessionGone,
     StoreUnavailable,
+    TooLarge,
 )
 from .session import Session
 
@@ -18,4 +19,5 @@ __all__ = [
     "SessionError",
     "SessionGone",
     "StoreUnavailable",
+    "TooLarge",
 ]

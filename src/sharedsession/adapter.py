@@ -10,7 +10,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -205,19 +205,25 @@ class Sessions:
     def _make_call(self, seconds: float, call: Callable[[], T]) -> T:
         """Make a call of the store that may take so long; in a thread, unless it ends by itself.
 
-        A store made from a URL ends its calls within the timeout. One that was handed over may
-        not, and no store ends sooner because other calls, or an outage, have left less time.
+        A store made from a URL ends its calls within the timeout, or nearly: a name server that
+        hangs, or an answer in drops, can take longer. One that was handed over may never end, and
+        none ends sooner because other calls, or an outage, have left less time. A thread costs as
+        much again as the call, so it is used where one is needed.
         """
-        if self._stores.owned and seconds > TRUSTED * self._timeout:
+        trusted = self._stores.owned and not self.manager.breaker.down
+        if trusted and seconds > TRUSTED * self._timeout:
             return call()
         process = os.getpid()
         if self._threads is None or self._threads[0] != process:  # no thread survives a fork
             self._threads = process, ThreadPoolExecutor(THREADS, "sharedsession")
         future = self._threads[1].submit(call)
-        if not wait([future], seconds).done:
+        try:
+            return future.result(seconds)
+        except TimeoutError:
+            if future.done():  # it was the call's own
+                raise
             future.cancel()
-            raise DeadlinePassed
-        return future.result()
+            raise DeadlinePassed from None
 
 
 # --- the response ---------------------------------------------------------------------------------

@@ -194,12 +194,11 @@ class SessionMiddleware:
             return await adrive(flow, partial(_inline, plain), runtime.pause, manager, step)
         else:
             call = partial(_threaded, plain, runtime, self._threads)
+        patience = manager.patience()
         try:
-            return await runtime.within(
-                manager.patience(), adrive(flow, call, runtime.pause, manager, step)
-            )
+            return await runtime.within(patience, adrive(flow, call, runtime.pause, manager, step))
         except concurrency.DeadlinePassed:
-            raise too_late(manager) from None
+            raise too_late(manager, patience) from None
 
     def check_proxy(self, scope: Scope) -> None:
         """Warn, once, when the cookie lacks Secure because the server does not trust its proxy."""

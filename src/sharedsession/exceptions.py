@@ -69,6 +69,18 @@ class NotEncodable(SessionError, TypeError):
         self.path = path
 
 
+class TooLarge(SessionError):
+    """The session takes more bytes than its store can keep under one key.
+
+    ``size`` and ``limit`` are in bytes. What was stored before is still there.
+    """
+
+    def __init__(self, message: str, size: int, limit: int) -> None:
+        super().__init__(message)
+        self.size = size
+        self.limit = limit
+
+
 class SessionGone(SessionError):
     """``commit()`` or ``reload()`` met a session that was signed out, renewed or has expired."""
 

@@ -38,6 +38,7 @@ from .exceptions import (
     SessionError,
     SessionGone,
     StoreUnavailable,
+    TooLarge,
     UnknownFormat,
 )
 from .record import (
@@ -92,9 +93,9 @@ class Breaker:
         """The store has failed, after so long."""
         self.down = seconds >= BREAKER_TIMEOUT
 
-    def too_late(self, timeout: float) -> None:
+    def too_late(self, patience: float) -> None:
         """The deadline has passed; many writers of one session may use it up, with the store up."""
-        self.down = time.monotonic() - self._answered_at > self.patience(timeout)
+        self.down = time.monotonic() - self._answered_at > patience
 
     def patience(self, timeout: float) -> float:
         """Seconds that opening or closing may take: few while the store is known to be down.
@@ -683,16 +684,19 @@ def drive(flow: Flow[T], store: Store, manager: Manager, within: Within | None =
     ``within(seconds, call)`` makes a call that may take only so long, and raises `DeadlinePassed`
     when it takes longer; without it a call takes as long as the store lets it.
     """
+    patience = 0.0
     deadline: float | None = None
     answer: Any = None
     try:
         while True:
             verb, *arguments = flow.send(answer)  # most often there is nothing to ask the store
-            deadline = deadline or time.monotonic() + manager.patience()
             begun = time.monotonic()
+            if deadline is None:
+                patience = manager.patience()
+                deadline = begun + patience
             left = deadline - begun
             if left <= 0:
-                raise too_late(manager)
+                raise too_late(manager, patience)
             if verb == "pause":
                 time.sleep(min(left, *arguments))
                 answer = None
@@ -701,7 +705,10 @@ def drive(flow: Flow[T], store: Store, manager: Manager, within: Within | None =
             try:
                 answer = call() if within is None else within(left, call)
             except DeadlinePassed:
-                raise too_late(manager) from None
+                raise too_late(manager, patience) from None
+            except TooLarge:  # an answer, not an outage
+                manager.breaker.answered()
+                raise
             except StoreUnavailable as error:
                 outage(error, manager, begun)
                 raise
@@ -738,6 +745,9 @@ async def adrive(
                 begun = time.monotonic()
                 try:
                     answer = await call(verb, *arguments)
+                except TooLarge:  # as in `drive`
+                    manager.breaker.answered()
+                    raise
                 except StoreUnavailable as error:
                     outage(error, manager, begun)
                     raise
@@ -762,11 +772,9 @@ def outage(error: Exception, manager: Manager, begun: float) -> StoreUnavailable
     return StoreUnavailable(f"The session store failed: {type(error).__name__}.")
 
 
-def too_late(manager: Manager) -> StoreUnavailable:
-    """Return the outage that a passed deadline means."""
+def too_late(manager: Manager, patience: float) -> StoreUnavailable:
+    """Return the outage that it means when an attempt has had so many seconds, in vain."""
     manager.counts["outage"] += 1
     log.error("outage: the deadline has passed", extra={"event": "outage"})
-    manager.breaker.too_late(manager.settings.timeout)
-    return StoreUnavailable(
-        f"The session store did not answer within {manager.settings.timeout:g} s."
-    )
+    manager.breaker.too_late(patience)
+    return StoreUnavailable(f"The session store did not answer within {patience:g} s.")

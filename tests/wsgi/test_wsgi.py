@@ -497,6 +497,23 @@ class TestBody:
         body.close()  # type: ignore[attr-defined]
         assert store.events.count("replace") == 1
 
+    def test_late_changes_before_an_exception_are_not_saved(
+        self, serve: Serve, store: NotedStore
+    ) -> None:
+        """What escapes in the middle of a stream commits nothing of what came before it."""
+
+        def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            environ[KEY].setdefault("n", 1)
+            start_response("200 OK", [])
+            yield b"part"
+            environ[KEY]["n"] = 2
+            raise ZeroDivisionError
+
+        client = serve(app)
+        with pytest.raises(ZeroDivisionError):
+            client()
+        assert "replace" not in store.events
+
     def test_a_late_first_session_is_an_error_at_close(self, serve: Serve) -> None:
         """The headers have left without a cookie: the server's log gets a LateChange."""
 
