@@ -24,12 +24,20 @@ CHOICES = """\
 Choose one of these stores:
   memory://                       this process's own memory: tests, or one single server process
   sqlite:///sessions.db           a file, for all processes of one machine
+  postgresql://user@host/name     PostgreSQL, for any number of machines; postgresql+asyncpg://…
+  mysql://user@host/name          MySQL, and mariadb://… MariaDB, in the same way
   redis://localhost:6379/0        Redis, for any number of machines; rediss://… with TLS,
                                   unix:///run/redis.sock by a socket
   valkey://localhost:6379/0       Valkey, in the same way; valkeys://… with TLS"""
 
 
 GROUP = "sharedsession.stores"  # of entry points: the name is a URL's scheme
+SQL_SERVERS = {  # what installs the drivers, by the first part of a URL's scheme
+    "postgresql": "postgresql",
+    "postgres": "postgresql",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+}
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -70,10 +78,12 @@ def _open(url: str, scheme: str, timeout: float) -> StorePair:
                 return _memory(url)
             case "sqlite":
                 return _sqlite(url, timeout)
+            case _ if scheme.partition("+")[0] in SQL_SERVERS:
+                return _sql(url, timeout)
             case "redis" | "rediss" | "unix" | "valkey" | "valkeys":
                 return _redis(scheme.replace("valkey", "redis") + url[len(scheme) :], timeout)
     except ModuleNotFoundError as error:
-        extra = {"sqlalchemy": "sql", "redis": "redis"}.get(error.name or "")
+        extra = _extra(error.name or "", scheme)
         if extra is None:
             raise
         raise ConfigurationError(
@@ -104,6 +114,14 @@ def _from_a_package(entry: EntryPoint, url: str, timeout: float) -> StorePair:
     return StorePair(None, opened) if iscoroutinefunction(opened.load) else StorePair(opened, None)
 
 
+def _extra(library: str, scheme: str) -> str | None:
+    """Return what installs a library for a scheme, as ``pip install 'sharedsession[…]'`` has it."""
+    server = SQL_SERVERS.get(scheme.partition("+")[0])
+    if library in ("sqlalchemy", "greenlet", "psycopg", "asyncpg", "pymysql", "asyncmy") and server:
+        return server
+    return {"sqlalchemy": "sql", "redis": "redis"}.get(library)
+
+
 def _memory(url: str) -> StorePair:
     from .memory import MemoryStore
 
@@ -128,6 +146,18 @@ def _sqlite(url: str, timeout: float) -> StorePair:
             "when its path is absolute, sqlite:////var/lib/app/sessions.db."
         )
     return StorePair(SQLStore.from_url(url, timeout), None)
+
+
+def _sql(url: str, timeout: float) -> StorePair:
+    from .sql import AsyncSQLStore, SQLStore
+
+    asynchronous = AsyncSQLStore.from_url(url, timeout)
+    try:
+        return StorePair(SQLStore.from_url(url, timeout), asynchronous)
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg" or not url.lower().startswith("postgresql+asyncpg:"):
+            raise
+        return StorePair(None, asynchronous)  # who chose asyncpg need not have the other one
 
 
 def _redis(url: str, timeout: float) -> StorePair:

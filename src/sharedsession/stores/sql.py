@@ -8,118 +8,97 @@ writes, newest first, and is compared whole; it is the `Entry.token`.
 
 The table is created on first use. Time is the clock's of this process: servers that share a table
 need clocks that agree to within a second or so, as they do for everything else.
+
+The verbs stand once, as plain functions. An async store runs them as SQLAlchemy's own asyncio does:
+in a greenlet, which steps aside wherever the driver awaits. Each call is a task of its own: whoever
+is cancelled leaves it to its end, so that the connection stays in step and need not be closed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
 import random
-import sqlite3
+import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
-from sqlalchemy.engine import CursorResult, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.util import greenlet_spawn
 
-from ..exceptions import ConfigurationError, StoreUnavailable
-from .base import TOKEN_BYTES, TOKENS_KEPT, Entry, holds_token, new_token, with_token
+from ..exceptions import StoreUnavailable
+from .base import TOKEN_BYTES, Entry, holds_token, new_token, with_token
+from .sql_dialects import (
+    TABLE,
+    Place,
+    Statements,
+    deadline,
+    find,
+    make_async_engine,
+    make_engine,
+    refuse_memory,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 T = TypeVar("T")
 Result = CursorResult[Any]  # Any: a row's columns differ from statement to statement
+Clock = Callable[[], float]
 CREATES_PER_SWEEP = 100
 SWEPT_AT_ONCE = 250
-CONNECTIONS = 32
-LARGEST = 2**24 - 1  # MySQL chooses the smallest column type with this much room: MEDIUMBLOB
+ROLLED_BACK = 10  # tries of a statement that the database itself undoes, for another's sake
 HINTS = {
     "unable to open database file": "check that its folder exists and that it may be written",
     "readonly database": "the file or its folder is read-only",
     "database is locked": "another process held the file's write lock for too long",
     "no such table": "the file was removed or replaced while in use; it is set up anew",
+    "disk is full": "make room; what is stored can still be read",
+    "too many clients": "raise max_connections, or lower ?pool_size=… in the store's URL",
+    "remaining connection slots": "raise max_connections, or lower ?pool_size=… in the store's URL",
+    "Too many connections": "raise max_connections, or lower ?pool_size=… in the store's URL",
+    "QueuePool limit": "all connections of this process were in use",
+    "statement timeout": "the server was too slow, or another connection held a lock on the row",
+    "permission denied": "grant SELECT, INSERT, UPDATE and DELETE on the table, and let somebody "
+    "who may create it run: sharedsession init",
 }
 
 
-class SQLStore:
-    """A store in an SQL database; ``engine`` is an ordinary (not an async) SQLAlchemy engine."""
+class _Verbs:
+    """The verbs and their way to the database, in a thread or in a greenlet."""
 
-    blocking = True
-
-    def __init__(
-        self,
-        engine: sa.Engine,
-        table: str = "sharedsession",
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        if not isinstance(engine, sa.Engine) or engine.dialect.is_async:
-            raise TypeError(
-                f"SQLStore needs an ordinary SQLAlchemy engine, not {type(engine).__name__}: make "
-                "one with sqlalchemy.create_engine. Under ASGI it is called in threads."
-            )
-        _refuse_memory(engine.url)
-        # One statement at a time, so a transaction around it would only cost round trips.
-        self._engine: sa.Engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+    def __init__(self, engine: sa.Engine, statements: Statements, clock: Clock) -> None:
+        self._engine = engine
+        self._statements = statements
         self._clock = clock
-        self._owned = False
+        self._timeout: float | None = None  # of a call; None for an engine that is the user's own
         self._ready = False
-        self._process = [os.getpid()]  # whose connections these are; the finalizer asks as well
-        self._forked = threading.Lock()
-        self._state(table)
 
-    @classmethod
-    def from_url(
-        cls,
-        url: str,
-        timeout: float = 1.0,
-        table: str = "sharedsession",
-        clock: Callable[[], float] = time.time,
-    ) -> SQLStore:
-        """Return a store with an engine of its own; SQLite waits for locks up to ``timeout``."""
-        parsed = make_url(url)
-        _refuse_memory(parsed)
-        engine = sa.create_engine(
-            parsed,
-            isolation_level="AUTOCOMMIT",
-            pool_reset_on_return=None,
-            pool_size=CONNECTIONS,
-            max_overflow=0,
-            pool_timeout=timeout,
-            pool_use_lifo=True,
-            connect_args={"timeout": timeout},
-        )
-        sa.event.listen(engine, "connect", _sqlite_set_up(timeout))
-        sa.event.listen(engine, "checkout", _sqlite_check_out)
-        store = cls(engine, table, clock)
-        store._engine = engine  # commits by itself; the option would be set anew on every call
-        store._owned = True
-        weakref.finalize(store, _dispose, engine, store._process)
-        return store
-
-    def close(self) -> None:
-        """Close the connections that were made from a URL; the next call opens new ones."""
-        if self._owned:
-            _dispose(self._engine, self._process)
+    @property
+    def _delete_expired(self) -> sa.Executable:
+        return self._statements.delete_expired
 
     def load(self, key: str, at_least: int = 0) -> Entry | None:
-        row = self._run(self._select, {"the_key": key, "now": self._clock()}, _first_row)
-        return None if row is None else Entry(row[2], row[0], row[3], row[1])
+        self._begin()
+        return self._load(key, self._clock())
 
     def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
+        self._begin()
         now, tokens = self._clock(), with_token(self._new_token())
         created = Entry(data, 1, now + ttl, tokens)
+        values = {**_values(created, owner), "the_key": key, "now": now}
+        if not self._insert(values):
+            return self._repeated(key, created, now)
         if random.random() * CREATES_PER_SWEEP < 1:
-            self._sweep_quietly()
-        values = {**_values(created, owner), "the_key": key}
-        try:
-            self._run(self._insert, values, _row_count)
-        except IntegrityError:
-            if not self._run(self._take_over, {**values, "now": now}, _row_count):
-                return self._repeated(key, created, now)
+            self._sweep_soon()
         return created
 
     def replace(
@@ -131,69 +110,197 @@ class SQLStore:
         owner: str | None = None,
         at_least: int = 0,
     ) -> Entry | None:
+        self._begin()
         now, earlier = self._clock(), _tokens(entry)
         tokens = with_token(self._new_token(), earlier)
         replaced = Entry(data, max(entry.version, at_least) + 1, now + ttl, tokens)
         conditions = {"the_key": key, "now": now, "old_tokens": earlier}
         values = {**_values(replaced, owner), **conditions}
-        if self._run(self._swap, values, _row_count):
+        if self._run(self._statements.swap, values, _row_count):
             return replaced
         return self._repeated(key, replaced, now)
 
     def touch(self, key: str, ttl: int) -> bool:
+        self._begin()
         now = self._clock()
         values = {"the_key": key, "now": now, "new_expires": now + ttl}
-        return self._run(self._prolong, values, _row_count) > 0
+        return self._run(self._statements.prolong, values, _row_count) > 0
 
     def delete(self, key: str) -> None:
-        self._run(self._delete, {"the_key": key}, _row_count)
+        self._begin()
+        self._run(self._statements.delete, {"the_key": key}, _row_count)
 
     def sweep(self, limit: int) -> int:
         """Remove at most ``limit`` expired rows."""
-        now = self._clock()
+        self._begin()
+        return self._sweep(limit)
+
+    def create_table(self) -> None:
+        """Make the table and its indices, where they are not yet."""
+        self._begin()
+        self._attempt(partial(self._statements.create, self._engine, complete=True))
+
+    def _sweep(self, limit: int) -> int:
         most = min(limit, 10_000)  # databases bound the number of values in a statement
-        keys = self._run(self._expired, {"now": now, "limit": most}, _first_column)
+        known, when = self._statements, {"now": self._clock()}
+        if known.sweep is not None:
+            return self._run(known.sweep, {**when, "limit": most}, _row_count)
+        keys = self._run(known.expired, {**when, "limit": most}, _first_column)
         if not keys:
             return 0
-        return self._run(self._delete_expired, {"now": now, "keys": keys}, _row_count)
+        return self._run(self._delete_expired, {**when, "keys": keys}, _row_count)
 
     def _new_token(self) -> bytes:
         return new_token()
 
+    def _load(self, key: str, now: float) -> Entry | None:
+        row = self._run(self._statements.select, {"the_key": key, "now": now}, _first_row)
+        return None if row is None else Entry(row[2], row[0], row[3], row[1])
+
+    def _insert(self, values: dict[str, object]) -> bool:
+        try:
+            return self._run(self._statements.insert, values, _row_count) > 0
+        except IntegrityError:
+            return self._run(self._statements.take_over, values, _row_count) > 0
+
     def _repeated(self, key: str, written: Entry, now: float) -> Entry | None:
         """Return ``written`` when the row holds its token: an earlier try took place."""
-        row = self._run(self._select, {"the_key": key, "now": now}, _first_row)
-        if row is None or not holds_token(row[1], _tokens(written)[:TOKEN_BYTES]):
+        entry = self._load(key, now)
+        if entry is None or not holds_token(_tokens(entry), _tokens(written)[:TOKEN_BYTES]):
             return None
         return dataclasses.replace(written, repeated=True)
 
-    def _sweep_quietly(self) -> None:
-        # The session that is being created does not depend on it, and has its own answer to give.
-        with contextlib.suppress(StoreUnavailable):
-            self.sweep(SWEPT_AT_ONCE)
+    def _sweep_soon(self) -> None:
+        # The session that was created does not depend on it, and has its own answer to give.
+        if self._timeout is None or deadline.left() > self._timeout / 2:
+            with contextlib.suppress(StoreUnavailable):
+                self._sweep(SWEPT_AT_ONCE)
+
+    def _begin(self) -> None:
+        """Begin to count the time of a call."""
+        if self._timeout is not None:
+            deadline.at = time.monotonic() + self._timeout
 
     def _run(
-        self,
-        statement: sa.Executable,
-        values: Mapping[str, object],
-        take: Callable[[Result], T],
-        last_try: bool = False,
+        self, statement: sa.Executable, values: Mapping[str, object], take: Callable[[Result], T]
     ) -> T:
+        return self._attempt(partial(self._execute, statement, values, take))
+
+    def _execute(
+        self, statement: sa.Executable, values: Mapping[str, object], take: Callable[[Result], T]
+    ) -> T:
+        if not self._ready:
+            self._statements.create(self._engine)
+            self._ready = True
+        with self._connect() as connection:
+            return take(connection.execute(statement, values))
+
+    def _connect(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        """Return a connection that has committed when it is given back.
+
+        One of an engine that was made from a URL commits by itself, and to say so costs MySQL a
+        round trip.
+        """
+        return self._engine.connect() if self._timeout is not None else self._engine.begin()
+
+    def _attempt(self, step: Callable[[], T]) -> T:
+        """Take a step that talks to the database; again when its connection was found broken.
+
+        After a broken connection all that were idle are suspect, and replaced by SQLAlchemy. What
+        the database has undone itself, it has not done: that may be said again more often.
+        """
+        lost = undone = 0
+        while True:
+            try:
+                return step()
+            except (SQLAlchemyError, OSError) as error:
+                self._ready = False  # the table may have gone with its file
+                lost += isinstance(error, DBAPIError) and error.connection_invalidated
+                undone += _is_undone(error)
+                if not (lost or undone) and isinstance(error, IntegrityError):
+                    self._ready = True
+                    raise
+                if not self._may_repeat(error, lost, undone):
+                    raise self._outage(error) from _cause(error)
+
+    def _may_repeat(self, error: Exception, lost: int, undone: int) -> bool:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            in_time = self._timeout is None or deadline.left() > self._timeout / 2
+            return lost == 1 and in_time
+        in_time = self._timeout is None or deadline.left() > 0
+        return _is_undone(error) and undone < ROLLED_BACK and in_time
+
+    def _outage(self, error: Exception) -> StoreUnavailable:
+        cause = _reason(error)
+        hint = next((hint for words, hint in HINTS.items() if words in cause), "")
+        url = self._engine.url
+        place = f"SQLite file {url.database}"
+        if url.get_backend_name() != "sqlite":
+            where = f" at {url.host}:{url.port}" if url.host and url.port else f" at {url.host}"
+            name = {"postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
+            backend = url.get_backend_name()
+            place = (
+                f"{name.get(backend, backend)} database {url.database}{where if url.host else ''}"
+            )
+        return StoreUnavailable(
+            f"The session store ({place}) failed: {cause}{hint and f' ({hint})'}."
+        )
+
+
+class SQLStore(_Verbs):
+    """A store in an SQL database; ``engine`` is an ordinary (not an async) SQLAlchemy engine."""
+
+    blocking = True
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        table: str = TABLE,
+        clock: Clock = time.time,
+        *,
+        schema: str | None = None,
+    ) -> None:
+        if not isinstance(engine, sa.Engine) or engine.dialect.is_async:
+            awaited = type(engine).__name__ == "AsyncEngine" or isinstance(engine, sa.Engine)
+            advice = " For an async engine there is AsyncSQLStore." if awaited else ""
+            raise TypeError(
+                f"SQLStore needs an ordinary SQLAlchemy engine, not {type(engine).__name__}: make "
+                f"one with sqlalchemy.create_engine. Under ASGI it is called in threads.{advice}"
+            )
+        refuse_memory(engine.url)
+        super().__init__(
+            engine.execution_options(isolation_level="AUTOCOMMIT"),
+            Statements(table, schema, engine.dialect),
+            clock,
+        )
+        self._process = [os.getpid()]  # whose connections these are; the finalizer asks as well
+        self._forked = threading.Lock()
+
+    @classmethod
+    def from_url(
+        cls, url: str, timeout: float = 1.0, table: str | None = None, clock: Clock = time.time
+    ) -> SQLStore:
+        """Return a store with an engine of its own, whose calls end within ``timeout`` seconds.
+
+        SQLite waits for a lock up to ``timeout``, in each of the statements of a call.
+        """
+        place = find(url)
+        engine = make_engine(place, timeout)
+        store = cls(engine, table or place.table, clock, schema=place.schema)
+        store._engine = engine  # commits by itself; the option would be set anew on every call
+        store._timeout = timeout
+        weakref.finalize(store, _dispose, engine, store._process)
+        return store
+
+    def close(self) -> None:
+        """Close the connections that were made from a URL; the next call opens new ones."""
+        if self._timeout is not None:
+            _dispose(self._engine, self._process)
+
+    def _attempt(self, step: Callable[[], T]) -> T:
         if self._process[0] != os.getpid():  # not every server runs Python's fork hooks
             self._forget_connections()
-        try:
-            self._create_table()
-            with self._engine.begin() as connection:
-                return take(connection.execute(statement, values))
-        except IntegrityError:
-            raise
-        except (SQLAlchemyError, OSError) as error:
-            self._ready = False  # the table may have gone with its file
-            if isinstance(error, DBAPIError) and error.connection_invalidated and not last_try:
-                return self._run(statement, values, take, last_try=True)
-            # Not from SQLAlchemy's own error: its text may show the parameters, a session's data.
-            cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-            raise self._outage(cause) from cause
+        return super()._attempt(step)
 
     def _forget_connections(self) -> None:
         with self._forked:
@@ -201,60 +308,180 @@ class SQLStore:
                 _dispose(self._engine, self._process)
                 self._process[0] = os.getpid()
 
-    def _create_table(self) -> None:
-        if self._ready:
-            return
-        try:
-            self._metadata.create_all(self._engine)
-        except DBAPIError:
-            self._metadata.create_all(self._engine)  # another process created it meanwhile
-        self._ready = True
 
-    def _outage(self, error: BaseException) -> StoreUnavailable:
-        cause = str(error.args[0] if error.args else error).rstrip(".")
-        hint = next((hint for words, hint in HINTS.items() if words in cause), "")
-        url = self._engine.url
-        place = f"SQLite file {url.database}"
-        if url.get_backend_name() != "sqlite":
-            place = f"{url.get_backend_name()} database {url.database} at {url.host}:{url.port}"
-        return StoreUnavailable(
-            f"The session store ({place}) failed: {cause}{hint and f' ({hint})'}."
-        )
+class AsyncSQLStore:
+    """A store in an SQL database for asyncio; ``engine`` is an `AsyncEngine`, used as it is."""
 
-    def _state(self, name: str) -> None:
-        """Build the table and the statements once; SQLAlchemy keeps what it compiles of them."""
-        self._metadata = sa.MetaData()
-        table = sa.Table(
-            name,
-            self._metadata,
-            sa.Column("key", sa.String(64), primary_key=True),
-            sa.Column("version", sa.BigInteger, nullable=False),
-            sa.Column("tokens", sa.LargeBinary(TOKEN_BYTES * TOKENS_KEPT), nullable=False),
-            sa.Column("data", sa.LargeBinary(LARGEST), nullable=False),
-            sa.Column("expires", sa.Double, nullable=False, index=True),
-            sa.Column("owner", sa.String(255), nullable=True, index=True),
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        table: str = TABLE,
+        clock: Clock = time.time,
+        *,
+        schema: str | None = None,
+    ) -> None:
+        inner = getattr(engine, "sync_engine", None)
+        if not isinstance(inner, sa.Engine):
+            advice = " Use SQLStore for an ordinary one." if isinstance(engine, sa.Engine) else ""
+            raise TypeError(
+                "AsyncSQLStore needs an async SQLAlchemy engine, not "
+                f"{type(engine).__name__}: make one with "
+                f"sqlalchemy.ext.asyncio.create_async_engine.{advice}"
+            )
+        refuse_memory(inner.url)
+        verbs = _TaskVerbs(
+            inner.execution_options(isolation_level="AUTOCOMMIT"),
+            Statements(table, schema, inner.dialect),
+            clock,
         )
-        column = table.c
-        now = sa.bindparam("now", type_=column.expires.type)
-        this_key = column.key == sa.bindparam("the_key")
-        alive = sa.and_(this_key, column.expires > now)
-        new = {
-            name: sa.bindparam(f"new_{name}", type_=column[name].type)
-            for name in ("version", "tokens", "data", "expires", "owner")
-        }
-        self._select = sa.select(column.version, column.tokens, column.data, column.expires).where(
-            alive
-        )
-        self._insert = sa.insert(table).values(key=sa.bindparam("the_key"), **new).inline()
-        self._take_over = sa.update(table).where(this_key, column.expires <= now).values(**new)
-        old_tokens = sa.bindparam("old_tokens", type_=column.tokens.type)
-        self._swap = sa.update(table).where(alive, column.tokens == old_tokens).values(**new)
-        self._prolong = sa.update(table).where(alive).values(expires=new["expires"])
-        self._delete = sa.delete(table).where(this_key)
-        limit = sa.bindparam("limit", type_=sa.Integer)
-        self._expired = sa.select(column.key).where(column.expires <= now).limit(limit)
-        keys = sa.bindparam("keys", type_=column.key.type, expanding=True)
-        self._delete_expired = sa.delete(table).where(column.key.in_(keys), column.expires <= now)
+        self._prepare(lambda: _Line(verbs, None))
+
+    @classmethod
+    def from_url(
+        cls, url: str, timeout: float = 1.0, table: str | None = None, clock: Clock = time.time
+    ) -> AsyncSQLStore:
+        """Return a store that makes one engine for each event loop it is used on."""
+        place = find(url, asynchronous=True)
+        make_async_engine(place, timeout)  # what is wrong with the URL shows now
+        store = cls.__new__(cls)
+        store._prepare(partial(_make_line, place, timeout, table or place.table, clock))
+        return store
+
+    def _prepare(self, make_line: Callable[[], _Line]) -> None:
+        self._make_line = make_line
+        self._lines: _Lines = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        # A keeper that nobody holds any more is closed by its loop, if that still runs.
+        weakref.finalize(self, self._lines.clear).atexit = False
+
+    async def load(self, key: str, at_least: int = 0) -> Entry | None:
+        return await self._call(_Verbs.load, key, at_least)
+
+    async def create(
+        self, key: str, data: bytes, ttl: int, owner: str | None = None
+    ) -> Entry | None:
+        return await self._call(_Verbs.create, key, data, ttl, owner)
+
+    async def replace(
+        self,
+        key: str,
+        entry: Entry,
+        data: bytes,
+        ttl: int,
+        owner: str | None = None,
+        at_least: int = 0,
+    ) -> Entry | None:
+        return await self._call(_Verbs.replace, key, entry, data, ttl, owner, at_least)
+
+    async def touch(self, key: str, ttl: int) -> bool:
+        return await self._call(_Verbs.touch, key, ttl)
+
+    async def delete(self, key: str) -> None:
+        await self._call(_Verbs.delete, key)
+
+    async def sweep(self, limit: int) -> int:
+        """Remove at most ``limit`` expired rows."""
+        return await self._call(_Verbs.sweep, limit)
+
+    async def create_table(self) -> None:
+        """Make the table and its indices, where they are not yet."""
+        await self._call(_Verbs.create_table)
+
+    async def _call(self, verb: Callable[..., T], *arguments: object) -> T:
+        loop = asyncio.get_running_loop()
+        line, _ = self._lines.get(loop) or await self._open_line(loop)
+        return await line.run(partial(verb, line.verbs, *arguments))
+
+    async def _open_line(self, loop: asyncio.AbstractEventLoop) -> tuple[_Line, _Keeper]:
+        keeper = _keep_line(self._make_line(), self._lines, self._lock)
+        kept = (await anext(keeper), keeper)
+        with self._lock:
+            for other in list(self._lines):
+                if other.is_closed():  # without its shutdown, which would have closed the keeper
+                    del self._lines[other]
+            self._lines[loop] = kept
+        return kept
+
+
+class _TaskVerbs(_Verbs):
+    """The verbs in a greenlet of a task, whose deadline is the task's."""
+
+    def __init__(self, engine: sa.Engine, statements: Statements, clock: Clock) -> None:
+        super().__init__(engine, statements, clock)
+        self._start: Callable[[Callable[[], object]], object] = lambda _: None
+
+    def _begin(self) -> None:
+        pass
+
+    def _may_repeat(self, error: Exception, lost: int, undone: int) -> bool:
+        return lost == 1 or (not lost and _is_undone(error) and undone < ROLLED_BACK)
+
+    def _sweep_soon(self) -> None:
+        self._start(partial(self._sweep, SWEPT_AT_ONCE))
+
+
+class _Line:
+    """One event loop's way to the database."""
+
+    def __init__(self, verbs: _TaskVerbs, limit: float | None) -> None:
+        self.verbs = verbs
+        self.limit = limit  # of a call, in seconds; None for an engine that is the user's own
+        self._tasks: set[asyncio.Task[Any]] = set()
+        verbs._start = self.start
+
+    async def run(self, call: Callable[[], T]) -> T:
+        task = self.start(call)
+        await asyncio.wait([task], timeout=self.limit)
+        if task.done() and not task.cancelled():
+            return task.result()
+        raise self.verbs._outage(TimeoutError("no answer in time"))
+
+    def start(self, call: Callable[[], T]) -> asyncio.Task[T]:
+        """Run a call to its end or its limit, whether or not somebody waits for it."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(greenlet_spawn(call))
+        self._tasks.add(task)
+        limit = None if self.limit is None else loop.call_later(self.limit, task.cancel)
+        task.add_done_callback(partial(self._ended, limit))
+        return task
+
+    def _ended(self, limit: asyncio.TimerHandle | None, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if limit is not None:
+            limit.cancel()
+        if not task.cancelled():
+            task.exception()  # told to whoever waited, if anybody did
+
+    async def close(self) -> None:
+        """End what is under way, and the connections that were made for this loop."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self.limit is not None:
+            with contextlib.suppress(TimeoutError, SQLAlchemyError, OSError):
+                async with asyncio.timeout(self.limit):
+                    await greenlet_spawn(self.verbs._engine.dispose)
+
+
+_Keeper = AsyncGenerator[_Line, None]
+_Lines = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[_Line, _Keeper]]
+
+
+async def _keep_line(line: _Line, lines: _Lines, lock: threading.Lock) -> _Keeper:
+    try:
+        yield line
+    finally:
+        with lock:
+            lines.pop(asyncio.get_running_loop(), None)
+        await line.close()
+
+
+def _make_line(place: Place, timeout: float, table: str, clock: Clock) -> _Line:
+    engine: sa.Engine = make_async_engine(place, timeout).sync_engine
+    verbs = _TaskVerbs(engine, Statements(table, place.schema, engine.dialect), clock)
+    verbs._timeout = timeout
+    return _Line(verbs, timeout)
 
 
 def _tokens(entry: Entry) -> bytes:
@@ -283,51 +510,28 @@ def _row_count(result: Result) -> int:
     return result.rowcount
 
 
-def _refuse_memory(url: sa.URL) -> None:
-    database = url.database or ":memory:"
-    if url.get_backend_name() == "sqlite" and (
-        ":memory:" in database or url.query.get("mode") == "memory"
-    ):
-        raise ConfigurationError(
-            "A SQLite database in memory is a different one on each connection, so sessions would "
-            "be lost: name a file, sqlite:///sessions.db, or choose the memory store, memory://."
-        )
+def _is_undone(error: Exception) -> bool:
+    """Whether the database gave the statement up for the sake of others: a deadlock, say."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    return state in ("40001", "40P01") or error.orig.args[:1] == (1213,)
 
 
-def _sqlite_set_up(timeout: float) -> Callable[[sqlite3.Connection, ConnectionPoolEntry], None]:
-    def set_up(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
-        """Turn on the write-ahead log: readers and a writer no longer wait for each other."""
-        deadline = time.monotonic() + timeout
-        while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError:
-                # Two first openings at once collide, and the busy timeout does not cover this.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-        # With the log, a crash of the process loses nothing; a power failure the last moments.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        path = connection.execute("PRAGMA database_list").fetchone()[2]
-        record.info["file"] = path, _identity(path)
-
-    return set_up
-
-
-def _sqlite_check_out(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
-    """Let go of a file that was removed or replaced; writes to it would still seem to succeed."""
-    path, identity = record.info["file"]
-    if _identity(path) != identity:
-        raise InvalidatePoolError
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - on every call, and a Path costs as much again
-    except OSError:
+def _cause(error: Exception) -> BaseException | None:
+    """Return what an outage is raised from: not what may show parameters, a session's data."""
+    if isinstance(error, DataError | IntegrityError):
         return None
-    return status.st_dev, status.st_ino
+    return error.orig if isinstance(error, DBAPIError) and error.orig else error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, DataError | IntegrityError):
+        return f"it refused a value ({type(error.orig).__name__}); its table may have been altered"
+    cause = _cause(error) or error
+    texts = [each for each in cause.args if isinstance(each, str)] or [str(cause)]
+    first = next(iter(texts[-1].strip().splitlines()), "") or "no answer in time"
+    return re.sub(r"^<class '[\w.]+'>: ", "", first).rstrip(".")
 
 
 # A connection must not be used, nor even closed, by a child of the process that opened it.

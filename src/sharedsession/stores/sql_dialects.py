@@ -1,0 +1,458 @@
+"""What differs between databases: URLs and drivers, engines and their deadlines, the table.
+
+A URL names the database; its options ``table``, ``schema`` and ``pool_size`` are ours, all others
+are the driver's. An engine that is made from a URL commits by itself, waits for nothing longer than
+it may, and closes what it gave up waiting for: an answer that comes late must not be taken for that
+of the next command. `sql` has the verbs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine import Dialect, make_url
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from ..exceptions import ConfigurationError
+from .base import TOKEN_BYTES, TOKENS_KEPT
+
+Dict = dict[str, Any]  # Any: keyword arguments of many types
+TABLE = "sharedsession"
+SQLITE_CONNECTIONS = 32
+SERVER_CONNECTIONS = 10  # of one process: a server of PostgreSQL has a hundred for everybody
+SERVER_SHARE = 0.8  # of the timeout, after which the server itself ends a statement
+DRIVERS = {  # by the scheme of a URL: the sync and the async dialect
+    "sqlite": ("sqlite", None),
+    "postgres": ("postgresql+psycopg", "postgresql+psycopg"),
+    "postgresql": ("postgresql+psycopg", "postgresql+psycopg"),
+    "postgresql+psycopg": ("postgresql+psycopg", "postgresql+psycopg"),
+    "postgresql+asyncpg": ("postgresql+psycopg", "postgresql+asyncpg"),
+    "mysql": ("mysql+pymysql", "mysql+asyncmy"),
+    "mysql+pymysql": ("mysql+pymysql", "mysql+asyncmy"),
+    "mysql+asyncmy": ("mysql+pymysql", "mysql+asyncmy"),
+    "mariadb": ("mariadb+pymysql", "mariadb+asyncmy"),
+    "mariadb+pymysql": ("mariadb+pymysql", "mariadb+asyncmy"),
+    "mariadb+asyncmy": ("mariadb+pymysql", "mariadb+asyncmy"),
+}
+
+
+# --- URLs -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A database, as one driver is told of it, and what of it is ours."""
+
+    url: sa.URL
+    table: str = TABLE
+    schema: str | None = None
+    connections: int | None = None
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file, not a server."""
+        return self.url.get_backend_name() == "sqlite"
+
+
+def find(url: str, *, asynchronous: bool = False) -> Place:
+    """Read a URL for a driver of that colour, or say what is wrong with it."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            "The database URL cannot be read: postgresql://user:password@host:5432/database is "
+            "its form. In a password write %2F, %23, %3A and %40 for / # : and @."
+        ) from None
+    driver = DRIVERS.get(parsed.drivername, (None, None))[asynchronous]
+    if driver is None:
+        raise ConfigurationError(
+            f"{parsed.drivername}:// is not known here: name no driver, "
+            f"{parsed.get_backend_name()}://…, or make an engine with the one "
+            "you want: SQLStore(engine), AsyncSQLStore(engine)."
+        )
+    ours = {name: _single(parsed, name) for name in ("table", "schema", "pool_size")}
+    parsed = parsed.difference_update_query(ours).set(drivername=driver)
+    _check(parsed, ours)
+    size = ours["pool_size"]
+    return Place(parsed, ours["table"] or TABLE, ours["schema"], int(size) if size else None)
+
+
+def _single(url: sa.URL, name: str) -> str | None:
+    value = url.query.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _check(url: sa.URL, ours: dict[str, str | None]) -> None:
+    refuse_memory(url)
+    backend = url.get_backend_name()
+    size = ours["pool_size"]
+    if size is not None and not (size.isdecimal() and 0 < int(size) <= 1000):
+        raise ConfigurationError("pool_size is the number of connections of a process, 1 to 1000.")
+    if backend == "sqlite" and ours["schema"]:
+        raise ConfigurationError("SQLite has no schemas: take ?schema=… out of the URL.")
+    if backend in ("mysql", "mariadb") and not url.database:
+        raise ConfigurationError(f"Name the database: {backend}://user:password@host/database.")
+
+
+def refuse_memory(url: sa.URL) -> None:
+    """Refuse a SQLite database that each connection has to itself."""
+    database = url.database or ":memory:"
+    if url.get_backend_name() == "sqlite" and (
+        ":memory:" in database or url.query.get("mode") == "memory"
+    ):
+        raise ConfigurationError(
+            "A SQLite database in memory is a different one on each connection, so sessions would "
+            "be lost: name a file, sqlite:///sessions.db, or choose the memory store, memory://."
+        )
+
+
+def definition(url: str) -> str:
+    """Return the statements that make the table, for the database of ``url``; asks nobody."""
+    place = find(url)
+    dialect = place.url.get_dialect()()
+    table = Statements(place.table, place.schema, dialect).table
+    statements: list[sa.schema.ExecutableDDLElement] = [CreateTable(table)]
+    statements += [CreateIndex(index) for index in _indices(table)]
+    texts = [str(statement.compile(dialect=dialect)) for statement in statements]
+    lines = [[line.rstrip() for line in text.strip().splitlines()] for text in texts]
+    return "".join("\n".join(each) + ";\n" for each in lines)
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+class Statements:
+    """The table and all statements, built once; SQLAlchemy keeps what it compiles of them.
+
+    Each holds its own conditions, so nothing rests on a transaction.
+    """
+
+    def __init__(self, name: str, schema: str | None, dialect: Dialect) -> None:
+        self.table = _table(name, schema)
+        self._column = self.table.c
+        self._now = sa.bindparam("now", type_=self._column.expires.type)
+        self._this_key = self._column.key == sa.bindparam("the_key")
+        self._new = {
+            name: sa.bindparam(f"new_{name}", type_=self._column[name].type)
+            for name in ("version", "tokens", "data", "expires", "owner")
+        }
+        column, now, this_key, new = self._column, self._now, self._this_key, self._new
+        alive = sa.and_(this_key, column.expires > now)
+        self.select = sa.select(column.version, column.tokens, column.data, column.expires).where(
+            alive
+        )
+        self.insert = self._insert(dialect)
+        self.take_over = sa.update(self.table).where(this_key, column.expires <= now).values(**new)
+        old_tokens = sa.bindparam("old_tokens", type_=column.tokens.type)
+        self.swap = sa.update(self.table).where(alive, column.tokens == old_tokens).values(**new)
+        self.prolong = sa.update(self.table).where(alive).values(expires=new["expires"])
+        self.delete = sa.delete(self.table).where(this_key)
+        limit = sa.bindparam("limit", type_=sa.Integer)
+        self.expired = sa.select(column.key).where(column.expires <= now)
+        self.expired = self.expired.order_by(column.expires).limit(limit)
+        keys = sa.bindparam("keys", type_=column.key.type, expanding=True)
+        self.delete_expired = sa.delete(self.table).where(
+            column.key.in_(keys), column.expires <= now
+        )
+        self.sweep = self._sweep(dialect)
+
+    def create(self, engine: sa.Engine, *, complete: bool = False) -> None:
+        """Make the table where it is not yet; ``complete`` looks for its indices as well."""
+        try:
+            self.table.create(engine, checkfirst=True)
+        except sa.exc.DBAPIError:
+            self.table.create(engine, checkfirst=True)  # another process created it meanwhile
+        if complete:
+            for index in _indices(self.table):
+                index.create(engine, checkfirst=True)
+
+    def _insert(self, dialect: Dialect) -> sa.Executable:
+        """Insert, or take over an expired row; of a row that lives, no row is counted.
+
+        MySQL counts a row that stays as it is as one that was inserted, so there, and in databases
+        that are not known here, a key that is taken is an error, after which `take_over` is tried.
+        """
+        values = {"key": sa.bindparam("the_key"), **self._new}
+        insert: sqlite.Insert | postgresql.Insert
+        if dialect.name == "sqlite":
+            insert = sqlite.insert(self.table)
+        elif dialect.name == "postgresql":
+            insert = postgresql.insert(self.table)
+        else:
+            return sa.insert(self.table).values(values).inline()
+        return (
+            insert.values(values)
+            .on_conflict_do_update(
+                index_elements=[self._column.key],
+                set_=self._new,
+                where=self._column.expires <= self._now,
+            )
+            .inline()
+            .execution_options(preserve_rowcount=True)
+        )
+
+    def _sweep(self, dialect: Dialect) -> sa.Executable | None:
+        """Remove expired rows, passing by those that somebody else removes or takes over."""
+        if dialect.name != "postgresql":
+            return None
+        # As a common table expression it is evaluated once, whatever plan is chosen.
+        swept = self.expired.with_for_update(skip_locked=True).cte("swept")
+        return sa.delete(self.table).where(self._column.key.in_(sa.select(swept.c.key)))
+
+
+def _table(name: str, schema: str | None) -> sa.Table:
+    # MySQL compares text without regard to case, and gives a BLOB 64 KB, unless told otherwise.
+    key = sa.String(64).with_variant(
+        mysql.VARCHAR(64, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+    )
+    tokens = TOKEN_BYTES * TOKENS_KEPT
+    owner = sa.String(255).with_variant(
+        mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+    )
+    return sa.Table(
+        name,
+        sa.MetaData(),
+        sa.Column("key", key, primary_key=True),
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column(
+            "tokens",
+            sa.LargeBinary(tokens).with_variant(mysql.VARBINARY(tokens), "mysql", "mariadb"),
+            nullable=False,
+        ),
+        sa.Column(
+            "data",
+            sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb"),
+            nullable=False,
+        ),
+        sa.Column("expires", sa.Double, nullable=False, index=True),
+        sa.Column("owner", owner, nullable=True, index=True),
+        schema=schema,
+        mysql_engine="InnoDB",
+        mariadb_engine="InnoDB",
+    )
+
+
+def _indices(table: sa.Table) -> list[sa.Index]:
+    return sorted(table.indexes, key=lambda index: str(index.name))
+
+
+# --- engines --------------------------------------------------------------------------------------
+
+
+def make_engine(place: Place, timeout: float) -> sa.Engine:
+    """Return an engine for threads, whose calls end in time while `deadline` is set."""
+    if place.is_sqlite:
+        engine = sa.create_engine(
+            place.url,
+            connect_args={"timeout": timeout},
+            pool_timeout=timeout,
+            **_pool(place, SQLITE_CONNECTIONS),
+        )
+        sa.event.listen(engine, "connect", _sqlite_set_up(timeout))
+        sa.event.listen(engine, "checkout", _sqlite_check_out)
+        return engine
+    url, arguments = _connect_arguments(place.url, timeout)
+    engine = sa.create_engine(
+        url,
+        connect_args=arguments,
+        pool_timeout=timeout / 4,
+        skip_autocommit_rollback=True,
+        **_pool(place, SERVER_CONNECTIONS),
+    )
+    sa.event.listen(engine, "do_connect", _Connecting(timeout))
+    return engine
+
+
+def make_async_engine(
+    place: Place, timeout: float
+) -> Any:  # AsyncEngine, imported where it is used
+    """Return an engine for one event loop; whoever calls it sets the deadline."""
+    # SQLAlchemy's own error would not say so that a program can read it.
+    importlib.import_module("greenlet")
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    url, arguments = _connect_arguments(place.url, timeout)
+    engine = create_async_engine(
+        url,
+        connect_args=arguments,
+        pool_timeout=timeout,
+        skip_autocommit_rollback=True,
+        **_pool(place, SERVER_CONNECTIONS),
+    )
+    sa.event.listen(engine.sync_engine, "do_connect", _Connecting(None))
+    return engine
+
+
+def _pool(place: Place, connections: int) -> Dict:
+    # One statement at a time, so a transaction around it would only cost round trips.
+    return {
+        "isolation_level": "AUTOCOMMIT",
+        "pool_reset_on_return": None,
+        "pool_size": place.connections or connections,
+        "max_overflow": 0,
+        "pool_use_lifo": True,
+    }
+
+
+def _connect_arguments(url: sa.URL, timeout: float) -> tuple[sa.URL, Dict]:
+    """Return the URL and the arguments for its driver, whose names for things differ."""
+    lock_wait = f"SET innodb_lock_wait_timeout = {max(1, int(timeout))}"
+    milliseconds = max(1, int(timeout * SERVER_SHARE * 1000))
+    match url.get_driver_name():
+        case "psycopg":
+            options = _single(url, "options") or ""
+            return url.difference_update_query(["options"]), {
+                # A pooler may give the next statement to another connection of the server.
+                "prepare_threshold": None,
+                "connect_timeout": max(2, int(timeout)),
+                "options": f"{options} -c statement_timeout={milliseconds}".strip(),
+            }
+        case "asyncpg":
+            settings = {"statement_timeout": str(milliseconds)}
+            if name := _single(url, "application_name"):
+                settings["application_name"] = name
+            plain = url.difference_update_query(["application_name", "sslmode"])
+            if mode := _single(url, "sslmode"):  # so that one URL serves both drivers
+                plain = plain.update_query_dict({"ssl": mode})
+            return plain, {"timeout": timeout, "server_settings": settings}
+        case "pymysql":
+            half = timeout / 2
+            waits = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), half)
+            return url, {**waits, "init_command": lock_wait}
+    return url, {"connect_timeout": timeout, "init_command": lock_wait}
+
+
+class _Connecting:
+    """How connections to a server are made; the listener for SQLAlchemy's ``do_connect``.
+
+    ``timeout`` is that of the sync colour: there a connection is made in a thread, because neither
+    a look-up of a name nor every server's hanging is bounded by the drivers.
+    """
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._pooled = False  # behind a pooler that takes no settings of a connection
+
+    def __call__(
+        self, dialect: Dialect, _record: object, arguments: tuple[Any, ...], settings: Dict
+    ) -> Any:  # what the driver calls a connection
+        if self._pooled:
+            settings = _without_settings(settings)
+        try:
+            return self._connect(dialect, arguments, settings)
+        except Exception as error:
+            if self._pooled or "startup parameter" not in str(error):
+                raise
+        self._pooled = True
+        return self._connect(dialect, arguments, _without_settings(settings))
+
+    def _connect(self, dialect: Dialect, arguments: tuple[Any, ...], settings: Dict) -> Any:
+        connect: Callable[..., Any] = dialect.connect
+        if dialect.driver == "psycopg":
+            from .sql_psycopg import BoundedAsyncConnection, BoundedConnection
+
+            if self._timeout is None:
+                settings = {**settings, "async_creator_fn": BoundedAsyncConnection.connect}
+            else:
+                connect = BoundedConnection.connect
+        connect = partial(connect, *arguments, **settings)
+        if self._timeout is None:
+            return connect()
+        return _in_time(connect, max(deadline.left() - self._timeout / 2, self._timeout / 10))
+
+
+def _without_settings(settings: Dict) -> Dict:
+    kept = {name: value for name, value in settings.items() if name != "server_settings"}
+    if "options" in kept:
+        kept["options"] = kept["options"].rpartition("-c statement_timeout=")[0].strip()
+    return kept
+
+
+class Deadline(threading.local):
+    """When the call that runs in this thread must have ended."""
+
+    at = float("inf")
+
+    def left(self) -> float:
+        """Return the seconds until then."""
+        return self.at - time.monotonic()
+
+
+deadline = Deadline()
+
+
+def _in_time(connect: Callable[[], Any], seconds: float) -> Any:  # what the driver calls one
+    """Return a new connection; one that comes too late is closed by the thread that made it."""
+    box: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            connection = connect()
+        except BaseException as error:  # noqa: BLE001 - whoever waits must learn of it
+            if box.set_running_or_notify_cancel():
+                box.set_exception(error)
+            return
+        if box.set_running_or_notify_cancel():
+            box.set_result(connection)
+        else:
+            with suppress(Exception):
+                connection.close()
+
+    threading.Thread(target=run, name="sharedsession-connect", daemon=True).start()
+    wait([box], seconds)
+    if box.cancel():
+        raise TimeoutError(f"no connection within {seconds:.1f} s")
+    return box.result()
+
+
+# --- SQLite ---------------------------------------------------------------------------------------
+
+
+def _sqlite_set_up(timeout: float) -> Callable[[sqlite3.Connection, ConnectionPoolEntry], None]:
+    def set_up(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        """Turn on the write-ahead log: readers and a writer no longer wait for each other."""
+        limit = time.monotonic() + timeout
+        while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError:
+                # Two first openings at once collide, and the busy timeout does not cover this.
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.01)
+        # With the log, a crash of the process loses nothing; a power failure the last moments.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        path = connection.execute("PRAGMA database_list").fetchone()[2]
+        record.info["file"] = path, _identity(path)
+
+    return set_up
+
+
+def _sqlite_check_out(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """Let go of a file that was removed or replaced; writes to it would still seem to succeed."""
+    path, identity = record.info["file"]
+    if _identity(path) != identity:
+        raise InvalidatePoolError
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - on every call, and a Path costs as much again
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
