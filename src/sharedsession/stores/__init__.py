@@ -28,7 +28,8 @@ Choose one of these stores:
   mysql://user@host/name          MySQL, and mariadb://… MariaDB, in the same way
   redis://localhost:6379/0        Redis, for any number of machines; rediss://… with TLS,
                                   unix:///run/redis.sock by a socket
-  valkey://localhost:6379/0       Valkey, in the same way; valkeys://… with TLS"""
+  valkey://localhost:6379/0       Valkey, in the same way; valkeys://… with TLS
+  memcached://h1:11211,h2:11211   Memcached, spread over several servers"""
 
 
 GROUP = "sharedsession.stores"  # of entry points: the name is a URL's scheme
@@ -82,6 +83,8 @@ def _open(url: str, scheme: str, timeout: float) -> StorePair:
                 return _sql(url, timeout)
             case "redis" | "rediss" | "unix" | "valkey" | "valkeys":
                 return _redis(scheme.replace("valkey", "redis") + url[len(scheme) :], timeout)
+            case "memcached":
+                return _memcached(url, timeout)
     except ModuleNotFoundError as error:
         extra = _extra(error.name or "", scheme)
         if extra is None:
@@ -119,7 +122,7 @@ def _extra(library: str, scheme: str) -> str | None:
     server = SQL_SERVERS.get(scheme.partition("+")[0])
     if library in ("sqlalchemy", "greenlet", "psycopg", "asyncpg", "pymysql", "asyncmy") and server:
         return server
-    return {"sqlalchemy": "sql", "redis": "redis"}.get(library)
+    return {"sqlalchemy": "sql", "redis": "redis", "pymemcache": "memcached"}.get(library)
 
 
 def _memory(url: str) -> StorePair:
@@ -164,3 +167,11 @@ def _redis(url: str, timeout: float) -> StorePair:
     from .redis import AsyncRedisStore, RedisStore
 
     return StorePair(RedisStore.from_url(url, timeout), AsyncRedisStore.from_url(url, timeout))
+
+
+def _memcached(url: str, timeout: float) -> StorePair:
+    from .memcached import AsyncMemcachedStore, MemcachedStore
+
+    return StorePair(
+        MemcachedStore.from_url(url, timeout), AsyncMemcachedStore.from_url(url, timeout)
+    )
