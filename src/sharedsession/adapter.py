@@ -15,7 +15,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from .concurrency import THREADS, DeadlinePassed
+from .concurrency import THREADS, DeadlinePassed, threads_run
 from .exceptions import RETRY_AFTER, UNAVAILABLE, StoreUnavailable
 from .flows import Flow, Manager, Visit, drive, finishing, opening
 from .record import Data
@@ -103,8 +103,8 @@ class Sessions:
             )
         self._store: Store = self._stores.sync
         self._timeout = settings.timeout
-        blocking = getattr(self._store, "blocking", True)
-        self._within = self._make_call if blocking else None
+        bounded = getattr(self._store, "blocking", True) and threads_run()
+        self._within = self._make_call if bounded else None
         self._threads: tuple[int, ThreadPoolExecutor] | None = None
 
     @property
