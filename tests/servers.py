@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 START_LIMIT = 10.0
 
@@ -58,19 +59,22 @@ class RedisServer:
         self._folder = Path(tempfile.mkdtemp(prefix="sharedsession-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> RedisServer:
+    def _command(self) -> list[str]:
         options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
             "dir": str(self._folder),
-            "save": "",
+            "save": "86400 1000000000",  # never comes; a server without any makes stores warn
             "appendonly": "no",
             "logfile": "server.log",
             "unixsocket": str(self.unix_socket),
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        return [str(self.binary), *words, *self._options]
+
+    def start(self) -> Self:
         self._process = subprocess.Popen(
-            [self.binary, *words, *self._options],
+            self._command(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
@@ -110,7 +114,7 @@ class RedisServer:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def __enter__(self) -> RedisServer:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(

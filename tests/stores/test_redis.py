@@ -18,7 +18,8 @@ import redis.asyncio
 
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.stores.base import Entry, new_token
-from sharedsession.stores.redis import MOST_BYTES, AsyncRedisStore, RedisStore, _batches
+from sharedsession.stores.redis import AsyncRedisStore, RedisStore
+from sharedsession.stores.redis.lines import MOST_BYTES, batches
 from sharedsession.testing import new_key
 from tests.servers import RedisServer
 
@@ -176,7 +177,7 @@ def test_batches_are_bounded_in_count_and_bytes(
         assert calls(admin) == {"get": 1, "mget": 3}
         future = asyncio.get_running_loop().create_future()
         sizes = [1, MOST_BYTES // 2, MOST_BYTES // 2, 2 * MOST_BYTES, 5, 5]
-        split = _batches([(("EVALSHA", bytes(size)), future) for size in sizes])
+        split = batches([(("key", ("EVALSHA", bytes(size))), future) for size in sizes])
         assert [len(batch) for batch in split] == [2, 1, 1, 2]
 
     asyncio.run(scenario())
@@ -304,7 +305,7 @@ def test_loops_come_and_go_and_leave_nothing(
         assert all_closed(admin)
     gc.collect()
     assert not any(loop() for loop in loops)
-    assert not async_store._lines
+    assert not async_store._loops
 
 
 def test_loops_in_several_threads_share_a_store(async_store: AsyncRedisStore) -> None:
@@ -340,12 +341,12 @@ def test_a_loop_that_was_closed_without_its_shutdown_is_let_go(
     loop.run_until_complete(client.aclose())
     loop.close()
     asyncio.run(_client_of(async_store))
-    assert not async_store._lines
+    assert not async_store._loops
 
 
 async def _client_of(store: AsyncRedisStore) -> redis.asyncio.Redis:
     await store.load("nobody")
-    return store._lines[asyncio.get_running_loop()][0].client
+    return store._loops[asyncio.get_running_loop()][0].client
 
 
 def test_a_store_that_is_dropped_closes_its_sockets(
@@ -740,11 +741,15 @@ def test_no_more_connections_than_its_bound(server: RedisServer, admin: redis.Re
 
 
 def test_a_new_connection_asks_nothing_of_the_server(shared_server: RedisServer) -> None:
-    """No client name, no library name, no health check: the first command is ours."""
+    """No client name, no library name, no health check; a store's first call asks for settings."""
     store = RedisStore.from_url(shared_server.url)
     async_store = AsyncRedisStore.from_url(shared_server.url)
     with redis.Redis.from_url(shared_server.url) as admin:
         calls(admin)
+        store.load("nobody")
+        asyncio.run(_load(async_store))
+        assert calls(admin) == {"get": 2, "config|get": 6}
+        store.close()
         store.load("nobody")
         asyncio.run(_load(async_store))
         assert calls(admin) == {"get": 2}

@@ -61,7 +61,7 @@ def test_redis(server: RedisServer, scheme: str) -> None:
     assert isinstance(pair.sync, RedisStore)
     assert isinstance(pair.asynchronous, AsyncRedisStore)
     assert pair.sync.create("key", b"data", 60)
-    assert pair.sync._client.connection_pool.connection_kwargs["db"] == 3
+    assert pair.sync._way.client.connection_pool.connection_kwargs["db"] == 3
     pair.sync.close()
 
 
@@ -78,7 +78,7 @@ def test_redis_by_tls(scheme: str) -> None:
     """The schemes with an s use TLS."""
     pair = open_store(f"{scheme}://localhost:6379/0")
     assert isinstance(pair.sync, RedisStore)
-    assert "SSL" in pair.sync._client.connection_pool.connection_class.__name__
+    assert "SSL" in pair.sync._way.client.connection_pool.connection_class.__name__
 
 
 def test_the_same_url_is_the_same_pair(tmp_path: Path) -> None:

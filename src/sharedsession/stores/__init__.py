@@ -28,11 +28,18 @@ Choose one of these stores:
   mysql://user@host/name          MySQL, and mariadb://… MariaDB, in the same way
   redis://localhost:6379/0        Redis, for any number of machines; rediss://… with TLS,
                                   unix:///run/redis.sock by a socket
-  valkey://localhost:6379/0       Valkey, in the same way; valkeys://… with TLS
+  redis+sentinel://h1,h2,h3/name  the primary of a service that Sentinels watch
+  redis+cluster://h1,h2,h3        Redis Cluster
+  valkey://localhost:6379/0       Valkey, in the same ways; valkeys://… with TLS
   memcached://h1:11211,h2:11211   Memcached, spread over several servers"""
 
 
 GROUP = "sharedsession.stores"  # of entry points: the name is a URL's scheme
+REDIS = {"unix"} | {
+    server + shape
+    for server in ("redis", "rediss", "valkey", "valkeys")
+    for shape in ("", "+sentinel", "+cluster")
+}
 SQL_SERVERS = {  # what installs the drivers, by the first part of a URL's scheme
     "postgresql": "postgresql",
     "postgres": "postgresql",
@@ -81,7 +88,7 @@ def _open(url: str, scheme: str, timeout: float) -> StorePair:
                 return _sqlite(url, timeout)
             case _ if scheme.partition("+")[0] in SQL_SERVERS:
                 return _sql(url, timeout)
-            case "redis" | "rediss" | "unix" | "valkey" | "valkeys":
+            case _ if scheme in REDIS:
                 return _redis(scheme.replace("valkey", "redis") + url[len(scheme) :], timeout)
             case "memcached":
                 return _memcached(url, timeout)

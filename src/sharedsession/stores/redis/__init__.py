@@ -1,0 +1,385 @@
+"""Sessions in Redis or Valkey: one string per session, a binary head and then the data.
+
+The head is the version (8 bytes, big-endian) and the tokens of the last four writes (8 bytes each,
+newest first). A write is one script: it compares the stored tokens with those that were loaded,
+swaps the whole string when they are the same, and otherwise looks for the write's own token, so a
+command that was sent twice because its answer was lost finds itself. The server expires the keys;
+what is left of a lifetime is not read back, so `Entry.expires` is None.
+
+An async client belongs to the event loop that made it. Each loop is given its own, held by an
+async generator: the loop's own shutdown closes that, and with it the client and its sockets.
+
+`clients` makes the clients, `routes` knows which server has a key,
+and in `lines` commands of asyncio that wait at the same time travel together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import logging
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from typing import cast
+
+import redis
+import redis.asyncio
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException
+
+from ...exceptions import ConfigurationError, StoreUnavailable
+from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, new_token, with_token
+from .clients import (
+    AsyncClient,
+    SyncClient,
+    check_client,
+    make_async_client,
+    make_client,
+    name_of,
+    read_url,
+    replicas,
+    within,
+)
+from .lines import Lines
+from .routes import Answers, Cluster, Command, Request, Server, Unconfirmed, Wait
+from .scripts import ERASE, SHAS, SWAP, whole_script
+
+VERSION_BYTES = 8
+TOKENS = TOKEN_BYTES * TOKENS_KEPT
+HEAD = VERSION_BYTES + TOKENS
+PREFIX = "sharedsession:"
+
+# After one of these idle connections are suspect too: something between may have lost them, or they
+# lead to a server that is the primary no more.
+TIMEOUTS = (redis.TimeoutError, TimeoutError)
+REPLACED = (ReadOnlyError, Unconfirmed)
+OUTAGES = (redis.RedisError, RedisClusterException, OSError)  # asyncio's timeout is an OSError
+WAIT_SHARE = 4  # replicas may take this fraction of the timeout to confirm a write
+
+log = logging.getLogger("sharedsession")
+
+
+class _Verbs:
+    """What the sync and the async store share: commands, and what their answers mean."""
+
+    _prefix: str
+    _wait: Wait | None
+    _place: str
+
+    def __init__(self, place: str, prefix: str, wait_replicas: int, timeout: float = 1.0) -> None:
+        count = replicas(wait_replicas)
+        self._wait = Wait(count, int(timeout * 1000 / WAIT_SHARE)) if count else None
+        self._prefix = prefix
+        self._place = place
+        self._looks = LOOKS
+
+    def _new_token(self) -> bytes:
+        return new_token()
+
+    def _entry(self, value: object) -> Entry | None:
+        if not isinstance(value, bytes):
+            return None
+        if len(value) < HEAD:
+            return Entry(value, 0, None, b"")
+        version = int.from_bytes(value[:VERSION_BYTES], "big")
+        return Entry(value[HEAD:], version, None, value[VERSION_BYTES:HEAD])
+
+    def _load(self, key: str) -> Request:
+        key = self._prefix + key
+        return key, ("GET", key)
+
+    def _write(
+        self, key: str, entry: Entry | None, data: bytes, ttl: int, at_least: int = 0
+    ) -> tuple[Entry, Request]:
+        """Return what will be stored, and the request; without an entry the key must be free."""
+        condition = "NX" if entry is None else "XX"
+        old = entry or Entry(b"", 0, None, b"")
+        expected = old.token if isinstance(old.token, bytes) else b""
+        tokens = with_token(self._new_token(), expected).ljust(TOKENS, b"\0")
+        version = max(old.version, at_least) + 1
+        value = version.to_bytes(VERSION_BYTES, "big") + tokens + data
+        key = self._prefix + key
+        command = ("EVALSHA", SHAS[SWAP], 1, key, expected, value, ttl, condition)
+        return Entry(data, version, None, tokens), (key, command)
+
+    def _touch(self, key: str, ttl: int) -> Request:
+        key = self._prefix + key
+        return key, ("EXPIRE", key, ttl)
+
+    def _delete(self, key: str) -> Request:
+        key = self._prefix + key
+        return key, (("UNLINK", key) if self._wait is None else ("EVALSHA", SHAS[ERASE], 1, key))
+
+    def _curious(self, request: Request) -> list[Request]:
+        """Return the request and, the first few times, questions about the server's settings."""
+        if not self._looks:
+            return [request]
+        self._looks -= 1
+        return [request, *((request[0], command) for command in SETTINGS)]
+
+    def _learn(self, answers: Answers) -> None:
+        """Warn, once, of settings that sign people out; an answer that is an error says nothing."""
+        if len(answers) > 1 and self._looks >= 0:
+            self._looks = 0
+            for warning in _warnings(self._place, answers[1:]):
+                log.warning("%s", warning)
+
+    def _outage(self, error: BaseException) -> StoreUnavailable:
+        # An "unknown command" goes on to quote the arguments, among them the session's data.
+        reason = str(error).split(", with args", 1)[0] or "no answer in time"
+        return StoreUnavailable(f"The session store ({self._place}) failed: {reason}")
+
+
+class RedisStore(_Verbs):
+    """A store in Redis for threads; ``client`` is used as it was configured.
+
+    It is a `redis.Redis`, also one from ``Sentinel.master_for``, or a `redis.RedisCluster`.
+    ``wait_replicas`` (default 0): so many replicas must confirm each write, or it is an outage; a
+    failover to one of them then forgets nothing.
+    """
+
+    blocking = True
+
+    def __init__(self, client: SyncClient, prefix: str = PREFIX, wait_replicas: int = 0) -> None:
+        check_client(client, "RedisStore")
+        super().__init__(name_of(client), prefix, wait_replicas)
+        self._way = _way(client)
+        self._timeout: float | None = None
+
+    @classmethod
+    def from_url(cls, url: str, timeout: float = 1.0, prefix: str = PREFIX) -> RedisStore:
+        """Return a store with a client of its own, whose calls end within ``timeout``."""
+        place = read_url(url)
+        store = cls.__new__(cls)
+        _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout)
+        make = functools.partial(make_client, place, timeout)
+        cluster = place.kind == "cluster"
+        store._way = Cluster(cast(MakesCluster, make)) if cluster else _way(make())
+        store._timeout = timeout
+        weakref.finalize(store, store._way.close)
+        return store
+
+    def close(self) -> None:
+        """Close the connections that were made from a URL; the next call opens new ones."""
+        if self._timeout is not None:
+            self._way.close()
+
+    def load(self, key: str, at_least: int = 0) -> Entry | None:
+        return self._entry(self._run(self._load(key)))
+
+    def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
+        created, request = self._write(key, None, data, ttl)
+        return _written(created, self._run(request, self._wait))
+
+    def replace(
+        self,
+        key: str,
+        entry: Entry,
+        data: bytes,
+        ttl: int,
+        owner: str | None = None,
+        at_least: int = 0,
+    ) -> Entry | None:
+        replaced, request = self._write(key, entry, data, ttl, at_least)
+        return _written(replaced, self._run(request, self._wait))
+
+    def touch(self, key: str, ttl: int) -> bool:
+        return bool(self._run(self._touch(key, ttl)))
+
+    def delete(self, key: str) -> None:
+        self._run(self._delete(key), self._wait)
+
+    def _run(self, request: Request, wait: Wait | None = None) -> object:
+        if self._timeout is None:
+            return self._try(request, wait)
+        with within(self._timeout):
+            return self._try(request, wait)
+
+    def _try(self, request: Request, wait: Wait | None) -> object:
+        answer: object
+        try:
+            answer = self._ask(request, wait)
+            if isinstance(answer, NoScriptError):
+                answer = self._way.send([whole_script(request)], wait)[0]
+        except OUTAGES as error:
+            answer = error
+        if isinstance(answer, Exception):
+            if _suspicious(answer, owned=self._timeout is not None):
+                self._way.suspect(request[0])
+            raise self._outage(answer) from answer
+        return answer
+
+    def _ask(self, request: Request, wait: Wait | None) -> object:
+        requests = self._curious(request)
+        try:
+            answers = self._way.send(requests, wait)
+        except redis.ConnectionError:
+            if len(requests) == 1:
+                raise
+            answers = self._way.send([request], wait)  # there are proxies that hang up on questions
+        self._learn(answers)
+        return answers[0]
+
+
+class AsyncRedisStore(_Verbs):
+    """A store in Redis for asyncio; ``client`` is used as it was configured, on one event loop.
+
+    It is a `redis.asyncio.Redis`, also one from ``Sentinel.master_for``, or a
+    `redis.asyncio.RedisCluster`. ``wait_replicas`` as for `RedisStore`.
+    """
+
+    def __init__(self, client: AsyncClient, prefix: str = PREFIX, wait_replicas: int = 0) -> None:
+        check_client(client, "AsyncRedisStore")
+        super().__init__(name_of(client), prefix, wait_replicas)
+        self._prepare(lambda: client, None)
+
+    @classmethod
+    def from_url(cls, url: str, timeout: float = 1.0, prefix: str = PREFIX) -> AsyncRedisStore:
+        """Return a store that makes one client for each event loop it is used on."""
+        place = read_url(url)
+        store = cls.__new__(cls)
+        _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout)
+        # Whoever waits for one flight and goes with the next has waited for the whole timeout.
+        store._prepare(functools.partial(make_async_client, place, timeout), timeout / 2)
+        return store
+
+    def _prepare(self, make_client: Callable[[], AsyncClient], limit: float | None) -> None:
+        self._make_client = make_client
+        self._limit = limit
+        self._home: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._loops: _Loops = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        # A keeper that nobody holds any more is closed by its loop, if that still runs.
+        weakref.finalize(self, self._loops.clear).atexit = False
+
+    async def load(self, key: str, at_least: int = 0) -> Entry | None:
+        return self._entry(await self._run(self._load(key)))
+
+    async def create(
+        self, key: str, data: bytes, ttl: int, owner: str | None = None
+    ) -> Entry | None:
+        created, request = self._write(key, None, data, ttl)
+        return _written(created, await self._run(request, self._wait))
+
+    async def replace(
+        self,
+        key: str,
+        entry: Entry,
+        data: bytes,
+        ttl: int,
+        owner: str | None = None,
+        at_least: int = 0,
+    ) -> Entry | None:
+        replaced, request = self._write(key, entry, data, ttl, at_least)
+        return _written(replaced, await self._run(request, self._wait))
+
+    async def touch(self, key: str, ttl: int) -> bool:
+        return bool(await self._run(self._touch(key, ttl)))
+
+    async def delete(self, key: str) -> None:
+        await self._run(self._delete(key), self._wait)
+
+    async def _run(self, request: Request, wait: Wait | None = None) -> object:
+        loop = asyncio.get_running_loop()
+        lines, _ = self._loops.get(loop) or await self._open_lines(loop)
+        line, answer = lines.line(request[0], wait), cast(object, None)
+        try:
+            if self._looks and not line.busy:
+                answers = await line.run_first(self._curious(request))
+                self._learn(answers)
+                answer = answers[0]
+            else:
+                answer = await line.run(request)
+        except OUTAGES as error:
+            answer = error
+        if isinstance(answer, Exception):
+            if _suspicious(answer, owned=self._limit is not None):
+                await lines.way.suspect(request[0])
+            # Several may have received the same failure: each raises an exception of its own.
+            raise self._outage(answer) from answer
+        return answer
+
+    async def _open_lines(self, loop: asyncio.AbstractEventLoop) -> tuple[Lines, _Keeper]:
+        if self._limit is None:
+            if self._home is not None and self._home() is not loop:
+                raise ConfigurationError(
+                    "The client of this AsyncRedisStore belongs to the event loop on which it was "
+                    "first used, and this is another one: make a client and a store on each loop, "
+                    "or give the store's URL, from which each loop is given its own client."
+                )
+            self._home = weakref.ref(loop)
+        lines = Lines(self._make_client(), self._limit)
+        keeper = _keep_lines(lines, self._loops, self._lock)
+        kept = (await anext(keeper), keeper)
+        with self._lock:
+            for other in list(self._loops):
+                if other.is_closed():  # without its shutdown, which would have closed the keeper
+                    del self._loops[other]
+            self._loops[loop] = kept
+        return kept
+
+
+_Keeper = AsyncGenerator[Lines, None]
+_Loops = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Lines, _Keeper]]
+MakesCluster = Callable[[], redis.RedisCluster]
+
+
+async def _keep_lines(lines: Lines, loops: _Loops, lock: threading.Lock) -> _Keeper:
+    try:
+        yield lines
+    finally:
+        with lock:
+            loops.pop(asyncio.get_running_loop(), None)
+        await lines.close()
+
+
+def _way(client: SyncClient) -> Server | Cluster:
+    return Cluster(lambda: client) if isinstance(client, redis.RedisCluster) else Server(client)
+
+
+def _suspicious(error: Exception, *, owned: bool) -> bool:
+    """Say whether connections should be given up; the user's own only when they lead nowhere."""
+    return isinstance(error, REPLACED) or (owned and isinstance(error, TIMEOUTS))
+
+
+def _written(entry: Entry, answer: object) -> Entry | None:
+    """Return what the answer of the script says of a write: 0 lost, 1 done, 2 done before."""
+    if answer == 2:
+        return dataclasses.replace(entry, repeated=True)
+    return entry if answer else None
+
+
+# --- settings of a server that sign people out behind their back ----------------------------------
+
+LOOKS = 3  # first calls that ask for them, until one is answered
+SETTINGS: tuple[Command, ...] = (
+    ("CONFIG", "GET", "maxmemory-policy"),
+    ("CONFIG", "GET", "appendonly"),
+    ("CONFIG", "GET", "save"),
+)
+
+
+def _warnings(place: str, answers: Answers) -> list[str]:
+    policy, log_kept, snapshots = [_setting(answer) for answer in answers]
+    warnings = []
+    if policy not in (None, "noeviction"):
+        warnings.append(
+            f"{place} removes sessions when its memory is full, which signs people out: set "
+            f"maxmemory-policy noeviction (it is {policy})."
+        )
+    if log_kept == "no" and snapshots == "":
+        warnings.append(
+            f"{place} keeps nothing on disk, so a restart of it signs everybody out: set "
+            "appendonly yes."
+        )
+    return warnings
+
+
+def _setting(answer: object) -> str | None:
+    """Return the value in an answer to CONFIG GET; None when the server would not say."""
+    pair = next(iter(answer.items())) if isinstance(answer, dict) and answer else answer
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        return None
+    value = pair[1]
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,533 @@
+"""From a URL to clients of Redis or Valkey, and which clients of the user's own will do.
+
+A client made here repeats a command once when its connection broke, so that a server's restart
+goes unnoticed, and never one that ran into a timeout. Every wait of a sync client, for a
+connection, a sentinel, a node or an answer, ends by one deadline for the whole call (`within`).
+Each new connection to the primary of a Sentinel service is made to whom the sentinels name at that
+moment, and is asked whether it is the primary.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+import redis
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.connection
+import redis.asyncio.retry
+import redis.asyncio.sentinel
+import redis.cluster
+import redis.connection
+import redis.retry
+import redis.sentinel
+from redis.backoff import NoBackoff
+
+from ...exceptions import ConfigurationError
+
+CONNECTIONS = 64
+SENTINEL_SHARE = 5  # a sentinel that hangs may cost this fraction of the timeout
+OURS = ("wait_replicas", "sentinel_username", "sentinel_password")
+PORTS = {"sentinel": 26379, "cluster": 6379}
+FORMS = {
+    "single": "redis://user:password@host:6379/0",
+    "sentinel": "redis+sentinel://user:password@host1:26379,host2:26379/service/0",
+    "cluster": "redis+cluster://user:password@host1:6379,host2:6379",
+}
+
+library: Any = redis  # as it is called here: most of it carries no annotations
+SyncClient = redis.Redis | redis.RedisCluster
+AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
+Options = dict[str, Any]  # Any: keyword arguments of many types
+
+
+# --- the URL --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a URL says: which servers, and how to talk to them."""
+
+    kind: str  # "single", "sentinel" or "cluster"
+    url: str  # one that redis-py reads; of several hosts it names the first
+    hosts: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    options: Options = field(default_factory=dict)  # of a connection, as redis-py reads the URL
+    sentinel_options: Options = field(default_factory=dict)
+    wait_replicas: int = 0
+
+    @property
+    def name(self) -> str:
+        """The place in a sentence, without a password."""
+        if self.kind == "single":
+            return describe(self.options)
+        hosts = ", ".join(f"{host}:{port}" for host, port in self.hosts)
+        if self.kind == "sentinel":
+            return f"Redis service {self.service!r} of the sentinels {hosts}"
+        return f"Redis Cluster at {hosts}"
+
+
+def describe(options: Options) -> str:
+    """Name a single server by the options of its connections."""
+    where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    return f"Redis at {where}"
+
+
+def read_url(url: str) -> Place:
+    """Read a URL, and refuse now what redis-py would ignore, or refuse at the first request.
+
+    The sentences quote nothing of the URL: what looks like a port may be half a password.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme, _, kind = scheme.lower().partition("+")
+    kind = kind or "single"
+    try:
+        place = _read(scheme, kind, rest)
+        pool = library.BlockingConnectionPool(**place.options)
+        pool.connection_class(**pool.connection_kwargs)
+    except TypeError as error:
+        option = str(error).rpartition("argument ")[2]
+        raise ConfigurationError(
+            f"The Redis URL has an option that is unknown: {option}."
+        ) from None
+    except (ValueError, redis.RedisError) as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        raise ConfigurationError(
+            f"The Redis URL cannot be read: {FORMS[kind]} is its form. Port and database are "
+            "numbers; in a password write %2F, %23, %3F and %40 for / # ? and @."
+        ) from None
+    if place.options.get("decode_responses"):
+        raise ConfigurationError(_decodes("The store of this URL"))
+    return place
+
+
+def _read(scheme: str, kind: str, rest: str) -> Place:
+    parts = urlsplit(f"{scheme}://{rest}")
+    query, own = _take_own(parts.query)
+    hosts: tuple[tuple[str, int], ...] = ()
+    if kind == "single":
+        _ = parts.port
+        path, service = parts.path, ""
+        url = f"{scheme}://{rest.partition('?')[0]}?{query}"
+        if scheme == "unix" and path in ("", "/"):
+            raise ConfigurationError("A unix:// URL names a socket: unix:///run/redis/redis.sock.")
+        database = "" if scheme == "unix" else path.strip("/")
+    else:
+        login, at, names = parts.netloc.rpartition("@")
+        hosts = tuple(_host(name, PORTS[kind]) for name in names.split(","))
+        service, database = _service_of(kind, parts.path)
+        first = f"{_in_url(hosts[0][0])}:{hosts[0][1]}"
+        path = f"/{database}"
+        url = parts._replace(netloc=login + at + first, path=path, query=query).geturl()
+    if database and not database.isdecimal():
+        raise ConfigurationError("The path of a Redis URL is the number of a database: …:6379/0.")
+    if kind == "cluster" and int(database or 0):
+        raise ConfigurationError("A Redis Cluster has no databases: the URL ends after the hosts.")
+    options = library.connection.parse_url(url)
+    return Place(kind, url, hosts, service, options, *_own_options(kind, own, options))
+
+
+def _take_own(query: str) -> tuple[str, dict[str, str]]:
+    """Split the options that redis-py does not know from the others, which stay as they are."""
+    each = [part.partition("=") for part in query.split("&")]
+    own = {name: unquote(value.replace("+", " ")) for name, _, value in each if name in OURS}
+    return "&".join("".join(part) for part in each if part[0] not in OURS), own
+
+
+def _own_options(kind: str, own: dict[str, str], options: Options) -> tuple[Options, int]:
+    sentinel = {name.partition("_")[2]: own[name] for name in OURS[1:] if name in own}
+    if sentinel and kind != "sentinel":
+        raise ConfigurationError("Only a redis+sentinel:// URL has a password for sentinels.")
+    sentinel |= {name: options[name] for name in options if name.startswith("ssl_")}
+    return sentinel, replicas(own.get("wait_replicas", "0"))
+
+
+def replicas(number: str | int) -> int:
+    """Return ``wait_replicas`` as a number; refuse what is none."""
+    if not str(number).isdecimal():
+        raise ConfigurationError(
+            "wait_replicas is the number of replicas that must confirm each write: 0, 1, 2, …"
+        )
+    return int(number)
+
+
+def _host(name: str, port: int) -> tuple[str, int]:
+    parts = urlsplit(f"//{name}")
+    if not parts.hostname or parts.path or parts.username is not None:
+        raise ValueError
+    return parts.hostname, parts.port or port
+
+
+def _service_of(kind: str, path: str) -> tuple[str, str]:
+    names = [unquote(name) for name in path.strip("/").split("/")]
+    if kind == "cluster":
+        return "", "/".join(names)
+    if not names[0] or len(names) > 2:
+        raise ConfigurationError(
+            "A redis+sentinel:// URL names the service after its hosts: "
+            "redis+sentinel://host1:26379,host2:26379/service, or …/service/0 with a database."
+        )
+    return names[0], names[1] if len(names) > 1 else ""
+
+
+# --- deadlines of sync clients --------------------------------------------------------------------
+
+_now = threading.local()
+
+
+class within:  # noqa: N801 - used as a statement: with within(seconds)
+    """All waits of clients made here, in this thread, end in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        _now.end = time.monotonic() + self._seconds
+
+    def __exit__(self, *_: object) -> None:
+        _now.end = None
+
+
+def left() -> float:
+    """Return the seconds that are left of the call that is running; -1 where there is no end."""
+    end: float | None = getattr(_now, "end", None)
+    return -1.0 if end is None else max(0.001, end - time.monotonic())
+
+
+class _Bounded(redis.connection.AbstractConnection):
+    """A connection whose every wait ends by the deadline of the call that uses it."""
+
+    longest: float  # that a single wait may take
+
+    def _left(self) -> float:
+        seconds = left()
+        return self.longest if seconds < 0 else min(self.longest, seconds)
+
+    def _bind(self) -> None:
+        if self._sock is not None:
+            self._sock.settimeout(self._left())
+
+    def _connect(self) -> Any:
+        # Seconds for the connection, and then for what is said on it.
+        self.socket_connect_timeout = self.socket_timeout = self._left()
+        return super()._connect()  # type: ignore[no-untyped-call, safe-super]
+
+    def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        if self._sock is None:
+            self.connect()  # type: ignore[no-untyped-call]  # where there are sentinels, asks them
+        self._bind()
+        super().send_packed_command(*arguments, **options)  # type: ignore[no-untyped-call]
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        self._bind()
+        return super().read_response(*arguments, **options)
+
+
+@functools.cache
+def bounded(kind: Any, longest: float) -> Any:
+    """Return the class of connections of that kind that keep to the deadline."""
+    return type(f"Bounded{kind.__name__}", (_Bounded, kind), {"longest": longest})
+
+
+# --- sync clients ---------------------------------------------------------------------------------
+
+
+def make_client(place: Place, timeout: float) -> SyncClient:
+    """Return a client of the place; for a cluster, this asks its nodes who has what."""
+    options = {**_settings(redis.retry.Retry, timeout), **_of_connection(place.options)}
+    options["connection_class"] = bounded(cast(Any, connection_of(place)), timeout / 2)
+    if place.kind == "single":
+        return redis.Redis.from_pool(library.BlockingConnectionPool(**options))
+    if place.kind == "sentinel":
+        return redis.Redis.from_pool(_SentinelPool(place, timeout, **options))
+    for given in ("host", "port", "retry", "db"):
+        options.pop(given, None)
+    pool = functools.partial(redis.BlockingConnectionPool, **options)
+    first, *others = [library.cluster.ClusterNode(*host) for host in place.hosts]
+    return redis.RedisCluster(
+        url=f"redis://{_in_url(first.host)}:{first.port}",
+        startup_nodes=others,
+        retry=redis.retry.Retry(NoBackoff(), 0),
+        require_full_coverage=False,
+        connection_pool_class=pool,
+        protocol=2,
+    )
+
+
+class _SentinelPool(redis.BlockingConnectionPool):
+    """A pool of connections to the primary of a service; redis-py's own does not wait."""
+
+    def __init__(self, place: Place, patience: float, **options: Any) -> None:
+        for given in ("host", "port"):
+            options.pop(given, None)
+        options["redis_connect_func"] = _check_role
+        super().__init__(connection_pool=self, **options)  # type: ignore[no-untyped-call]
+        self.is_master, self.check_connection = True, False  # what a connection asks of its pool
+        self.service_name = place.service
+        self._address: tuple[str, int] | None = None
+        self._sentinel = library.sentinel.Sentinel([])
+        self._sentinel.sentinels = [
+            redis.Redis.from_pool(redis.ConnectionPool(**each))
+            for each in _sentinels(place, patience, redis.retry.Retry)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(service={self.service_name!r})>"
+
+    def get_master_address(self) -> tuple[str, int]:
+        """Ask the sentinels; when it is another one than before, give up what is idle."""
+        try:
+            address = self._sentinel.discover_master(self.service_name)
+        except redis.sentinel.MasterNotFoundError:
+            raise redis.ConnectionError(_NO_PRIMARY) from None
+        if address != self._address:
+            self._address = address
+            self.disconnect(inuse_connections=False)
+        return cast(tuple[str, int], address)
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        for sentinel in self._sentinel.sentinels if inuse_connections else []:
+            sentinel.close()
+
+
+def _check_role(connection: Any) -> None:
+    connection.on_connect()
+    connection.send_command("ROLE")
+    try:
+        role = connection.read_response()
+    except redis.ResponseError:
+        return  # this user may not ask
+    if role[0] not in ("master", b"master"):
+        raise redis.ConnectionError(_NOT_PRIMARY)
+
+
+_NO_PRIMARY = "no sentinel that answers knows a primary of that name"
+_NOT_PRIMARY = "whom the sentinels named is a replica"
+
+
+# --- async clients --------------------------------------------------------------------------------
+
+
+def make_async_client(place: Place, timeout: float) -> AsyncClient:
+    """Return a client of the place, for the running loop; nothing is asked yet.
+
+    Its waits have no timeouts of their own: one clock over a whole flight costs less.
+    """
+    options = {
+        **_settings(redis.asyncio.retry.Retry, timeout),
+        "socket_timeout": None,
+        **_of_connection(place.options),
+        "connection_class": connection_of(place, asynchronous=True),
+    }
+    if place.kind == "single":
+        return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool(**options))
+    if place.kind == "sentinel":
+        return redis.asyncio.Redis.from_pool(_AsyncSentinelPool(place, timeout, **options))
+    for given in ("host", "port", "connection_class", "timeout", "db"):
+        options.pop(given, None)
+    return redis.asyncio.RedisCluster(
+        startup_nodes=[redis.asyncio.cluster.ClusterNode(*host) for host in place.hosts],
+        require_full_coverage=False,
+        ssl=place.url.startswith("rediss"),
+        **{**options, "retry": redis.asyncio.retry.Retry(NoBackoff(), 0)},
+    )
+
+
+class _AsyncSentinelConnection(redis.asyncio.sentinel.SentinelManagedConnection):
+    """A connection that asks the sentinels anew, also when it broke between two tries."""
+
+    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        if not self.is_connected:
+            await self.connect()  # type: ignore[no-untyped-call]
+        await super().send_packed_command(*arguments, **options)
+
+
+class _AsyncSentinelSSLConnection(
+    _AsyncSentinelConnection, redis.asyncio.sentinel.SentinelManagedSSLConnection
+):
+    """The same with TLS."""
+
+
+class _AsyncSentinelPool(redis.asyncio.BlockingConnectionPool):
+    """The async twin of `_SentinelPool`."""
+
+    def __init__(self, place: Place, patience: float, **options: Any) -> None:
+        for given in ("host", "port"):
+            options.pop(given, None)
+        options["redis_connect_func"] = _acheck_role
+        super().__init__(connection_pool=self, **options)
+        self.is_master, self.check_connection = True, False
+        self.service_name = place.service
+        self._address: tuple[str, int] | None = None
+        self._sentinel = library.asyncio.sentinel.Sentinel([])
+        self._sentinel.sentinels = [
+            redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**each))
+            for each in _sentinels(place, patience, redis.asyncio.retry.Retry)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(service={self.service_name!r})>"
+
+    async def get_master_address(self) -> tuple[str, int]:
+        """Ask the sentinels; when it is another one than before, give up what is idle."""
+        try:
+            address = await self._sentinel.discover_master(self.service_name)
+        except redis.asyncio.sentinel.MasterNotFoundError:
+            raise redis.ConnectionError(_NO_PRIMARY) from None
+        if address != self._address:
+            self._address = address
+            await self.disconnect(inuse_connections=False)
+        return cast(tuple[str, int], address)
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        await super().disconnect(inuse_connections)
+        for sentinel in self._sentinel.sentinels if inuse_connections else []:
+            await sentinel.aclose()
+
+
+async def _acheck_role(connection: Any) -> None:
+    await connection.on_connect()
+    await connection.send_command("ROLE")
+    try:
+        role = await connection.read_response()
+    except redis.ResponseError:
+        return  # this user may not ask
+    if role[0] not in ("master", b"master"):
+        raise redis.ConnectionError(_NOT_PRIMARY)
+
+
+# --- what both are made with ----------------------------------------------------------------------
+
+
+def connection_of(place: Place, *, asynchronous: bool = False) -> type[Any]:
+    """Return redis-py's class of connections for the place."""
+    kind: type[Any] = place.options.get("connection_class", redis.Connection)
+    if place.kind != "sentinel":
+        return getattr(redis.asyncio.connection, kind.__name__) if asynchronous else kind
+    tls = place.url.startswith("rediss")
+    if asynchronous:
+        return _AsyncSentinelSSLConnection if tls else _AsyncSentinelConnection
+    sentinel = redis.sentinel
+    return sentinel.SentinelManagedSSLConnection if tls else sentinel.SentinelManagedConnection
+
+
+def _of_connection(options: Options) -> Options:
+    return {name: value for name, value in options.items() if name != "connection_class"}
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _settings(
+    retry: type[redis.retry.Retry | redis.asyncio.retry.Retry], timeout: float
+) -> Options:
+    return {
+        **_unnamed(),
+        "protocol": 2,
+        "retry": retry(NoBackoff(), 1, (redis.ConnectionError,)),
+        "socket_timeout": timeout / 2,
+        "socket_connect_timeout": timeout / 2,
+        "health_check_interval": 0,
+        "max_connections": CONNECTIONS,
+        "timeout": timeout / 2,
+    }
+
+
+def _unnamed() -> Options:
+    """Return what keeps connections from reading package metadata from disk, each time."""
+    known = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
+    return dict.fromkeys(["driver_info"] if "driver_info" in known else ["lib_name", "lib_version"])
+
+
+def _sentinels(place: Place, timeout: float, retry: Callable[..., Any]) -> list[Options]:
+    asynchronous = retry is redis.asyncio.retry.Retry
+    module = library.asyncio.connection if asynchronous else library.connection
+    kind = module.SSLConnection if place.url.startswith("rediss") else module.Connection
+    share = timeout / SENTINEL_SHARE
+    shared = {
+        **_unnamed(),
+        "protocol": 2,
+        "retry": retry(NoBackoff(), 1, (redis.ConnectionError,)),
+        "socket_timeout": share,
+        "socket_connect_timeout": share,
+        "connection_class": kind if asynchronous else bounded(kind, share),
+        **place.sentinel_options,
+    }
+    return [{**shared, "host": host, "port": port} for host, port in place.hosts]
+
+
+# --- the user's own clients -----------------------------------------------------------------------
+
+_SYNC = (redis.Redis, redis.RedisCluster)
+_ASYNC = (redis.asyncio.Redis, redis.asyncio.RedisCluster)
+_PIPELINES = (
+    redis.client.Pipeline,
+    redis.cluster.ClusterPipeline,
+    redis.asyncio.client.Pipeline,
+    redis.asyncio.cluster.ClusterPipeline,
+)
+_SENTINELS = (redis.sentinel.Sentinel, redis.asyncio.sentinel.Sentinel)
+
+
+def check_client(client: object, store: str) -> None:
+    """Refuse what is no client for this store, with a sentence that names the right one."""
+    wanted, others = (_ASYNC, _SYNC) if store.startswith("Async") else (_SYNC, _ASYNC)
+    if isinstance(client, _PIPELINES):
+        advice = " Pass the client that made it: a pipeline only gathers commands."
+    elif isinstance(client, _SENTINELS):
+        advice = " Pass the client that its master_for('service name') returns."
+    elif isinstance(client, others):
+        advice = f" Use {'RedisStore' if store.startswith('Async') else 'AsyncRedisStore'} for it."
+    elif isinstance(client, wanted):
+        _check_settings(client, store)
+        return
+    else:
+        advice = ""
+    module = "redis.asyncio" if wanted is _ASYNC else "redis"
+    raise TypeError(
+        f"{store} needs a {module}.Redis or {module}.RedisCluster client, not "
+        f"{type(client).__module__}.{type(client).__name__}.{advice}"
+    )
+
+
+def _check_settings(client: Any, store: str) -> None:
+    if client.get_encoder().decode_responses:
+        raise ConfigurationError(_decodes(store))
+    holder = getattr(client, "nodes_manager", None) or client.connection_pool
+    if getattr(holder, "cache", None) or getattr(holder, "_cache", None):
+        raise ConfigurationError(
+            f"{store} must see what other servers have just written, and this client answers from "
+            "a cache of its own: make it without cache and cache_config."
+        )
+    if not getattr(holder, "is_master", True):
+        raise ConfigurationError(
+            f"{store} writes, and this client is connected to replicas: make it by master_for."
+        )
+
+
+def _decodes(store: str) -> str:
+    return (
+        f"{store} keeps bytes, and this client decodes what it reads as text: make it without "
+        "decode_responses=True."
+    )
+
+
+def name_of(client: SyncClient | AsyncClient) -> str:
+    """Name the place of the user's own client in a sentence."""
+    if isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster):
+        names = sorted(node.name for node in client.startup_nodes)
+        return f"Redis Cluster at {', '.join(names)}"
+    service = getattr(client.connection_pool, "service_name", None)
+    if service is not None:
+        return f"Redis service {service!r}"
+    return describe(client.connection_pool.connection_kwargs)
