@@ -16,7 +16,7 @@ demo: $(VENV)/.demo
 	$(BIN)/sharedsession demo $(DEMO)
 
 test: lint $(VENV)/.test
-	@PYTHON=$(PYTHON) scripts/install-system-packages chromium curl mariadb-server memcached postgresql
+	@PYTHON=$(PYTHON) scripts/install-system-packages chromium curl mariadb-server memcached pgbouncer postgresql redis-server
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
 
 lint: $(VENV)/.lint

@@ -239,6 +239,37 @@ class PostgreSQL(Database):
             return cursor.fetchall() if cursor.description else []
 
 
+class PgBouncer(Database):
+    """A pooler in front of PostgreSQL: each transaction on whichever connection is free."""
+
+    program = "pgbouncer"
+    user = "postgres"
+
+    def __init__(self, server: PostgreSQL) -> None:
+        super().__init__()
+        self._server = server
+        self.url = server.url.replace(f":{server.port}/", f":{self.port}/")
+
+    def make(self) -> None:
+        self.data.mkdir()
+        (self.data / "users").write_text(f'"app" "{PASSWORD}"\n')
+        (self.data / "settings").write_text(
+            f"[databases]\napp = host=127.0.0.1 port={self._server.port}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\n"
+            "unix_socket_dir =\npool_mode = transaction\ndefault_pool_size = 3\n"
+            f"auth_type = md5\nauth_file = {self.data / 'users'}\n"
+        )
+
+    def command(self) -> list[str]:
+        return [str(_find("pgbouncer", "pgbouncer")), str(self.data / "settings")]
+
+    def prepare(self) -> None:
+        pass
+
+    def connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.url, autocommit=True, prepare_threshold=None)
+
+
 class MariaDB(Database):
     """MariaDB; the user ``app`` has the database ``app``."""
 

@@ -6,19 +6,30 @@ Exit status: 0 when all is well, 1 when a check has failed, 2 when the command c
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
-from .exceptions import SessionError
+from .exceptions import ConfigurationError, SessionError
+from .stores import CHOICES, open_store, table_definition
+from .stores.base import Store, Sweeper
 
 STATUS_FAILED, STATUS_CANNOT_RUN, STATUS_INTERRUPTED = 1, 2, 130
+PATIENCE = 30.0  # seconds for each call of a store, where nobody waits for a page
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+def main(arguments: Sequence[str] | None = None, store: str | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    ``store`` is the URL that counts where the command line names none, before the environment's.
+    """
     options = _parser().parse_args(arguments)
     try:
-        return _demo(options)
+        run: Callable[[argparse.Namespace], int] = options.run
+        if run is not _demo:
+            options.store = options.store or store or os.environ.get("SHAREDSESSION_STORE")
+        return run(options)
     except SessionError as error:
         print(f"sharedsession: {error}", file=sys.stderr)
         return STATUS_CANNOT_RUN
@@ -45,6 +56,63 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def _init(options: argparse.Namespace) -> int:
+    url = _chosen(options)
+    if options.print:
+        text = table_definition(url)
+        if text is not None:
+            print(text, end="")
+            return 0
+    store = _opened(url)
+    create: Callable[[], None] | None = getattr(store, "create_table", None)
+    if create is None:
+        print("This store needs no table: there is nothing to set up.")
+        return 0
+    create()
+    print("The table is there, with its indices.")
+    return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    store = _opened(_chosen(options))
+    if not isinstance(store, Sweeper):
+        print("This store removes expired sessions by itself: there is nothing to sweep.")
+        return 0
+    removed = sum(_batches(store, options.batch))
+    print(f"{removed} expired session{'' if removed == 1 else 's'} removed.")
+    return 0
+
+
+def _batches(store: Sweeper, size: int) -> Iterator[int]:
+    """Sweep until nothing is left, and leave as much time to requests as each batch has taken."""
+    while True:
+        begun = time.monotonic()
+        removed = store.sweep(size)
+        yield removed
+        if not removed:
+            return
+        time.sleep(time.monotonic() - begun)
+
+
+def _chosen(options: argparse.Namespace) -> str:
+    if not options.store:
+        raise ConfigurationError(
+            f"No store was chosen: pass --store URL, or set SHAREDSESSION_STORE.\n{CHOICES}"
+        )
+    url: str = options.store
+    return url
+
+
+def _opened(url: str) -> Store:
+    store = open_store(url, PATIENCE).sync
+    if store is None:
+        raise ConfigurationError(
+            "This command needs the store's sync client too, which is not installed: for "
+            "PostgreSQL, pip install 'sharedsession[postgresql]'."
+        )
+    return store
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sharedsession", description="Sessions that every server finds."
@@ -56,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Start several real servers and a round-robin balancer in front of them. "
         "Open the page, click in both tabs, kill a server, go on. Ctrl+C stops everything.",
     )
+    demo.set_defaults(run=_demo)
     demo.add_argument(
         "--servers", type=_Number(1, 9), default=3, metavar="N", help="how many, 1 to 9 (default 3)"
     )
@@ -89,6 +158,37 @@ def _parser() -> argparse.ArgumentParser:
         help="no page: send some hundred requests, kill a server half-way, and count what is lost; "
         "exit status 0 only when shared sessions lost nothing",
     )
+    init = commands.add_parser(
+        "init",
+        help="make the table of an SQL store, or print the statements that make it",
+        description="Make the table of an SQL store and its indices, where they are not yet. A "
+        "table is also made when it is first used, where the application may do that.",
+    )
+    init.set_defaults(run=_init)
+    init.add_argument(
+        "--print",
+        action="store_true",
+        help="only print the statements, for those who use migrations; nothing is connected to",
+    )
+    sweep = commands.add_parser(
+        "sweep",
+        help="remove what has expired from an SQL store; for cron",
+        description="Remove all expired sessions of an SQL store, a small batch at a time, with as "
+        "much time between two as each has taken. Servers remove some with about every hundredth "
+        "new session; this does it all at once, also where there are none.",
+    )
+    sweep.set_defaults(run=_sweep)
+    sweep.add_argument(
+        "--batch",
+        type=_Number(1, 10_000),
+        default=250,
+        metavar="N",
+        help="how many at a time, 1 to 10000 (default 250)",
+    )
+    for command in (init, sweep):
+        command.add_argument(
+            "--store", metavar="URL", help="the store (default: SHAREDSESSION_STORE)"
+        )
     return parser
 
 

@@ -166,6 +166,11 @@ def test_an_unknown_store_lists_the_choices() -> None:
     ("url", "library", "extra"),
     [
         ("sqlite:///sessions.db", "sqlalchemy", "sql"),
+        ("postgresql://localhost/name", "sqlalchemy", "postgresql"),
+        ("postgresql://localhost/name", "psycopg", "postgresql"),
+        ("mysql://localhost/name", "pymysql", "mysql"),
+        ("mariadb://localhost/name", "asyncmy", "mysql"),
+        ("mysql://localhost/name", "greenlet", "mysql"),
         ("redis://localhost", "redis", "redis"),
         ("valkey://localhost", "redis", "redis"),
     ],
@@ -178,7 +183,7 @@ def test_a_missing_library_names_the_extra(
         if name == library or name.startswith(f"{library}."):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
-    for name in ("sql", "redis"):
+    for name in ("sql", "sql_dialects", "sql_psycopg", "redis"):
         monkeypatch.delitem(sys.modules, f"sharedsession.stores.{name}", raising=False)
     with pytest.raises(ConfigurationError) as caught:
         open_store(url + "?")
@@ -194,3 +199,26 @@ def test_no_client_library_is_imported_unasked() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("missing", "printed"),
+    [
+        ("psycopg", "None AsyncSQLStore\n"),
+        ("asyncpg", "needs the package asyncpg, which is not installed: pip install asyncpg.\n"),
+    ],
+)
+def test_who_chose_asyncpg_needs_no_other_driver(missing: str, printed: str) -> None:
+    """Without psycopg there is no sync twin, and without asyncpg a sentence."""
+    code = f"""
+import sys
+from sharedsession.stores import open_store
+sys.modules[{missing!r}] = None
+try:
+    pair = open_store("postgresql+asyncpg://localhost/name")
+    print(pair.sync, type(pair.asynchronous).__name__)
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(printed)

@@ -15,6 +15,7 @@ import weakref
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from inspect import iscoroutinefunction
+from typing import NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
 from ..exceptions import ConfigurationError
@@ -77,6 +78,18 @@ def open_store(url: str, timeout: float = 1.0) -> StorePair:
     return pair
 
 
+def table_definition(url: str) -> str | None:
+    """Return the SQL that makes the table of the store at ``url``; None where it needs none."""
+    scheme = url.partition(":")[0].lower()
+    if scheme != "sqlite" and scheme.partition("+")[0] not in SQL_SERVERS:
+        return None
+    try:
+        from .sql_dialects import definition
+    except ModuleNotFoundError as error:
+        _missing(error, scheme)
+    return definition(url)
+
+
 def _open(url: str, scheme: str, timeout: float) -> StorePair:
     if "://" not in url:
         scheme = ""
@@ -93,13 +106,7 @@ def _open(url: str, scheme: str, timeout: float) -> StorePair:
             case "memcached":
                 return _memcached(url, timeout)
     except ModuleNotFoundError as error:
-        extra = _extra(error.name or "", scheme)
-        if extra is None:
-            raise
-        raise ConfigurationError(
-            f"A {scheme}:// store needs the package {error.name}, which is not installed: "
-            f"pip install 'sharedsession[{extra}]'."
-        ) from error
+        _missing(error, scheme)
     others = {entry.name: entry for entry in entry_points(group=GROUP)}
     if scheme in others:
         return _from_a_package(others[scheme], url, timeout)
@@ -124,12 +131,19 @@ def _from_a_package(entry: EntryPoint, url: str, timeout: float) -> StorePair:
     return StorePair(None, opened) if iscoroutinefunction(opened.load) else StorePair(opened, None)
 
 
-def _extra(library: str, scheme: str) -> str | None:
-    """Return what installs a library for a scheme, as ``pip install 'sharedsession[…]'`` has it."""
-    server = SQL_SERVERS.get(scheme.partition("+")[0])
-    if library in ("sqlalchemy", "greenlet", "psycopg", "asyncpg", "pymysql", "asyncmy") and server:
-        return server
-    return {"sqlalchemy": "sql", "redis": "redis", "pymemcache": "memcached"}.get(library)
+def _missing(error: ModuleNotFoundError, scheme: str) -> NoReturn:
+    """Say what to install for a scheme; an error of another kind stays what it is."""
+    library = error.name or ""
+    extra = {"sqlalchemy": "sql", "redis": "redis", "pymemcache": "memcached"}.get(library)
+    if library in ("sqlalchemy", "greenlet", "psycopg", "pymysql", "asyncmy"):
+        extra = SQL_SERVERS.get(scheme.partition("+")[0], extra)
+    if extra is None and library != "asyncpg":
+        raise error
+    what = f"'sharedsession[{extra}]'" if extra else library
+    raise ConfigurationError(
+        f"A {scheme}:// store needs the package {library}, which is not installed: "
+        f"pip install {what}."
+    ) from error
 
 
 def _memory(url: str) -> StorePair:

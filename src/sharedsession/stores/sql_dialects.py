@@ -372,7 +372,9 @@ class _Connecting:
         connect = partial(connect, *arguments, **settings)
         if self._timeout is None:
             return connect()
-        return _in_time(connect, max(deadline.left() - self._timeout / 2, self._timeout / 10))
+        # Half of the time is the statement's.
+        left = max(deadline.left() - self._timeout / 2, self._timeout / 10)
+        return _in_time(connect, min(left, self._timeout))
 
 
 def _without_settings(settings: Dict) -> Dict:
