@@ -202,7 +202,9 @@ def test_a_call_that_is_not_wanted_any_more_is_not_made() -> None:
     store.open.clear()
     before = store.loads
     try:
-        threads = [threading.Thread(target=timed, args=[shared.open(cookie)]) for _ in range(40)]
+        threads = [
+            threading.Thread(target=timed, args=[shared.open(cookie)]) for _ in range(THREADS + 8)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

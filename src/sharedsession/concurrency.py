@@ -15,7 +15,9 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
-THREADS = 32  # store calls of one middleware that may wait at the same time
+# Store calls of one middleware that may wait at the same time: those that were abandoned as well,
+# so that the first request after an outage finds a thread that is free.
+THREADS = 128
 
 
 class DeadlinePassed(Exception):

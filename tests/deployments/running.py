@@ -64,10 +64,10 @@ def gunicorn(options: str, application: str, workers: int = 2) -> Deployment:
     )
 
 
-def uwsgi(application: str, options: str = "") -> Deployment:
+def uwsgi(application: str) -> Deployment:
     # It closes each connection, and says so only when told to.
     general = "--http-socket {address} --add-header Connection:close --disable-logging"
-    return Deployment("uwsgi", f"uwsgi {general} {UWSGI} {options} --module {{app}}", application)
+    return Deployment("uwsgi", f"uwsgi {general} {UWSGI} --module {{app}}", application)
 
 
 class Running:

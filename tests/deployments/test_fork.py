@@ -22,9 +22,9 @@ from tests.servers import RedisServer
 DEPLOYMENTS = [
     gunicorn("-k gthread --threads 4 --preload", "warmed"),
     gunicorn("-k gevent --preload", "warmed"),
-    # From Python 3.13 on, uWSGI's children crash where threads ran before the fork.
-    uwsgi("warmed", "--lazy-apps" if sys.version_info >= (3, 13) else ""),
 ]
+if sys.version_info < (3, 13):  # from there on uWSGI's children crash where threads ran before
+    DEPLOYMENTS.append(uwsgi("warmed"))
 # A process that uses its store, and a child that does not, and ends as gunicorn's workers do.
 CHILD = """
 import os, sys
