@@ -273,8 +273,7 @@ class _SentinelPool(redis.BlockingConnectionPool):
         self.is_master, self.check_connection = True, False  # what a connection asks of its pool
         self.service_name = place.service
         self._address: tuple[str, int] | None = None
-        self._sentinel = library.sentinel.Sentinel([])
-        self._sentinel.sentinels = [
+        self._sentinels: list[Any] = [
             redis.Redis.from_pool(redis.ConnectionPool(**each))
             for each in _sentinels(place, patience, redis.retry.Retry)
         ]
@@ -284,18 +283,29 @@ class _SentinelPool(redis.BlockingConnectionPool):
 
     def get_master_address(self) -> tuple[str, int]:
         """Ask the sentinels; when it is another one than before, give up what is idle."""
-        try:
-            address = self._sentinel.discover_master(self.service_name)
-        except redis.sentinel.MasterNotFoundError:
-            raise redis.ConnectionError(_NO_PRIMARY) from None
+        address = self._ask()
         if address != self._address:
             self._address = address
             self.disconnect(inuse_connections=False)
-        return cast(tuple[str, int], address)
+        return address
+
+    def _ask(self) -> tuple[str, int]:
+        reason = ""
+        for sentinel in list(self._sentinels):
+            try:
+                address = _healthy(sentinel.sentinel_masters().get(self.service_name))
+            except _UNHEARD as error:
+                reason = f": {error}"
+                continue
+            if address is not None:
+                # The next connection begins with the one that answered.
+                self._sentinels.sort(key=lambda each: each is not sentinel)
+                return address
+        raise redis.ConnectionError(_NO_PRIMARY + reason)
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         super().disconnect(inuse_connections)
-        for sentinel in self._sentinel.sentinels if inuse_connections else []:
+        for sentinel in self._sentinels if inuse_connections else []:
             sentinel.close()
 
 
@@ -310,6 +320,14 @@ def _check_role(connection: Any) -> None:
         raise redis.ConnectionError(_NOT_PRIMARY)
 
 
+def _healthy(state: Any) -> tuple[str, int] | None:
+    """Return the address of a primary of which its sentinel thinks well."""
+    if not state or not state["is_master"] or state["is_sdown"] or state["is_odown"]:
+        return None
+    return state["ip"], state["port"]
+
+
+_UNHEARD = (redis.RedisError, OSError)
 _NO_PRIMARY = "no sentinel that answers knows a primary of that name"
 _NOT_PRIMARY = "whom the sentinels named is a replica"
 
@@ -368,8 +386,7 @@ class _AsyncSentinelPool(redis.asyncio.BlockingConnectionPool):
         self.is_master, self.check_connection = True, False
         self.service_name = place.service
         self._address: tuple[str, int] | None = None
-        self._sentinel = library.asyncio.sentinel.Sentinel([])
-        self._sentinel.sentinels = [
+        self._sentinels: list[Any] = [
             redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**each))
             for each in _sentinels(place, patience, redis.asyncio.retry.Retry)
         ]
@@ -379,18 +396,28 @@ class _AsyncSentinelPool(redis.asyncio.BlockingConnectionPool):
 
     async def get_master_address(self) -> tuple[str, int]:
         """Ask the sentinels; when it is another one than before, give up what is idle."""
-        try:
-            address = await self._sentinel.discover_master(self.service_name)
-        except redis.asyncio.sentinel.MasterNotFoundError:
-            raise redis.ConnectionError(_NO_PRIMARY) from None
+        address = await self._ask()
         if address != self._address:
             self._address = address
             await self.disconnect(inuse_connections=False)
-        return cast(tuple[str, int], address)
+        return address
+
+    async def _ask(self) -> tuple[str, int]:
+        reason = ""
+        for sentinel in list(self._sentinels):
+            try:
+                address = _healthy((await sentinel.sentinel_masters()).get(self.service_name))
+            except _UNHEARD as error:
+                reason = f": {error}"
+                continue
+            if address is not None:
+                self._sentinels.sort(key=lambda each: each is not sentinel)
+                return address
+        raise redis.ConnectionError(_NO_PRIMARY + reason)
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         await super().disconnect(inuse_connections)
-        for sentinel in self._sentinel.sentinels if inuse_connections else []:
+        for sentinel in self._sentinels if inuse_connections else []:
             await sentinel.aclose()
 
 
