@@ -18,6 +18,7 @@ from tests.servers import ServerMissing
 
 START_LIMIT = 10.0
 RELATIVE = 30 * 24 * 60 * 60
+UNMOVED = ("-o", "no_lru_maintainer,lru_crawler")  # a list of the items is complete only then
 TICKS = 2  # seconds by which a server's clock, which ticks once a second, may be behind ours
 
 
@@ -54,7 +55,18 @@ class MemcachedServer:
     def start(self) -> MemcachedServer:
         where = ["-s", str(self.path)] if self.path else ["-l", "127.0.0.1", "-p", str(self.port)]
         self._process = subprocess.Popen(
-            [memcached_binary(), "-u", "root", "-U", "0", "-t", "2", *where, *self._options],
+            [
+                memcached_binary(),
+                "-u",
+                "root",
+                "-U",
+                "0",
+                "-t",
+                "2",
+                *UNMOVED,
+                *where,
+                *self._options,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -128,7 +140,7 @@ class MemcachedServer:
         ]
         return {unquote(row["key"]): int(row["exp"]) for row in rows}
 
-    def keys(self) -> set[str]:
+    def listed(self) -> set[str]:
         """The keys of sessions, without the prefix."""
         return {key.rpartition(":")[2] for key, expiry in self.expiries().items() if expiry >= 0}
 

@@ -17,8 +17,7 @@ from tests.memcached_servers import (
 )
 
 PATIENT = 10.0  # for tests that are not about time, on a machine that may be busy
-# Values of a mebibyte; and nothing moves items about while the test lists them to let time pass.
-OPTIONS = ("-I", "4m", "-o", "no_lru_maintainer,lru_crawler")
+OPTIONS = ("-I", "4m")  # for values of a mebibyte
 
 
 @pytest.fixture(scope="module")
