@@ -19,7 +19,7 @@ import redis.asyncio
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.stores.base import Entry, new_token
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
-from sharedsession.stores.redis.lines import MOST_BYTES, batches
+from sharedsession.stores.redis.lines import MOST_BYTES, OVERDUE, batches
 from sharedsession.testing import new_key
 from tests.servers import RedisServer
 
@@ -758,3 +758,27 @@ def test_a_new_connection_asks_nothing_of_the_server(shared_server: RedisServer)
 
 def _load(store: AsyncRedisStore) -> Coroutine[Any, Any, Entry | None]:
     return store.load("nobody")
+
+
+def test_nobody_waits_long_behind_what_is_stuck(redis_url: str) -> None:
+    """A flight whose answer does not come holds up who comes at once, and no one after that."""
+
+    async def scenario() -> None:
+        store = AsyncRedisStore.from_url(redis_url, 8.0)
+        key = new_key()
+        assert await store.create(key, b"data", 60) is not None
+        (lines, _) = store._loops[asyncio.get_running_loop()]
+        nowhere = new_key()
+        stuck = asyncio.create_task(lines.line(key, None).run((key, ("BLPOP", nowhere, 4))))
+        await asyncio.sleep(2 * OVERDUE)
+        begun = time.monotonic()
+        several = await asyncio.gather(*(store.load(key) for _ in range(20)))
+        assert time.monotonic() - begun < 3
+        assert {entry and entry.data for entry in several} == {b"data"}
+        assert not stuck.done()
+        with redis.Redis.from_url(redis_url) as other:
+            other.rpush(nowhere, b"on its way at last")
+        assert await stuck == [nowhere.encode(), b"on its way at last"]
+        assert await store.touch(key, 60)
+
+    asyncio.run(scenario())

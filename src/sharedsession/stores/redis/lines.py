@@ -18,6 +18,7 @@ from .clients import AsyncClient
 from .routes import Answers, AsyncCluster, AsyncServer, Request, Wait
 from .scripts import whole_script
 
+OVERDUE = 0.1  # seconds after which a flight is stuck, perhaps, and holds nobody up any more
 MOST_COMMANDS = 128
 MOST_BYTES = 2**20
 
@@ -42,6 +43,14 @@ class Lines:
 
     async def close(self) -> None:
         """End what is in flight, and the client that was made for this loop."""
+        try:
+            await self._close()
+        except asyncio.CancelledError:
+            # The end of a loop cancels each task once, also one that is closing a dropped store.
+            await self._close()
+            raise
+
+    async def _close(self) -> None:
         for line in self._lines.values():
             await line.close()
         if self.limit is not None:
@@ -58,13 +67,20 @@ class Line:
         self._waiting: list[Waiting] = []
         self._gathered: list[Waiting] = []  # what the flight carries that is in a task of its own
         self._in_flight = False
-        self._flights: asyncio.Task[None] | None = None
+        self._since = 0.0  # when the latest flight began, on the loop's clock
+        self._flights: set[asyncio.Task[None]] = set()
 
     @property
     def busy(self) -> bool:
-        """Whether who comes now must wait; not for a flight that all its own have given up."""
+        """Whether who comes now must wait.
+
+        Not for a flight that all its own have given up, nor for one that takes long: its connection
+        may be dead, and the next one alive.
+        """
+        if not self._in_flight:
+            return False
         abandoned = self._gathered and all(answer.done() for _, answer in self._gathered)
-        return self._in_flight and not abandoned
+        return not abandoned and asyncio.get_running_loop().time() - self._since < OVERDUE
 
     async def run(self, request: Request) -> object:
         """Return the answer; an error that others have received as well is returned too."""
@@ -76,20 +92,23 @@ class Line:
 
     async def run_first(self, requests: list[Request]) -> Answers:
         """Send requests in the caller's own task, which `busy` has allowed."""
-        self._in_flight = True
+        loop = asyncio.get_running_loop()
+        self._in_flight, self._since = True, loop.time()
         try:
             async with asyncio.timeout(self._limit):
                 return await self._send(requests)
         finally:
             self._in_flight = bool(self._waiting)
             if self._waiting:
-                self._flights = asyncio.get_running_loop().create_task(self._fly())
+                flight = loop.create_task(self._fly())
+                self._flights.add(flight)
+                flight.add_done_callback(self._flights.discard)
 
     async def close(self) -> None:
         """End what is in flight."""
-        if self._flights is not None and not self._flights.done():
-            self._flights.cancel()
-            await asyncio.wait([self._flights])
+        for flight in list(self._flights):
+            flight.cancel()
+            await asyncio.wait([flight])
 
     async def _fly(self) -> None:
         gathered: list[Waiting] = []
@@ -98,6 +117,7 @@ class Line:
                 # Who was cancelled while waiting no longer wants the command to be run.
                 gathered = [waiting for waiting in self._waiting if not waiting[1].done()]
                 self._waiting, self._gathered = [], gathered
+                self._since = asyncio.get_running_loop().time()
                 flights = [self._answer(batch) for batch in batches(gathered)]
                 await (flights[0] if len(flights) == 1 else asyncio.gather(*flights))
         finally:
