@@ -62,9 +62,30 @@ RELATIVE = 30 * 24 * 60 * 60  # seconds; a larger number would be taken for a po
 LAST_MOMENT = 2**31 - 1  # the latest point in time that servers take
 ROUNDS = 5  # in which processes that look at the servers at the same time come to agree
 UNASKED = 10.0  # seconds in which a server that did not answer is not asked for its history
+SHORT = 0.1  # seconds for a server that has kept somebody waiting in vain,
+AGAIN = 2.0  # but for one try in so many seconds, which has its full time
 TOO_LARGE = "object too large"
 
 log = logging.getLogger("sharedsession")
+
+
+class _Patience:
+    """Shortens the waits for one server that hangs, beside others that answer at once."""
+
+    def __init__(self) -> None:
+        self._hangs = False
+        self._retry_at = 0.0  # monotonic
+
+    def seconds(self, most: float) -> float:
+        now = time.monotonic()
+        if self._hangs and now < self._retry_at:
+            return min(most, SHORT)
+        self._retry_at = now + AGAIN
+        return most
+
+    def note(self, error: Exception | None) -> None:
+        """The server has answered, or failed; who fails at once costs nobody any time."""
+        self._hangs = isinstance(error, TimeoutError)
 
 
 class _Verbs:
@@ -81,6 +102,7 @@ class _Verbs:
         self._prefix = prefix
         self._history: History | None = None
         self._unanswered: dict[str, float] = {}  # servers, and when they failed to
+        self._patience = {name: _Patience() for name in names}
 
     def _new_token(self) -> bytes:
         return new_token()
@@ -288,15 +310,16 @@ class MemcachedStore(_Verbs):
         try:
             step = next(flow)
             while True:
+                patience = self._patience[step[0]]
+                if limit is not None:
+                    limit.most = patience.seconds(limit.timeout / 2)
                 try:
                     answer = self._nodes[step[0]].ask(limit, *step[1:])
-                except StoreUnavailable as error:
-                    step = flow.throw(error)
                 except Exception as error:  # noqa: BLE001 - any of a client's is an outage
-                    outage = _outage(step[0], error)
-                    outage.__cause__ = error
-                    step = flow.throw(outage)
+                    patience.note(error)
+                    step = flow.throw(_outage(step[0], error))
                 else:
+                    patience.note(None)
                     step = flow.send(answer)
         except StopIteration as done:
             result: T = done.value
@@ -372,22 +395,23 @@ class AsyncMemcachedStore(_Verbs):
         try:
             async with asyncio.timeout(self._timeout):
                 while True:
+                    patience = self._patience[step[0]]
                     try:
-                        answer = await lines.ask(*step)
+                        answer = await lines.ask(patience.seconds(self._timeout / 2), *step)
                     except (OSError, wire.Refused) as error:
-                        outage = _outage(step[0], error)
-                        outage.__cause__ = error
-                        step = flow.throw(outage)
+                        patience.note(error)
+                        step = flow.throw(_outage(step[0], error))
                     else:
+                        patience.note(None)
                         step = flow.send(answer)
         except StopIteration as done:
             result: T = done.value
             return result
         except TimeoutError as error:
-            raise _outage(step[0], error) from error
+            raise _outage(step[0], error) from None
 
     async def _open_lines(self, loop: asyncio.AbstractEventLoop) -> tuple[_LoopLines, _Keeper]:
-        keeper = _keep(_LoopLines(self._timeout / 2), self._lines, self._lock)
+        keeper = _keep(_LoopLines(), self._lines, self._lock)
         kept = (await anext(keeper), keeper)
         with self._lock:
             for other in list(self._lines):
@@ -403,26 +427,28 @@ class AsyncMemcachedStore(_Verbs):
 class _LoopLines:
     """One event loop's connections, one to each server."""
 
-    def __init__(self, limit: float) -> None:
-        self._limit = limit  # of a connection and of an answer, in seconds
+    def __init__(self) -> None:
         self._open: dict[str, wire.Connection] = {}
         self._dialling: dict[str, asyncio.Task[wire.Connection]] = {}
 
-    async def ask(self, name: str, command: str, *arguments: Any) -> Any:
+    async def ask(self, limit: float, name: str, command: str, *arguments: Any) -> Any:
+        """Give a command; a connection and an answer may take ``limit`` seconds each."""
         line, read = ASYNC_COMMANDS[command](*arguments)
         connection = self._open.get(name)
         if connection is not None and connection.is_stuck:
             connection.abort()
         if connection is not None and connection.is_open:
             try:
-                return await self._answer(connection, line, read)
+                return await self._answer(limit, connection, line, read)
             except ConnectionError:
                 pass  # the server may have been restarted meanwhile: once more
-        return await self._answer(await self._dial(name), line, read)
+        return await self._answer(limit, await self._dial(limit, name), line, read)
 
-    async def _answer(self, connection: wire.Connection, line: bytes, read: wire.Read) -> Any:
+    async def _answer(
+        self, limit: float, connection: wire.Connection, line: bytes, read: wire.Read
+    ) -> Any:
         try:
-            async with asyncio.timeout(self._limit):
+            async with asyncio.timeout(limit):
                 return await connection.ask(line, read)
         except TimeoutError:
             connection.abort()
@@ -432,13 +458,13 @@ class _LoopLines:
                 return TOO_LARGE
             raise
 
-    async def _dial(self, name: str) -> wire.Connection:
+    async def _dial(self, limit: float, name: str) -> wire.Connection:
         connection = self._open.get(name)
         if connection is not None and connection.is_open:  # somebody else's, by now
             return connection
         dialling = self._dialling.get(name)
         if dialling is None:
-            dialling = asyncio.get_running_loop().create_task(self._connect(name))
+            dialling = asyncio.get_running_loop().create_task(self._connect(limit, name))
             self._dialling[name] = dialling
             dialling.add_done_callback(partial(self._dialled, name))
         await asyncio.wait([dialling])  # cancelled, it leaves the others theirs
@@ -449,9 +475,9 @@ class _LoopLines:
         if not dialling.cancelled():
             dialling.exception()  # nobody may be left to look at it
 
-    async def _connect(self, name: str) -> wire.Connection:
+    async def _connect(self, limit: float, name: str) -> wire.Connection:
         loop, address = asyncio.get_running_loop(), _address(name)
-        async with asyncio.timeout(self._limit):
+        async with asyncio.timeout(limit):
             if isinstance(address, str):
                 _, connection = await loop.create_unix_connection(wire.Connection, address)
             else:
@@ -514,12 +540,13 @@ class _Limit:
     """What is left of the time for a call."""
 
     def __init__(self, timeout: float) -> None:
-        self._most = timeout / 2
+        self.timeout = timeout
+        self.most = timeout / 2  # for opening a connection, or for an answer
         self._end = time.monotonic() + timeout
 
     def seconds(self) -> float:
         """Seconds for opening a connection, or for an answer; `TimeoutError` when none is left."""
-        left = min(self._most, self._end - time.monotonic())
+        left = min(self.most, self._end - time.monotonic())
         if left <= 0:
             raise TimeoutError
         return left
@@ -737,7 +764,9 @@ def _disagree() -> StoreUnavailable:
 
 
 def _outage(name: str, error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(f"The session store (Memcached at {name}) failed: {_words(error)}")
+    outage = StoreUnavailable(f"The session store (Memcached at {name}) failed: {_words(error)}")
+    outage.__cause__ = error
+    return outage
 
 
 def _words(error: Exception) -> str:
