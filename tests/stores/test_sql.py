@@ -69,12 +69,14 @@ def test_the_table_is_made_on_first_use(store: SQLStore, path: Path) -> None:
 
 
 def test_a_file_is_set_up_for_many_processes(store: SQLStore, path: Path) -> None:
-    """Write-ahead log, synchronous=NORMAL, and the store's timeout as the busy timeout."""
+    """Write-ahead log, synchronous=NORMAL, and waits for a lock for what is left of a call."""
     store.load("nobody")
     assert query(path, "PRAGMA journal_mode") == [("wal",)]
     with store._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
-        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 500
+        left = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+        assert left is not None
+        assert 0 < left <= 500
 
 
 def test_a_row_holds_what_the_other_servers_need(store: SQLStore, path: Path, clock: Clock) -> None:

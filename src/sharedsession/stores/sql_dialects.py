@@ -32,8 +32,9 @@ from .base import TOKEN_BYTES, TOKENS_KEPT
 
 Dict = dict[str, Any]  # Any: keyword arguments of many types
 TABLE = "sharedsession"
-SQLITE_CONNECTIONS = 32
+SQLITE_CONNECTIONS = 128
 SERVER_CONNECTIONS = 10  # of one process: a server of PostgreSQL has a hundred for everybody
+LONGEST_WAIT = 60.0  # seconds for a lock on an SQLite file, outside of a call with a deadline
 SERVER_SHARE = 0.8  # of the timeout, after which the server itself ends a statement
 DRIVERS = {  # by the scheme of a URL: the sync and the async dialect
     "sqlite": ("sqlite", None),
@@ -258,11 +259,11 @@ def make_engine(place: Place, timeout: float) -> sa.Engine:
     if place.is_sqlite:
         engine = sa.create_engine(
             place.url,
-            connect_args={"timeout": timeout},
-            pool_timeout=timeout,
+            connect_args={"timeout": timeout / 2},
+            pool_timeout=timeout / 2,
             **_pool(place, SQLITE_CONNECTIONS),
         )
-        sa.event.listen(engine, "connect", _sqlite_set_up(timeout))
+        sa.event.listen(engine, "connect", _sqlite_set_up)
         sa.event.listen(engine, "checkout", _sqlite_check_out)
         return engine
     url, arguments = _connect_arguments(place.url, timeout)
@@ -424,32 +425,38 @@ def _in_time(connect: Callable[[], Any], seconds: float) -> Any:  # what the dri
 # --- SQLite ---------------------------------------------------------------------------------------
 
 
-def _sqlite_set_up(timeout: float) -> Callable[[sqlite3.Connection, ConnectionPoolEntry], None]:
-    def set_up(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
-        """Turn on the write-ahead log: readers and a writer no longer wait for each other."""
-        limit = time.monotonic() + timeout
-        while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError:
-                # Two first openings at once collide, and the busy timeout does not cover this.
-                if time.monotonic() > limit:
-                    raise
-                time.sleep(0.01)
-        # With the log, a crash of the process loses nothing; a power failure the last moments.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        path = connection.execute("PRAGMA database_list").fetchone()[2]
-        record.info["file"] = path, _identity(path)
-
-    return set_up
+def _sqlite_set_up(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+    """Turn on the write-ahead log: readers and a writer no longer wait for each other."""
+    _wait_only_so_long(connection)
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError:
+            # Two first openings at once collide, and the busy timeout does not cover this.
+            if deadline.left() <= 0:
+                raise
+            time.sleep(0.01)
+    # With the log, a crash of the process loses nothing; a power failure the last moments.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    record.info["file"] = path, _identity(path)
 
 
-def _sqlite_check_out(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+def _sqlite_check_out(
+    connection: sqlite3.Connection, record: ConnectionPoolEntry, _proxy: object
+) -> None:
     """Let go of a file that was removed or replaced; writes to it would still seem to succeed."""
     path, identity = record.info["file"]
     if _identity(path) != identity:
         raise InvalidatePoolError
+    _wait_only_so_long(connection)
+
+
+def _wait_only_so_long(connection: sqlite3.Connection) -> None:
+    """Wait for another's lock for what is left of the call's time, which may be its second wait."""
+    seconds = min(max(deadline.left(), 0.001), LONGEST_WAIT)
+    connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
 
 
 def _identity(path: str) -> tuple[int, int] | None:
