@@ -209,6 +209,12 @@ class Watched(_Group):
     def addresses(self) -> list[tuple[str, int]]:
         return [("127.0.0.1", each.port) for each in self.sentinels]
 
+    def settle(self) -> None:
+        """Wait until the replica has everything: WAIT looks at what its own connection wrote."""
+        admin = self.admin(self.primary)
+        admin.set("settled", "", px=1)
+        assert admin.wait(1, 5000) == 1
+
     def swap(self) -> None:
         """Wait until all Sentinels name the replica as the primary, which it is from now on."""
         self.primary, self.replica = self.replica, self.primary

@@ -213,7 +213,7 @@ def test_a_failover_needs_no_restart_of_the_application(failing: Watched) -> Non
     """Without wait_replicas, too, the stores find the new primary as soon as it is one."""
     with both(failing.url) as stores:
         writers = [Writer(store) for store in stores]
-        assert failing.admin(failing.primary).wait(1, 1000) == 1
+        failing.settle()
         failing.primary.kill()
         assert not any(writer.step() for writer in writers)
         failing.swap()
@@ -226,7 +226,7 @@ def test_who_was_demoted_is_given_up(failing: Watched) -> None:
     """An idle connection to a primary that is a replica by now: its write goes to the new one."""
     with both(failing.url, PATIENT) as stores:
         writers = [Writer(store) for store in stores]
-        assert failing.admin(failing.primary).wait(1, 1000) == 1
+        failing.settle()
         ask = failing.admin(failing.sentinels[0])
         ask.execute_command("SENTINEL", "FAILOVER", SERVICE)
         failing.swap()

@@ -9,8 +9,10 @@ moment, and is asked whether it is the primary.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +35,7 @@ from redis.backoff import NoBackoff
 from ...exceptions import ConfigurationError
 
 CONNECTIONS = 64
+TICKETS = 3  # that a server sends after a handshake, at most; OpenSSL sends two
 SENTINEL_SHARE = 5  # a sentinel that hangs may cost this fraction of the timeout
 OURS = ("wait_replicas", "sentinel_username", "sentinel_password")
 PORTS = {"sentinel": 26379, "cluster": 6379}
@@ -215,16 +218,27 @@ class _Bounded(redis.connection.AbstractConnection):
         if self._sock is not None:
             self._sock.settimeout(self._left())
 
-    def _connect(self) -> Any:
-        # Seconds for the connection, and then for what is said on it.
-        self.socket_connect_timeout = self.socket_timeout = self._left()
-        return super()._connect()  # type: ignore[no-untyped-call, safe-super]
+    # Looked at for each address of a name, of which there may be several.
+    socket_connect_timeout = socket_timeout = property(_left, lambda *_: None)
 
     def send_packed_command(self, *arguments: Any, **options: Any) -> None:
         if self._sock is None:
             self.connect()  # type: ignore[no-untyped-call]  # where there are sentinels, asks them
         self._bind()
         super().send_packed_command(*arguments, **options)  # type: ignore[no-untyped-call]
+
+    def can_read(self, *arguments: Any, **options: Any) -> bool:
+        """Say whether there is data that nobody asked for; the tickets of TLS are none."""
+        for _ in range(TICKETS + 1):
+            if not super().can_read(*arguments, **options):
+                return False
+            if not isinstance(self._sock, ssl.SSLSocket):
+                return True
+            self._sock.settimeout(0)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._sock.recv(1)
+                return True
+        return True
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         self._bind()
