@@ -19,10 +19,10 @@ import pytest
 
 from sharedsession import TooLarge
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
-from sharedsession.stores import memcached_wire as wire
 from sharedsession.stores import open_store
 from sharedsession.stores.base import Entry, Store
-from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore, parse
+from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore, wire
+from sharedsession.stores.memcached.names import parse
 from sharedsession.testing import Awaited, LoopThread, found, new_key, race, stored
 from tests.guarantees.relay import Relay
 from tests.memcached_servers import MemcachedServer, memcached_servers, url_of
@@ -671,6 +671,9 @@ def test_a_client_that_will_not_do_is_refused() -> None:
             MemcachedStore(pymemcache.PooledClient(server, serde=serde))
     with pytest.raises(ConfigurationError, match="named twice"):
         MemcachedStore([pymemcache.PooledClient(server), pymemcache.PooledClient(server)])
+    for nothing in (lambda: MemcachedStore([]), lambda: AsyncMemcachedStore([])):
+        with pytest.raises(ConfigurationError, match="needs the name of a server"):
+            nothing()
     with pytest.raises(TypeError, match=r"names of servers.*Use MemcachedStore"):
         AsyncMemcachedStore(pymemcache.PooledClient(server))  # type: ignore[arg-type]  # refused
     assert AsyncMemcachedStore("h1")._ring.names == ("h1:11211",)
@@ -679,9 +682,8 @@ def test_a_client_that_will_not_do_is_refused() -> None:
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pymemcache the error says what to install."""
     for name in [*sys.modules]:
-        if name.partition(".")[0] == "pymemcache":
+        if f"{name}.".startswith(("pymemcache.", "sharedsession.stores.memcached.")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pymemcache", None)
-    monkeypatch.delitem(sys.modules, "sharedsession.stores.memcached")
     with pytest.raises(ConfigurationError, match=r"pip install 'sharedsession\[memcached\]'"):
         open_store("memcached://nobody-else-has-this-one")

@@ -11,7 +11,7 @@ import pytest
 
 from sharedsession import TooLarge
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
-from sharedsession.stores.memcached_ring import Ring
+from sharedsession.stores.memcached.ring import Ring
 from tests.guarantees.asgi import AsgiAdapter, AsgiServer, starlette
 from tests.guarantees.driver import Browser, destroy, handle, increment, put, read, sign_in
 from tests.guarantees.wsgi import WsgiAdapter, WsgiServer, plain

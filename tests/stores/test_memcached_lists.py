@@ -17,7 +17,7 @@ import pytest
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores.base import Entry, Store
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
-from sharedsession.stores.memcached_ring import LISTS_KEPT, History, Ring, agreed
+from sharedsession.stores.memcached.ring import LISTS_KEPT, History, Ring, agreed
 from sharedsession.testing import Awaited, LoopThread, found, new_key, stored
 from tests.memcached_servers import MemcachedServer, memcached_servers, url_of
 

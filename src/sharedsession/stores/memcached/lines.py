@@ -1,0 +1,219 @@
+"""The async store: for each event loop one connection to each server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from ..base import Entry
+from . import wire
+from .names import PREFIX, address_of, normal, parse
+from .steps import TOO_LARGE, Flow, Verbs, outage
+
+T = TypeVar("T")
+
+
+class AsyncMemcachedStore(Verbs):
+    """A store in Memcached for asyncio; ``servers`` are names such as ``"host:11211"``.
+
+    It takes no client: it has connections of its own, a set for each event loop it is used on.
+    """
+
+    def __init__(
+        self, servers: str | Sequence[str], prefix: str = PREFIX, timeout: float = 1.0
+    ) -> None:
+        each = [servers] if isinstance(servers, str) else servers
+        if not isinstance(each, list | tuple) or not all(isinstance(one, str) for one in each):
+            raise TypeError(
+                "AsyncMemcachedStore needs the names of servers, such as ['host:11211'], not "
+                f"{type(servers).__module__}.{type(servers).__name__}: it has connections of its "
+                "own. Use MemcachedStore for a pymemcache.PooledClient."
+            )
+        names = [normal(one) for one in each]
+        super().__init__(names, prefix)
+        self._timeout = timeout
+        self._lines: _Lines = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        # A keeper that nobody holds any more is closed by its loop, if that still runs.
+        weakref.finalize(self, self._lines.clear).atexit = False
+
+    @classmethod
+    def from_url(cls, url: str, timeout: float = 1.0) -> AsyncMemcachedStore:
+        """Return a store whose calls end within ``timeout``."""
+        names, prefix = parse(url)
+        return cls(names, prefix, timeout)
+
+    async def load(self, key: str, at_least: int = 0) -> Entry | None:
+        return await self._run(self._load(key))
+
+    async def create(
+        self, key: str, data: bytes, ttl: int, owner: str | None = None
+    ) -> Entry | None:
+        return await self._run(self._create(key, data, ttl))
+
+    async def replace(
+        self,
+        key: str,
+        entry: Entry,
+        data: bytes,
+        ttl: int,
+        owner: str | None = None,
+        at_least: int = 0,
+    ) -> Entry | None:
+        return await self._run(self._replace(key, entry, data, ttl, at_least))
+
+    async def touch(self, key: str, ttl: int) -> bool:
+        return await self._run(self._touch(key, ttl))
+
+    async def delete(self, key: str) -> None:
+        await self._run(self._delete(key))
+
+    async def _run(self, flow: Flow[T]) -> T:
+        loop = asyncio.get_running_loop()
+        lines, _ = self._lines.get(loop) or await self._open_lines(loop)
+        step = next(flow)
+        try:
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    patience = self._patience[step[0]]
+                    try:
+                        answer = await lines.ask(patience.seconds(self._timeout / 2), *step)
+                    except (OSError, wire.Refused) as error:
+                        patience.note(error)
+                        step = flow.throw(outage(step[0], _words(error), error))
+                    else:
+                        patience.note(None)
+                        step = flow.send(answer)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        except TimeoutError as error:
+            raise outage(step[0], _words(error), error) from None
+
+    async def _open_lines(self, loop: asyncio.AbstractEventLoop) -> tuple[_LoopLines, _Keeper]:
+        keeper = _keep(_LoopLines(), self._lines, self._lock)
+        kept = (await anext(keeper), keeper)
+        with self._lock:
+            for other in list(self._lines):
+                if other.is_closed():  # without its shutdown, which would have closed the keeper
+                    del self._lines[other]
+            self._lines[loop] = kept
+        return kept
+
+
+class _LoopLines:
+    """One event loop's connections, one to each server."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, wire.Connection] = {}
+        self._dialling: dict[str, asyncio.Task[wire.Connection]] = {}
+
+    async def ask(self, limit: float, name: str, command: str, *arguments: Any) -> Any:
+        """Give a command; a connection and an answer may take ``limit`` seconds each."""
+        line, read = ASYNC_COMMANDS[command](*arguments)
+        connection = self._open.get(name)
+        if connection is not None and connection.is_stuck:
+            connection.abort()
+        if connection is not None and connection.is_open:
+            try:
+                return await self._answer(limit, connection, line, read)
+            except ConnectionError:
+                pass  # the server may have been restarted meanwhile: once more
+        return await self._answer(limit, await self._dial(limit, name), line, read)
+
+    async def _answer(
+        self, limit: float, connection: wire.Connection, line: bytes, read: wire.Read
+    ) -> Any:
+        try:
+            async with asyncio.timeout(limit):
+                return await connection.ask(line, read)
+        except TimeoutError:
+            connection.abort()
+            raise
+        except wire.Refused as refusal:
+            if TOO_LARGE in str(refusal):
+                return TOO_LARGE
+            raise
+
+    async def _dial(self, limit: float, name: str) -> wire.Connection:
+        connection = self._open.get(name)
+        if connection is not None and connection.is_open:  # somebody else's, by now
+            return connection
+        dialling = self._dialling.get(name)
+        if dialling is None:
+            dialling = asyncio.get_running_loop().create_task(self._connect(limit, name))
+            self._dialling[name] = dialling
+            dialling.add_done_callback(partial(self._dialled, name))
+        await asyncio.wait([dialling])  # cancelled, it leaves the others theirs
+        return dialling.result()
+
+    def _dialled(self, name: str, dialling: asyncio.Task[wire.Connection]) -> None:
+        del self._dialling[name]
+        if not dialling.cancelled():
+            dialling.exception()  # nobody may be left to look at it
+
+    async def _connect(self, limit: float, name: str) -> wire.Connection:
+        loop, address = asyncio.get_running_loop(), address_of(name)
+        async with asyncio.timeout(limit):
+            if isinstance(address, str):
+                _, connection = await loop.create_unix_connection(wire.Connection, address)
+            else:
+                _, connection = await loop.create_connection(wire.Connection, *address)
+        self._open[name] = connection
+        return connection
+
+    async def close(self) -> None:
+        """End what is being opened, and close what is open."""
+        for dialling in list(self._dialling.values()):
+            dialling.cancel()
+            await asyncio.wait([dialling])
+        for connection in self._open.values():
+            connection.abort()
+        await asyncio.gather(*(connection.lost for connection in self._open.values()))
+
+
+_Keeper = AsyncGenerator[_LoopLines, None]
+_Lines = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[_LoopLines, _Keeper]]
+
+
+async def _keep(lines: _LoopLines, all_lines: _Lines, lock: threading.Lock) -> _Keeper:
+    try:
+        yield lines
+    finally:
+        with lock:
+            all_lines.pop(asyncio.get_running_loop(), None)
+        await lines.close()
+
+
+def _put(command: str, name: str, value: bytes, expiry: int, cas: int | None = None) -> bytes:
+    words = [command, name, 0, expiry, len(value), *([] if cas is None else [cas])]
+    return b"%b\r\n%b\r\n" % (" ".join(map(str, words)).encode("ascii"), value)
+
+
+def _item_size_max(buffer: bytearray) -> tuple[int, int] | None:
+    found = wire.settings(buffer)
+    return None if found is None else (int(found[0]["item_size_max"]), found[1])
+
+
+_STORED = wire.one_of(STORED=True, NOT_STORED=False, EXISTS=False, NOT_FOUND=False)
+_TOUCHED = wire.one_of(TOUCHED=True, NOT_FOUND=False)
+_DELETED = wire.one_of(DELETED=True, NOT_FOUND=False)
+
+# Any: each command has arguments of its own.
+ASYNC_COMMANDS: dict[str, Callable[..., tuple[bytes, wire.Read]]] = {
+    "gets": lambda names: (f"gets {' '.join(names)}\r\n".encode("ascii"), wire.items(names)),
+    "add": lambda *words: (_put("add", *words), _STORED),
+    "cas": lambda *words: (_put("cas", *words), _STORED),
+    "touch": lambda name, expiry: (f"touch {name} {expiry}\r\n".encode("ascii"), _TOUCHED),
+    "delete": lambda name: (f"delete {name}\r\n".encode("ascii"), _DELETED),
+    "limit": lambda: (b"stats settings\r\n", _item_size_max),
+}
+
+
+def _words(error: Exception) -> str:
+    """Return what may be told of an error: no key, and nothing of a session."""
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error)

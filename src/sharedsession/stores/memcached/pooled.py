@@ -1,0 +1,285 @@
+"""The sync store: pymemcache's connections, in a pool that makes threads wait."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import pymemcache
+from pymemcache.exceptions import (
+    MemcacheClientError,
+    MemcacheServerError,
+    MemcacheUnexpectedCloseError,
+)
+from pymemcache.pool import ObjectPool
+
+from ...exceptions import ConfigurationError
+from ..base import Entry
+from .names import PREFIX, address_of, name_of, parse
+from .steps import TOO_LARGE, Flow, Items, Verbs, outage
+
+T = TypeVar("T")
+CONNECTIONS = 64  # to each server
+
+
+class MemcachedStore(Verbs):
+    """A store in Memcached for threads; ``clients`` is a `pymemcache.PooledClient`, or one for each
+    of several servers, used as configured."""
+
+    blocking = True
+
+    def __init__(
+        self,
+        clients: pymemcache.PooledClient | Sequence[pymemcache.PooledClient],
+        prefix: str = PREFIX,
+    ) -> None:
+        each: list[Any] = [*clients] if isinstance(clients, list | tuple) else [clients]
+        for client in each:
+            _check(client)
+        named = {name_of(client.server): client for client in each}
+        super().__init__([name_of(client.server) for client in each], prefix)
+        self._nodes = {name: _Node(client) for name, client in named.items()}
+        self._timeout: float | None = None
+        self._process = os.getpid()
+        self._forked = threading.Lock()
+
+    @classmethod
+    def from_url(cls, url: str, timeout: float = 1.0) -> MemcachedStore:
+        """Return a store with clients of its own, whose calls end within ``timeout``."""
+        names, prefix = parse(url)
+        store = cls([_Pool(address_of(name)) for name in names], prefix)
+        store._timeout = timeout
+        weakref.finalize(store, _close, list(store._nodes.values()), os.getpid())
+        return store
+
+    def close(self) -> None:
+        """Close the connections that were made from a URL; the next call opens new ones."""
+        if self._timeout is not None:
+            _close(list(self._nodes.values()), self._process)
+
+    def load(self, key: str, at_least: int = 0) -> Entry | None:
+        return self._run(self._load(key))
+
+    def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
+        return self._run(self._create(key, data, ttl))
+
+    def replace(
+        self,
+        key: str,
+        entry: Entry,
+        data: bytes,
+        ttl: int,
+        owner: str | None = None,
+        at_least: int = 0,
+    ) -> Entry | None:
+        return self._run(self._replace(key, entry, data, ttl, at_least))
+
+    def touch(self, key: str, ttl: int) -> bool:
+        return self._run(self._touch(key, ttl))
+
+    def delete(self, key: str) -> None:
+        self._run(self._delete(key))
+
+    def _run(self, flow: Flow[T]) -> T:
+        if self._process != os.getpid():
+            self._leave_to_the_parent()
+        limit = None if self._timeout is None else _Limit(self._timeout)
+        try:
+            step = next(flow)
+            while True:
+                patience = self._patience[step[0]]
+                if limit is not None:
+                    limit.most = patience.seconds(limit.timeout / 2)
+                try:
+                    answer = self._nodes[step[0]].ask(limit, *step[1:])
+                except Exception as error:  # noqa: BLE001 - any of a client's is an outage
+                    patience.note(error)
+                    step = flow.throw(outage(step[0], _words(error), error))
+                else:
+                    patience.note(None)
+                    step = flow.send(answer)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def _leave_to_the_parent(self) -> None:
+        """A child of the process that opened the connections opens its own."""
+        with self._forked:
+            if self._process != os.getpid():
+                self._nodes = {name: node.renewed() for name, node in self._nodes.items()}
+                self._process = os.getpid()
+
+
+class _Limit:
+    """What is left of the time for a call."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.most = timeout / 2  # for opening a connection, or for an answer
+        self._end = time.monotonic() + timeout
+
+    def seconds(self) -> float:
+        """Seconds for opening a connection, or for an answer; `TimeoutError` when none is left."""
+        left = min(self.most, self._end - time.monotonic())
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+
+class _Client(pymemcache.Client):  # type: ignore[misc]  # pymemcache carries no types
+    """A connection whose every wait is bounded by what is left of the call's time."""
+
+    limit: _Limit
+
+    def _connect(self) -> None:
+        self.close()
+        seconds = self.limit.seconds()
+        if isinstance(self.server, str):
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(seconds)
+            self.sock.connect(self.server)  # failed, the pool closes it
+        else:  # each of the addresses that a name has, where pymemcache tries only the first
+            self.sock = socket.create_connection(self.server, seconds)
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.settimeout(self.limit.seconds())
+
+    def begin(self, limit: _Limit) -> None:
+        self.limit = limit
+        if self.sock is not None:
+            self.sock.settimeout(limit.seconds())
+
+
+class _Pool(pymemcache.PooledClient):  # type: ignore[misc]  # the same
+    client_class = _Client
+
+
+class _Node:
+    """The way of one process to one server; who finds all connections in use waits."""
+
+    def __init__(self, client: pymemcache.PooledClient) -> None:
+        self.client = client
+        most = min(CONNECTIONS, client.client_pool.max_size)
+        self._free = threading.BoundedSemaphore(most)
+
+    def ask(self, limit: _Limit | None, command: str, *arguments: Any) -> Any:
+        if not self._free.acquire(timeout=None if limit is None else limit.seconds()):
+            raise TimeoutError("all connections are in use")
+        try:
+            return self._ask(limit, SYNC_COMMANDS[command], *arguments)
+        except MemcacheServerError as error:
+            if TOO_LARGE in _words(error):
+                return TOO_LARGE
+            raise
+        finally:
+            self._free.release()
+
+    def _ask(self, limit: _Limit | None, command: Callable[..., Any], *arguments: Any) -> Any:
+        pool = self.client.client_pool
+        while True:
+            connection = pool.get()
+            is_idle = connection.sock is not None
+            try:
+                if limit is not None:
+                    connection.begin(limit)
+                answer = command(connection, *arguments)
+            except (ConnectionError, MemcacheUnexpectedCloseError):
+                pool.destroy(connection)
+                if not is_idle:
+                    raise
+                # Idle connections do not notice that their server was restarted.
+            except BaseException:
+                pool.destroy(connection)
+                raise
+            else:
+                pool.release(connection)
+                return answer
+
+    def renewed(self) -> _Node:
+        """Return this node for a child process, without the parent's connections."""
+        old = self.client.client_pool
+        _left_to_the_parent.append(old)
+        self.client.client_pool = ObjectPool(
+            self.client._create_client,
+            after_remove=lambda connection: connection.close(),
+            max_size=old.max_size,
+            idle_timeout=old.idle_timeout,
+        )
+        return _Node(self.client)
+
+
+# A connection must not be used, nor even closed, by a child of the process that opened it.
+_left_to_the_parent: list[object] = []
+
+
+def _close(nodes: list[_Node], process: int) -> None:
+    if process == os.getpid():
+        for node in nodes:
+            node.client.close()
+
+
+def _gets(client: pymemcache.Client, names: tuple[str, ...]) -> Items:
+    found = client.gets_many(names)
+    return {name: (value, int(cas)) for name, (value, cas) in found.items()}
+
+
+def _cas(client: pymemcache.Client, name: str, value: bytes, expiry: int, cas: int) -> bool:
+    return bool(client.cas(name, value, cas, expiry, noreply=False))
+
+
+# Any: each command has arguments of its own.
+SYNC_COMMANDS: dict[str, Callable[..., Any]] = {
+    "gets": _gets,
+    "add": lambda client, *words: client.add(*words, noreply=False),
+    "cas": _cas,
+    "touch": lambda client, *words: client.touch(*words, noreply=False),
+    "delete": lambda client, *words: client.delete(*words, noreply=False),
+    "limit": lambda client: client.stats("settings")[b"item_size_max"],
+}
+
+
+def _check(client: object) -> None:
+    """Refuse a client that answers None for an outage, or that threads must not share."""
+    if not isinstance(client, pymemcache.PooledClient):
+        raise TypeError(
+            "MemcachedStore needs a pymemcache.PooledClient, or a list with one for each server, "
+            f"not {type(client).__module__}.{type(client).__name__}: a Client has one connection, "
+            "which threads must not share, and a HashClient takes a server that is down for one "
+            "that has no session. Under ASGI use AsyncMemcachedStore(['host:11211'])."
+        )
+    if client.ignore_exc:
+        raise ConfigurationError(
+            "MemcachedStore needs a client made without ignore_exc=True, which answers None, as if "
+            "there was no session, when the server is down."
+        )
+    if not _leaves_bytes_alone(client.serde):
+        raise ConfigurationError(
+            "MemcachedStore stores bytes as they are: make its client without a serializer."
+        )
+
+
+def _leaves_bytes_alone(serde: Any) -> bool:
+    """Say whether it writes bytes as they are, and reads them so whoever wrote them: no pickles."""
+    try:
+        read = [serde.deserialize("key", b"1", 1 << bit) for bit in range(8)]
+        return serde.serialize("key", b"1") == (b"1", 0) and read == [b"1"] * 8
+    except Exception:  # noqa: BLE001 - it does read them in some way of its own
+        return False
+
+
+def _words(error: Exception) -> str:
+    """Return what may be told of an error: no key, and nothing of a session."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, MemcacheUnexpectedCloseError):
+        return "the server closed the connection"
+    if isinstance(error, MemcacheServerError | MemcacheClientError) and error.args:
+        told = error.args[0]
+        return told.decode("ascii", "replace") if isinstance(told, bytes) else type(error).__name__
+    if isinstance(error, OSError):
+        return str(error) or type(error).__name__
+    return type(error).__name__

@@ -1,0 +1,242 @@
+"""The steps of each verb, for both colours.
+
+A step is ``(server, command, *arguments)``; it is answered by what the command says, or, when the
+server does not answer, by `StoreUnavailable`, thrown in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Generator, Sequence
+from typing import Any, TypeVar, cast
+
+from ...exceptions import ConfigurationError, StoreUnavailable, TooLarge
+from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, holds_token, new_token, with_token
+from .ring import EPOCH_BYTES, History, Ring, agreed
+
+T = TypeVar("T")
+Items = dict[str, tuple[bytes, int]]  # by key: value and cas id
+Step = tuple[Any, ...]  # a server, a command and its arguments, which differ
+Flow = Generator[Step, Any, T]  # what is sent in is the command's answer
+
+VERSION_BYTES = 8
+TOKENS = TOKEN_BYTES * TOKENS_KEPT
+HEAD = VERSION_BYTES + TOKENS + EPOCH_BYTES
+HISTORY = "servers"  # the item that holds the history; no session has such a key
+LONGEST_KEY = 250
+ITEM_OVERHEAD = 60  # bytes that the server needs for an item besides its key and its value
+RELATIVE = 30 * 24 * 60 * 60  # seconds; a larger number would be taken for a point in time
+LAST_MOMENT = 2**31 - 1  # the latest point in time that servers take
+ROUNDS = 5  # in which processes that look at the servers at the same time come to agree
+UNASKED = 10.0  # seconds in which a server that did not answer is not asked for its history
+SHORT = 0.1  # seconds for a server that has kept somebody waiting in vain,
+AGAIN = 2.0  # but for one try in so many seconds, which has its full time
+TOO_LARGE = "object too large"
+
+log = logging.getLogger("sharedsession")
+
+
+class Patience:
+    """Shortens the waits for one server that hangs, beside others that answer at once."""
+
+    def __init__(self) -> None:
+        self._hangs = False
+        self._retry_at = 0.0  # monotonic
+
+    def seconds(self, most: float) -> float:
+        now = time.monotonic()
+        if self._hangs and now < self._retry_at:
+            return min(most, SHORT)
+        self._retry_at = now + AGAIN
+        return most
+
+    def note(self, error: Exception | None) -> None:
+        """The server has answered, or failed; who fails at once costs nobody any time."""
+        self._hangs = isinstance(error, TimeoutError)
+
+
+class Verbs:
+    """What the sync and the async store share: the steps of each verb."""
+
+    def __init__(self, names: Sequence[str], prefix: str) -> None:
+        if not prefix.isascii() or not prefix.isprintable() or " " in prefix or len(prefix) > 100:
+            raise ConfigurationError(
+                "The prefix of a Memcached store is at most 100 letters, digits and signs."
+            )
+        if not names:
+            raise ConfigurationError("A Memcached store needs the name of a server, or a client.")
+        if len(set(names)) < len(names):
+            raise ConfigurationError("A Memcached server is named twice.")
+        self._ring = Ring(names)
+        self._prefix = prefix
+        self._history: History | None = None
+        self._unanswered: dict[str, float] = {}  # servers, and when they failed to
+        self._patience = {name: Patience() for name in names}
+
+    def _new_token(self) -> bytes:
+        return new_token()
+
+    def _load(self, key: str) -> Flow[Entry | None]:
+        found, _ = yield from self._look(key)
+        return found
+
+    def _create(self, key: str, data: bytes, ttl: int) -> Flow[Entry | None]:
+        if self._history is None:
+            yield from self._agree()
+        created, value = self._write(Entry(b"", 0, None, b""), data, 0)
+        if (yield from self._store("add", key, value, ttl)):
+            return created
+        found, cas = yield from self._look(key)
+        if found is not None:
+            return _repeated(created, found)
+        # What had the key has gone since, or was a copy left behind.
+        taken = ("add", key, value, ttl) if cas is None else ("cas", key, value, ttl, cas)
+        return created if (yield from self._store(*taken)) else None
+
+    def _replace(
+        self, key: str, entry: Entry, data: bytes, ttl: int, at_least: int
+    ) -> Flow[Entry | None]:
+        found, cas = yield from self._look(key)
+        replaced, value = self._write(entry, data, at_least)
+        if found is not None and found.token == entry.token:
+            if (yield from self._store("cas", key, value, ttl, cas)):
+                return replaced
+            found, _ = yield from self._look(key)
+        return None if found is None else _repeated(replaced, found)
+
+    def _touch(self, key: str, ttl: int) -> Flow[bool]:
+        found, _ = yield from self._look(key)
+        if found is None:
+            return False
+        answer: bool = yield self._ring.home(key), "touch", self._name(key), _expiry(ttl)
+        return answer
+
+    def _delete(self, key: str) -> Flow[None]:
+        yield self._ring.home(key), "delete", self._name(key)
+
+    def _look(self, key: str) -> Flow[tuple[Entry | None, int | None]]:
+        """Return the entry and its cas id: without an entry, that of a copy that does not count."""
+        home, name, history = self._ring.home(key), self._name(key), self._name(HISTORY)
+        for _ in range(ROUNDS):
+            found: Items = yield home, "gets", (history, name)
+            text, _ = found.get(history, (b"", 0))
+            if self._history is not None and text == self._history.text:
+                value, cas = found.get(name, (None, None))
+                return self._entry(key, value), cas
+            self._unanswered.pop(home, None)
+            yield from self._agree()
+        raise _disagree()
+
+    def _entry(self, key: str, value: bytes | None) -> Entry | None:
+        if value is None or self._history is None:
+            return None
+        if len(value) < HEAD:
+            return Entry(value, 0, None, b"")
+        if not self._history.counts(value[HEAD - EPOCH_BYTES : HEAD], key, self._ring.home(key)):
+            return None
+        version = int.from_bytes(value[:VERSION_BYTES], "big")
+        return Entry(value[HEAD:], version, None, value[VERSION_BYTES : VERSION_BYTES + TOKENS])
+
+    def _write(self, old: Entry, data: bytes, at_least: int) -> tuple[Entry, bytes]:
+        """Return what will be stored, and the item's value."""
+        assert self._history is not None
+        earlier = old.token if isinstance(old.token, bytes) else b""
+        tokens = with_token(self._new_token(), earlier).ljust(TOKENS, b"\0")
+        version = max(old.version, at_least) + 1
+        head = version.to_bytes(VERSION_BYTES, "big") + tokens + self._history.epoch
+        return Entry(data, version, None, tokens), head + data
+
+    def _store(
+        self, command: str, key: str, value: bytes, ttl: int, *cas: int | None
+    ) -> Flow[bool]:
+        home, name = self._ring.home(key), self._name(key)
+        answer = yield home, command, name, value, _expiry(ttl), *cas
+        if answer is not TOO_LARGE:
+            return bool(answer)
+        size, limit = len(value) + len(name) + ITEM_OVERHEAD, (yield home, "limit")
+        raise TooLarge(
+            f"The session takes {size} bytes, and the Memcached server at {home} keeps at most "
+            f"{limit} under one key: keep less in the session, or start the servers with a larger "
+            "limit (memcached -I 4m).",
+            size,
+            limit,
+        )
+
+    def _agree(self) -> Flow[None]:
+        """Bring all servers that answer to the same history, with this list as its last one."""
+        names, name = self._ring.names, self._name(HISTORY)
+        for _ in range(ROUNDS):
+            found: dict[str, Items] = yield from self._everywhere(
+                dict.fromkeys(names, ("gets", (name,)))
+            )
+            texts = [items[name][0] for items in found.values() if name in items]
+            history = agreed(texts, names, self._history)
+            commands = {
+                each: ("cas", name, history.text, 0, items[name][1])
+                if name in items
+                else ("add", name, history.text, 0)
+                for each, items in found.items()
+                if name not in items or items[name][0] != history.text
+            }
+            if not commands:
+                self._history = history
+                return
+            if texts and history.text not in texts:
+                log.warning(
+                    "The list of Memcached servers has changed: sessions whose server is another "
+                    "one by now are lost. If this is said again and again, not all applications "
+                    "that share a server have the same list; give each list a prefix of its own."
+                )
+            yield from self._everywhere(commands)
+        raise _disagree()
+
+    def _everywhere(self, commands: dict[str, Step]) -> Flow[dict[str, Any]]:
+        """Return the answers of the servers that answer; an outage, if none does."""
+        answers, failure = {}, None
+        for each, command in commands.items():
+            if time.monotonic() - self._unanswered.get(each, -UNASKED) < UNASKED:
+                continue
+            try:
+                answers[each] = yield each, *command
+                self._unanswered.pop(each, None)
+            except StoreUnavailable as error:
+                failure = error
+                self._unanswered[each] = time.monotonic()
+        if not answers:
+            self._unanswered.clear()
+            raise failure or StoreUnavailable("No Memcached server answers.")
+        return answers
+
+    def _name(self, key: str) -> str:
+        name = self._prefix + key
+        if len(name) > LONGEST_KEY or not name.isascii() or not name.isprintable() or " " in name:
+            raise ValueError("A key in Memcached is ASCII, short, and without spaces.")
+        return name
+
+
+def _expiry(ttl: int) -> int:
+    """Return a lifetime as servers want it: 0 would be for ever, a large one a point in time."""
+    seconds = max(1, ttl)
+    return seconds if seconds <= RELATIVE else min(int(time.time()) + seconds, LAST_MOMENT)
+
+
+def _repeated(written: Entry, found: Entry) -> Entry | None:
+    """Return what was written when the write is found to have taken place before, else None."""
+    tokens, own = cast(bytes, found.token), cast(bytes, written.token)[:TOKEN_BYTES]
+    return dataclasses.replace(written, repeated=True) if holds_token(tokens, own) else None
+
+
+def _disagree() -> StoreUnavailable:
+    return StoreUnavailable(
+        "The session store (Memcached) failed: processes with different lists of servers are at "
+        "work at the same time."
+    )
+
+
+def outage(name: str, reason: str, error: Exception) -> StoreUnavailable:
+    """Return the outage that a server's failure means."""
+    found = StoreUnavailable(f"The session store (Memcached at {name}) failed: {reason}")
+    found.__cause__ = error
+    return found
