@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import select
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+import redis.cache
 
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.stores.base import Entry, new_token
@@ -23,6 +25,7 @@ from sharedsession.stores.redis.lines import MOST_BYTES, OVERDUE, batches
 from sharedsession.testing import new_key
 from tests.servers import RedisServer
 
+BRIEF = 2.0  # replicas have a fifth of it
 PATIENT = 10.0  # for tests that are not about time, on a machine that may be busy
 
 
@@ -678,20 +681,34 @@ class _LosesAnswers:
 
     def _relay(self, client: socket.socket) -> None:
         with client, socket.create_connection(("127.0.0.1", self._server_port)) as server:
-            while question := client.recv(2**16):
-                server.sendall(question)
-                answer = server.recv(2**16)
-                if self.lose_next and not answer.startswith(b"-NOSCRIPT"):
-                    self.lose_next = False
-                    self.lost += 1
+            while True:
+                ready, _, _ = select.select([client, server], [], [])
+                said = ready[0].recv(2**16)
+                if not said or self._cuts(said, ready[0] is server):
                     return
-                client.sendall(answer)
+                (client if ready[0] is server else server).sendall(said)
+
+    def _cuts(self, said: bytes, answer: bool) -> bool:
+        if not (answer and self.lose_next) or said.startswith(b"-NOSCRIPT"):
+            return False
+        self.lose_next = False
+        self.lost += 1
+        return True
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
             thread.join()
+
+
+class _HangsUp(_LosesAnswers):
+    """A relay that cuts the connection when somebody asks for settings."""
+
+    def _cuts(self, said: bytes, answer: bool) -> bool:
+        asked = b"CONFIG" in said
+        self.lost += asked
+        return asked
 
 
 # construction
@@ -782,3 +799,220 @@ def test_nobody_waits_long_behind_what_is_stuck(redis_url: str) -> None:
         assert await store.touch(key, 60)
 
     asyncio.run(scenario())
+
+
+# replicas that must confirm
+
+
+@pytest.fixture
+def replica(server: RedisServer) -> Iterator[RedisServer]:
+    """A replica of the test's own server."""
+    with (
+        RedisServer(server.binary, "--replicaof", f"127.0.0.1 {server.port}") as replica,
+        redis.Redis.from_url(server.url) as admin,
+    ):
+        admin.config_set("repl-diskless-sync-delay", "0")
+        limit = time.monotonic() + 10
+        while admin.wait(1, 100) != 1:
+            assert time.monotonic() < limit, "the replica does not follow"
+        yield replica
+
+
+def test_each_write_is_confirmed_by_a_replica(
+    server: RedisServer, replica: RedisServer, admin: redis.Redis
+) -> None:
+    """Create, replace and delete wait for it, loads and touches do not."""
+    url = f"{server.url}?wait_replicas=1"
+    store, async_store = RedisStore.from_url(url, BRIEF), AsyncRedisStore.from_url(url, PATIENT)
+    store.create("first", b"data", 60)  # the server learns the scripts
+    store.delete("first")
+    calls(admin)
+    entry = store.create("key", b"data", 60)
+    assert entry is not None
+    assert store.load("key") == entry
+    assert store.touch("key", 60)
+    assert store.replace("key", entry, b"new", 60)
+    store.delete("key")
+    assert calls(admin)["wait"] == 3
+
+    async def scenario() -> None:
+        entries = await fill(async_store, 50)
+        await asyncio.gather(*(async_store.load(key) for key, _ in entries))
+        await asyncio.gather(*(async_store.delete(key) for key, _ in entries))
+
+    asyncio.run(scenario())
+    assert calls(admin)["wait"] == 4  # the first alone, then all others at once
+    with redis.Redis.from_url(replica.url) as other:
+        assert other.keys() == []
+
+
+def test_too_few_replicas_are_an_outage(server: RedisServer, replica: RedisServer) -> None:
+    """It says how many confirmed the write; what only reads is served as ever."""
+    clients = RedisStore(redis.Redis.from_url(server.url), wait_replicas=2)
+    ours = RedisStore.from_url(f"{server.url}?wait_replicas=2")
+    entry = RedisStore.from_url(server.url).create("key", b"data", 60)
+    assert entry is not None
+    for store in (ours, clients):
+        for write in (
+            lambda: store.create(new_key(), b"data", 60),
+            lambda: store.delete("nobody"),
+            lambda: store.replace("key", store.load("key") or entry, b"data", 60),
+        ):
+            with pytest.raises(StoreUnavailable, match="1 of 2 replicas confirmed"):
+                write()
+        assert store.load("key")
+        assert store.create("key", b"taken", 60) is None
+        assert store.touch("key", 60)
+        store.close()
+    clients._way.close()
+    for number in ("-1", "two", ""):
+        with pytest.raises(ConfigurationError, match="wait_replicas is the number"):
+            RedisStore.from_url(f"{server.url}?wait_replicas={number}")
+
+
+def test_loads_do_not_wait_behind_confirmations(server: RedisServer) -> None:
+    """While writes wait for a replica that does not answer, loads are answered at once."""
+    store = AsyncRedisStore.from_url(f"{server.url}?wait_replicas=1", BRIEF)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        await store.load("nobody")
+        writes = [asyncio.create_task(store.create(new_key(), b"", 60)) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        began = loop.time()
+        await asyncio.gather(*(store.load("nobody") for _ in range(5)))
+        assert loop.time() - began < 1.0
+        assert not any(write.done() for write in writes)
+        for answer in await asyncio.gather(*writes, return_exceptions=True):
+            assert isinstance(answer, StoreUnavailable)
+            assert "0 of 1 replicas" in str(answer)
+
+    asyncio.run(scenario())
+
+
+def test_a_write_that_was_repeated_is_confirmed_as_well(
+    server: RedisServer, replica: RedisServer
+) -> None:
+    """WAIT looks at its own connection's writes; the repetition is on another one."""
+    relay = _LosesAnswers(server.port)
+    store = RedisStore.from_url(f"redis://127.0.0.1:{relay.port}/0?wait_replicas=1", BRIEF)
+    assert store.load("key") is None
+    entry = store.create("key", b"data", 60)
+    assert entry is not None
+    replica.pause()
+    for write in (
+        lambda: store.replace("key", entry, b"new", 60),
+        lambda: store.delete("key"),
+    ):
+        relay.lose_next = True
+        with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+            write()
+    assert relay.lost == 2
+    replica.resume()
+    store.close()
+    relay.close()
+
+
+# settings that sign people out
+
+
+def test_settings_that_sign_people_out_are_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Eviction, and nothing on disk: one sentence each at the first call, that says what to set."""
+    options = ("--save", "", "--maxmemory-policy", "allkeys-lru")
+    with RedisServer(None, *options) as server:
+        stores = RedisStore.from_url(server.url), AsyncRedisStore.from_url(server.url)
+        assert caplog.messages == []  # nothing has been asked
+
+        async def scenario() -> None:
+            await asyncio.gather(*(stores[1].load("nobody") for _ in range(5)))
+
+        for _ in range(2):
+            stores[0].load("nobody")
+            asyncio.run(scenario())
+        stores[0].close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 4
+    for text in (caplog.messages[:2], caplog.messages[2:]):
+        assert "set maxmemory-policy noeviction (it is allkeys-lru)" in text[0]
+        assert "set appendonly yes" in text[1]
+        assert all(f"Redis at 127.0.0.1:{server.port}" in line for line in text)
+
+
+@pytest.mark.parametrize("kept", [("--save", "", "--appendonly", "yes"), ("--save", "60 1")])
+def test_what_is_set_well_is_not_warned_of(
+    kept: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log or snapshots, and noeviction, which is the default."""
+    with RedisServer(None, *kept) as server:
+        store = RedisStore.from_url(server.url)
+        store.load("nobody")
+        store.close()
+    assert caplog.messages == []
+
+
+def test_where_settings_may_not_be_asked_nothing_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """CONFIG is unknown, as with many hosts: the first call works, and there is no warning."""
+    with RedisServer(None, "--save", "", "--rename-command", "CONFIG", "") as server:
+        store, async_store = RedisStore.from_url(server.url), AsyncRedisStore.from_url(server.url)
+        assert store.create("key", b"data", 60)
+        assert asyncio.run(_load(async_store)) is None
+        store.close()
+    assert caplog.messages == []
+
+
+def test_who_hangs_up_on_the_question_is_not_asked_again(server: RedisServer) -> None:
+    """A proxy that closes the connection at CONFIG: the first call is answered all the same."""
+    relay = _HangsUp(server.port)
+    for _ in range(2):
+        store = RedisStore.from_url(f"redis://127.0.0.1:{relay.port}/0")
+        assert store.create(new_key(), b"data", 60)
+        store.close()
+    assert relay.lost >= 2
+    relay.close()
+
+
+# clients of the user's own
+
+
+def test_an_async_client_belongs_to_its_loop(server: RedisServer) -> None:
+    """Used on another loop, it would break: there is a sentence instead."""
+    client = redis.asyncio.Redis.from_url(server.url)
+    store = AsyncRedisStore(client)
+
+    async def first() -> None:
+        assert await store.load("nobody") is None
+        await client.aclose()
+
+    asyncio.run(first())
+    with pytest.raises(ConfigurationError, match="belongs to the event loop"):
+        asyncio.run(_load(store))
+
+
+def test_what_is_no_client_is_refused(server: RedisServer) -> None:
+    """A pipeline, or a client that answers from a cache: the sentence says what to pass."""
+    with redis.Redis.from_url(server.url) as client:
+        with pytest.raises(TypeError, match="Pass the client that made it"):
+            RedisStore(client.pipeline())
+    with pytest.raises(TypeError, match="Pass the client that made it"):
+        AsyncRedisStore(redis.asyncio.Redis().pipeline())
+    cached = redis.Redis(protocol=3, cache_config=redis.cache.CacheConfig())
+    with pytest.raises(ConfigurationError, match="cache"):
+        RedisStore(cached)
+
+
+def test_a_client_that_meets_a_replica_looks_again(server: RedisServer, admin: redis.Redis) -> None:
+    """READONLY is an outage, after which new connections are made: the name may lead elsewhere."""
+    with redis.Redis.from_url(server.url) as client:
+        store = RedisStore(client)
+        assert store.create("key", b"data", 60)
+        before = {each["id"] for each in admin.client_list()}
+        admin.replicaof("127.0.0.1", "1")
+        with pytest.raises(StoreUnavailable, match="replica"):
+            store.create("another", b"data", 60)
+        admin.replicaof("NO", "ONE")
+        assert store.create("another", b"data", 60)
+        after = {each["id"] for each in admin.client_list()}
+        assert len(after - before) == 1

@@ -55,7 +55,7 @@ PREFIX = "sharedsession:"
 TIMEOUTS = (redis.TimeoutError, TimeoutError)
 REPLACED = (ReadOnlyError, Unconfirmed)
 OUTAGES = (redis.RedisError, RedisClusterException, OSError)  # asyncio's timeout is an OSError
-WAIT_SHARE = 4  # replicas may take this fraction of the timeout to confirm a write
+WAIT_SHARE = 5  # replicas may take this fraction of the timeout, twice: with a script that is new
 
 log = logging.getLogger("sharedsession")
 
