@@ -27,7 +27,7 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import CursorResult
@@ -209,26 +209,24 @@ class _Verbs:
         After a broken connection all that were idle are suspect, and replaced by SQLAlchemy. What
         the database has undone itself, it has not done: that may be said again more often.
         """
-        lost = undone = 0
+        left = {"lost": 1, "undone": ROLLED_BACK}
         while True:
             try:
                 return step()
             except (SQLAlchemyError, OSError) as error:
-                self._ready = False  # the table may have gone with its file
-                lost += isinstance(error, DBAPIError) and error.connection_invalidated
-                undone += _is_undone(error)
-                if not (lost or undone) and isinstance(error, IntegrityError):
-                    self._ready = True
+                kind = _kind(error)
+                if isinstance(error, IntegrityError) and kind is None:
                     raise
-                if not self._may_repeat(error, lost, undone):
+                self._ready = False  # the table may have gone with its file
+                if kind is None or not left[kind] or not self._has_time(kind):
                     raise self._outage(error) from _cause(error)
+                left[kind] -= 1
 
-    def _may_repeat(self, error: Exception, lost: int, undone: int) -> bool:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            in_time = self._timeout is None or deadline.left() > self._timeout / 2
-            return lost == 1 and in_time
-        in_time = self._timeout is None or deadline.left() > 0
-        return _is_undone(error) and undone < ROLLED_BACK and in_time
+    def _has_time(self, kind: str) -> bool:
+        """Whether it may be tried again; a new connection, and what is said on it, take some."""
+        if self._timeout is None:
+            return True
+        return deadline.left() > (self._timeout / 2 if kind == "lost" else 0)
 
     def _outage(self, error: Exception) -> StoreUnavailable:
         cause = _reason(error)
@@ -413,8 +411,8 @@ class _TaskVerbs(_Verbs):
     def _begin(self) -> None:
         pass
 
-    def _may_repeat(self, error: Exception, lost: int, undone: int) -> bool:
-        return lost == 1 or (not lost and _is_undone(error) and undone < ROLLED_BACK)
+    def _has_time(self, kind: str) -> bool:
+        return True
 
     def _sweep_soon(self) -> None:
         self._start(partial(self._sweep, SWEPT_AT_ONCE))
@@ -510,12 +508,18 @@ def _row_count(result: Result) -> int:
     return result.rowcount
 
 
-def _is_undone(error: Exception) -> bool:
-    """Whether the database gave the statement up for the sake of others: a deadlock, say."""
+def _kind(error: Exception) -> Literal["lost", "undone"] | None:
+    """Say whether the connection was lost, or the statement given up for the sake of others.
+
+    That is a deadlock, say, or a row that changed under the statement, where isolation is strict.
+    """
     if not isinstance(error, DBAPIError) or error.orig is None:
-        return False
-    state = getattr(error.orig, "sqlstate", None)
-    return state in ("40001", "40P01") or error.orig.args[:1] == (1213,)
+        return None
+    if error.connection_invalidated:
+        return "lost"
+    state, number = getattr(error.orig, "sqlstate", None), next(iter(error.orig.args), None)
+    undone = state in ("40001", "40P01") or number in (1020, 1213)
+    return "undone" if undone else None
 
 
 def _cause(error: Exception) -> BaseException | None:

@@ -373,8 +373,9 @@ class _Connecting:
         connect = partial(connect, *arguments, **settings)
         if self._timeout is None:
             return connect()
-        # Half of the time is the statement's.
-        left = max(deadline.left() - self._timeout / 2, self._timeout / 10)
+        # PyMySQL gives a statement half of the time, whatever is left of it.
+        kept = self._timeout / 2 if dialect.driver == "pymysql" else 0
+        left = max(deadline.left() - kept, self._timeout / 10)
         return _in_time(connect, min(left, self._timeout))
 
 
