@@ -67,6 +67,7 @@ HINTS = {
     "Too many connections": "raise max_connections, or lower ?pool_size=… in the store's URL",
     "QueuePool limit": "all connections of this process were in use",
     "statement timeout": "the server was too slow, or another connection held a lock on the row",
+    "prepared statement": "behind a pooler use psycopg, postgresql://…, which prepares nothing",
     "permission denied": "grant SELECT, INSERT, UPDATE and DELETE on the table, and let somebody "
     "who may create it run: sharedsession init",
 }
