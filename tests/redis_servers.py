@@ -51,6 +51,11 @@ def advance(admins: list[redis.Redis], seconds: float) -> None:
                 admin.pexpire(key, int(left - seconds * 1000))
 
 
+def _settled(admin: Any) -> bool:
+    admin.set("{settled}", "", px=1)
+    return bool(admin.wait(1, 1000) == 1)
+
+
 def _client(port: int) -> Any:
     return redis.Redis(port=port, socket_timeout=5.0, retry=Retry(NoBackoff(), 0))
 
@@ -185,7 +190,7 @@ class Watched(_Group):
         for each in self.sentinels:
             each.tell(self.replica, [other for other in self.sentinels if other is not each])
             each.start()
-        until(lambda: self.admin(self.primary).wait(1, 100) == 1, "the replica follows")
+        until(self.settle, "the replica follows")
         for each in self.sentinels:
             until(lambda: self._knows_all(each), "the Sentinels know each other and the replica")
 
@@ -209,11 +214,9 @@ class Watched(_Group):
     def addresses(self) -> list[tuple[str, int]]:
         return [("127.0.0.1", each.port) for each in self.sentinels]
 
-    def settle(self) -> None:
+    def settle(self) -> bool:
         """Wait until the replica has everything: WAIT looks at what its own connection wrote."""
-        admin = self.admin(self.primary)
-        admin.set("settled", "", px=1)
-        assert admin.wait(1, 5000) == 1
+        return _settled(self.admin(self.primary))
 
     def swap(self) -> None:
         """Wait until all Sentinels name the replica as the primary, which it is from now on."""
@@ -228,8 +231,8 @@ class Watched(_Group):
         self.ready()
 
     def ready(self) -> None:
-        """Wait until primary and replica are what they are called, and everybody knows."""
-        until(lambda: self.admin(self.primary).wait(1, 100) == 1, "the replica follows")
+        """Wait until the primary has its replica."""
+        until(self.settle, "the replica follows")
 
     def _names(self, sentinel: RedisServer) -> int:
         state = self._ask(sentinel).sentinel_master(SERVICE)

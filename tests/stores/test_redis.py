@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from sharedsession.stores.base import Entry, new_token
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.redis.lines import MOST_BYTES, OVERDUE, batches
 from sharedsession.testing import new_key
-from tests.servers import RedisServer
+from tests.servers import RedisServer, binaries
 
 BRIEF = 2.0  # replicas have a fifth of it
 PATIENT = 10.0  # for tests that are not about time, on a machine that may be busy
@@ -807,6 +808,12 @@ def test_nobody_waits_long_behind_what_is_stuck(redis_url: str) -> None:
 @pytest.fixture
 def replica(server: RedisServer) -> Iterator[RedisServer]:
     """A replica of the test's own server."""
+    with following(server) as replica:
+        yield replica
+
+
+@contextmanager
+def following(server: RedisServer) -> Iterator[RedisServer]:
     with (
         RedisServer(server.binary, "--replicaof", f"127.0.0.1 {server.port}") as replica,
         redis.Redis.from_url(server.url) as admin,
@@ -890,27 +897,26 @@ def test_loads_do_not_wait_behind_confirmations(server: RedisServer) -> None:
     asyncio.run(scenario())
 
 
-def test_a_write_that_was_repeated_is_confirmed_as_well(
-    server: RedisServer, replica: RedisServer
-) -> None:
-    """WAIT looks at its own connection's writes; the repetition is on another one."""
-    relay = _LosesAnswers(server.port)
-    store = RedisStore.from_url(f"redis://127.0.0.1:{relay.port}/0?wait_replicas=1", BRIEF)
-    assert store.load("key") is None
-    entry = store.create("key", b"data", 60)
-    assert entry is not None
-    replica.pause()
-    for write in (
-        lambda: store.replace("key", entry, b"new", 60),
-        lambda: store.delete("key"),
-    ):
-        relay.lose_next = True
-        with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
-            write()
-    assert relay.lost == 2
-    replica.resume()
-    store.close()
-    relay.close()
+@pytest.mark.parametrize("name", ["redis", "valkey"])
+def test_a_write_that_was_repeated_is_confirmed_as_well(name: str) -> None:
+    """WAIT looks at its own connection's writes (Valkey 9), and the repetition is on another."""
+    with RedisServer(binaries()[name]) as server, following(server) as replica:
+        relay = _LosesAnswers(server.port)
+        store = RedisStore.from_url(f"redis://127.0.0.1:{relay.port}/0?wait_replicas=1", BRIEF)
+        entry = store.create("key", b"data", 60)
+        assert entry is not None
+        replica.pause()
+        for write in (
+            lambda: store.replace("key", entry, b"new", 60),
+            lambda: store.delete("key"),
+        ):
+            relay.lose_next = True
+            with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+                write()
+        assert relay.lost == 2
+        replica.resume()
+        store.close()
+        relay.close()
 
 
 # settings that sign people out
