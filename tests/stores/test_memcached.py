@@ -300,7 +300,7 @@ def test_one_item_with_a_lifetime_holds_everything(server: MemcachedServer, open
     assert store.touch("1", 31 * 86400)
     stored(store, "moment", b"", 0)
     expiries = {key.rpartition(":")[2]: value for key, value in server.expiries().items()}
-    assert expiries.pop("servers") == -1
+    assert expiries.pop("servers!") == -1
     assert 0 <= expiries.pop("moment", int(now) + 1) - now < 5
     days = {key: round((expiry - now) / 86400, 3) for key, expiry in expiries.items()}
     assert days == {"1": 31, "30": 30, "31": 31, "400": 400}
@@ -314,6 +314,18 @@ def test_bytes_too_short_are_an_entry_that_does_not_decode(
     server.tell("set sharedsession:short 0 600 5\r\nshort", end="STORED\r\n")
     assert store.load("short") == Entry(b"short", 0, None, b"")
     assert store.create("short", b"data", 60) is None
+
+
+def test_any_key_is_a_key_of_its_own(server: MemcachedServer, opened: Open) -> None:
+    """Spaces, line ends, letters of any script and what they are written as do not meet."""
+    store = opened(server.url)
+    keys = ["a b", "a%20b", "a\r\nb", "żółw", "%C5%BC", "\0", "a", "A", "", "servers!"]
+    for key in keys:
+        stored(store, key, key.encode())
+    for key in keys:
+        assert found(store, key).data == key.encode()
+    with pytest.raises(ValueError, match="250"):
+        store.load("x" * 250)
 
 
 def test_what_is_too_large_is_said_with_its_size(opened: Open) -> None:

@@ -48,23 +48,25 @@ class Ring:
 
 
 class History:
-    """The lists that were in use, oldest first, by the epochs in which they were."""
+    """The lists that were in use, oldest first, by the epochs in which they were.
 
-    def __init__(self, lists: Sequence[tuple[str, Sequence[str]]]) -> None:
-        kept = lists[-LISTS_KEPT:]
-        self._rings = {bytes.fromhex(epoch): Ring(names) for epoch, names in kept}
+    ``ended`` are the marks of other histories that this one has put an end to.
+    """
+
+    def __init__(
+        self, lists: Sequence[tuple[str, Sequence[str]]], ended: Sequence[str] = ()
+    ) -> None:
+        self._lists, self._ended = list(lists[-LISTS_KEPT:]), list(ended)
+        self._rings = {bytes.fromhex(epoch): Ring(names) for epoch, names in self._lists}
         self.epoch = next(reversed(self._rings))
         self.names = self._rings[self.epoch].names
-        self.text = json.dumps(
-            [(epoch.hex(), ring.names) for epoch, ring in self._rings.items()],
-            separators=(",", ":"),
-        ).encode()
+        self.text = json.dumps([self._lists, self._ended], separators=(",", ":")).encode()
 
     @classmethod
     def read(cls, text: bytes) -> History | None:
         """Return what a server keeps; None when it cannot be read."""
         try:
-            history = cls(json.loads(text))
+            history = cls(*json.loads(text))
         except (ValueError, TypeError, StopIteration):
             return None
         return history if history.text == text else None
@@ -76,24 +78,31 @@ class History:
         since = list(dropwhile(lambda each: each != epoch, self._rings))
         return bool(since) and all(self._rings[each].home(key) == name for each in since)
 
-    def _continues(self, others: Iterable[History | None]) -> bool:
-        return all(other is not None and other.epoch in self._rings for other in others)
+    def goes_on_from(self, text: bytes) -> bool:
+        """Say whether it follows from what a server keeps."""
+        other = History.read(text)
+        return _mark(text) in self._ended or (other is not None and other.epoch in self._rings)
+
+    def followed_by(self, names: Sequence[str]) -> History:
+        """Return this history with one more list."""
+        epoch = _mark(self.text + json.dumps(names).encode())
+        return History([*self._lists, (epoch, names)], self._ended)
 
 
 def agreed(texts: Iterable[bytes], names: Sequence[str], known: History | None = None) -> History:
     """Return the history that follows from those found on the servers of a list.
 
     It is the one that goes on from all others, with the list added if it was not the last one. When
-    there is none, a new one begins, and nothing that is stored counts any more. What this process
-    has ``known`` matters only where it goes on from all that was found.
+    there is none, a new one ends them all, and nothing that is stored counts any more. What this
+    process has ``known`` matters only where it goes on from all that was found.
     """
-    evidence = sorted(set(texts))
-    found = [History.read(text) for text in evidence]
-    bases = [each for each in (*found, known) if each is not None and each._continues(found)]
-    base = bases[-1] if bases else None
-    if base is not None and base.names == tuple(names):
-        return base
-    seed = b"\0".join(evidence) or secrets.token_bytes(EPOCH_BYTES)
-    epoch = blake2b(seed + json.dumps(names).encode(), digest_size=EPOCH_BYTES).hexdigest()
-    earlier = [] if base is None else json.loads(base.text)
-    return History([*earlier, (epoch, names)])
+    found = sorted(set(texts))
+    for base in (known, *map(History.read, found)):
+        if base is not None and all(base.goes_on_from(text) for text in found):
+            return base if base.names == tuple(names) else base.followed_by(names)
+    seed = b"\0".join(found) or secrets.token_bytes(EPOCH_BYTES)
+    return History([(_mark(seed), names)], [_mark(text) for text in found])
+
+
+def _mark(text: bytes) -> str:
+    return blake2b(text, digest_size=EPOCH_BYTES).hexdigest()

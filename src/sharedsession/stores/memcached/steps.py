@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Generator, Sequence
 from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 from ...exceptions import ConfigurationError, StoreUnavailable, TooLarge
 from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, holds_token, new_token, with_token
@@ -24,7 +25,7 @@ Flow = Generator[Step, Any, T]  # what is sent in is the command's answer
 VERSION_BYTES = 8
 TOKENS = TOKEN_BYTES * TOKENS_KEPT
 HEAD = VERSION_BYTES + TOKENS + EPOCH_BYTES
-HISTORY = "servers"  # the item that holds the history; no session has such a key
+HISTORY = "servers!"  # the item that holds the history; no key comes out like this
 LONGEST_KEY = 250
 ITEM_OVERHEAD = 60  # bytes that the server needs for an item besides its key and its value
 RELATIVE = 30 * 24 * 60 * 60  # seconds; a larger number would be taken for a point in time
@@ -118,7 +119,7 @@ class Verbs:
 
     def _look(self, key: str) -> Flow[tuple[Entry | None, int | None]]:
         """Return the entry and its cas id: without an entry, that of a copy that does not count."""
-        home, name, history = self._ring.home(key), self._name(key), self._name(HISTORY)
+        home, name, history = self._ring.home(key), self._name(key), self._prefix + HISTORY
         for _ in range(ROUNDS):
             found: Items = yield home, "gets", (history, name)
             text, _ = found.get(history, (b"", 0))
@@ -166,7 +167,7 @@ class Verbs:
 
     def _agree(self) -> Flow[None]:
         """Bring all servers that answer to the same history, with this list as its last one."""
-        names, name = self._ring.names, self._name(HISTORY)
+        names, name = self._ring.names, self._prefix + HISTORY
         for _ in range(ROUNDS):
             found: dict[str, Items] = yield from self._everywhere(
                 dict.fromkeys(names, ("gets", (name,)))
@@ -193,7 +194,11 @@ class Verbs:
         raise _disagree()
 
     def _everywhere(self, commands: dict[str, Step]) -> Flow[dict[str, Any]]:
-        """Return the answers of the servers that answer; an outage, if none does."""
+        """Return the answers of the servers that answer; an outage, if none does.
+
+        A write that comes too late is the last one: processes that begin at the same time would
+        each leave theirs on some of the servers.
+        """
         answers, failure = {}, None
         for each, command in commands.items():
             if time.monotonic() - self._unanswered.get(each, -UNASKED) < UNASKED:
@@ -204,15 +209,19 @@ class Verbs:
             except StoreUnavailable as error:
                 failure = error
                 self._unanswered[each] = time.monotonic()
+            if answers.get(each) is False:
+                break
         if not answers:
             self._unanswered.clear()
             raise failure or StoreUnavailable("No Memcached server answers.")
         return answers
 
     def _name(self, key: str) -> str:
-        name = self._prefix + key
-        if len(name) > LONGEST_KEY or not name.isascii() or not name.isprintable() or " " in name:
-            raise ValueError("A key in Memcached is ASCII, short, and without spaces.")
+        # Ours are hexadecimal digits; servers take no spaces, and nothing but ASCII.
+        simple = key.isascii() and key.isalnum()
+        name = self._prefix + (key if simple else quote(key, safe=""))
+        if len(name) > LONGEST_KEY:
+            raise ValueError(f"A key in Memcached has at most {LONGEST_KEY} characters.")
         return name
 
 
