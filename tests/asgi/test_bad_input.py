@@ -702,7 +702,11 @@ class TestSettings:
         hidden = "the most secret"
         settings = gather({"store": f"redis://user:{hidden}@host/0", "secret_key": hidden})
         assert hidden not in repr(settings)
-        for url in (f"redis://user:{hidden}@host:port/0", f"mysql://u:{hidden}@host/db"):
+        for url in (
+            f"redis://user:{hidden}@host:port/0",
+            f"mysql://u:{hidden}@host:port/db",
+            f"oracle://u:{hidden}@host/db",
+        ):
             with pytest.raises(ConfigurationError) as raised:
                 Site(url)
             assert hidden not in str(raised.value)

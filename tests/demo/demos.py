@@ -23,6 +23,7 @@ COMMAND = [sys.executable, "-m", "sharedsession", "demo"]
 INTERRUPTIBLE = """
 import runpy, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 runpy.run_module("sharedsession", run_name="__main__", alter_sys=True)
 """
 

@@ -497,4 +497,6 @@ class TestAround:
             finally:
                 gc.enable()
 
-        assert left_by(make_site()) <= left_by(make_site(None)) + (15 if verbs else 0)
+        # The least of three: other threads may leave something as well.
+        ours, flasks = (min(left_by(make_site(*own)) for _ in range(3)) for own in ((), (None,)))
+        assert ours <= flasks + (15 if verbs else 0)
