@@ -51,7 +51,8 @@ def advance(admins: list[redis.Redis], seconds: float) -> None:
                 admin.pexpire(key, int(left - seconds * 1000))
 
 
-def _settled(admin: Any) -> bool:
+def replicated(admin: Any) -> bool:
+    """Say whether a replica has everything: WAIT looks at what its own connection wrote."""
     admin.set("{settled}", "", px=1)
     return bool(admin.wait(1, 1000) == 1)
 
@@ -215,8 +216,8 @@ class Watched(_Group):
         return [("127.0.0.1", each.port) for each in self.sentinels]
 
     def settle(self) -> bool:
-        """Wait until the replica has everything: WAIT looks at what its own connection wrote."""
-        return _settled(self.admin(self.primary))
+        """Say whether the replica has everything."""
+        return replicated(self.admin(self.primary))
 
     def swap(self) -> None:
         """Wait until all Sentinels name the replica as the primary, which it is from now on."""

@@ -24,6 +24,7 @@ from sharedsession.stores.base import Entry, new_token
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.redis.lines import MOST_BYTES, OVERDUE, batches
 from sharedsession.testing import new_key
+from tests.redis_servers import replicated, until
 from tests.servers import RedisServer, binaries
 
 BRIEF = 2.0  # replicas have a fifth of it
@@ -819,9 +820,7 @@ def following(server: RedisServer) -> Iterator[RedisServer]:
         redis.Redis.from_url(server.url) as admin,
     ):
         admin.config_set("repl-diskless-sync-delay", "0")
-        limit = time.monotonic() + 10
-        while admin.wait(1, 100) != 1:
-            assert time.monotonic() < limit, "the replica does not follow"
+        until(lambda: replicated(admin), "the replica follows")
         yield replica
 
 
@@ -880,6 +879,10 @@ def test_too_few_replicas_are_an_outage(server: RedisServer, replica: RedisServe
 def test_loads_do_not_wait_behind_confirmations(server: RedisServer) -> None:
     """While writes wait for a replica that does not answer, loads are answered at once."""
     store = AsyncRedisStore.from_url(f"{server.url}?wait_replicas=1", BRIEF)
+
+    ready = RedisStore.from_url(server.url)
+    assert ready.create("first", b"", 60)  # the server learns the script
+    ready.close()
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()

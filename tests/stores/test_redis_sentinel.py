@@ -77,8 +77,10 @@ class TestTheUsersSentinelClient(TestSentinel):
     @pytest.fixture
     def store(self, watched: Watched) -> Iterator[RedisStore]:
         found = sentinels(watched, redis.sentinel)
-        with found, found.master_for(SERVICE) as client:
+        with found.master_for(SERVICE) as client:
             yield RedisStore(client)
+        for each in found.sentinels:
+            each.close()
 
 
 class TestTheUsersAsyncSentinelClient(TestAsyncSentinel):
@@ -102,11 +104,13 @@ def test_both_colours_share_sessions(watched: Watched) -> None:
 
 def test_a_replicas_client_is_refused(watched: Watched) -> None:
     """A client that is connected to replicas cannot write; the sentence says how to make one."""
-    with sentinels(watched, redis.sentinel) as found:
-        with pytest.raises(ConfigurationError, match="master_for"):
-            RedisStore(found.slave_for(SERVICE))
-        with pytest.raises(TypeError, match=r"Pass the client that its master_for"):
-            RedisStore(found)
+    found = sentinels(watched, redis.sentinel)
+    with pytest.raises(ConfigurationError, match="master_for"):
+        RedisStore(found.slave_for(SERVICE))
+    with pytest.raises(TypeError, match=r"Pass the client that its master_for"):
+        RedisStore(found)
+    for each in found.sentinels:
+        each.close()
 
 
 def test_an_outage_names_the_service_and_no_password(watched: Watched) -> None:

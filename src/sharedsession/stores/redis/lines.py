@@ -43,14 +43,6 @@ class Lines:
 
     async def close(self) -> None:
         """End what is in flight, and the client that was made for this loop."""
-        try:
-            await self._close()
-        except asyncio.CancelledError:
-            # The end of a loop cancels each task once, also one that is closing a dropped store.
-            await self._close()
-            raise
-
-    async def _close(self) -> None:
         for line in self._lines.values():
             await line.close()
         if self.limit is not None:

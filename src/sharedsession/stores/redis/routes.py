@@ -170,23 +170,23 @@ class _Routes:
         answers: Answers = [None] * len(requests)
         pending: dict[int, object] = dict.fromkeys(range(len(requests)))
         for _ in range(TRIES):
-            groups: dict[Node, list[int]] = {}
+            groups: dict[str, tuple[Node, list[int]]] = {}
             for number, refusal in pending.items():
                 node = yield from self._node(requests[number][0], refusal)
-                groups.setdefault(node, []).append(number)
+                groups.setdefault(node.name, (node, []))[1].append(number)
             parcels = [
                 (node, [(_asks(pending[number]), requests[number][1]) for number in numbers])
-                for node, numbers in groups.items()
+                for node, numbers in groups.values()
             ]
             arrived = yield "send", parcels
             pending = {}
-            for (node, numbers), parcel in zip(groups.items(), arrived, strict=True):
+            for (name, (_, numbers)), parcel in zip(groups.items(), arrived, strict=True):
                 for number, answer in zip(numbers, parcel, strict=True):
                     answers[number] = answer
                     if isinstance(answer, AskError | redis.ConnectionError):
                         pending[number] = answer
                     if isinstance(answer, redis.ConnectionError):
-                        self.failed = node.name
+                        self.failed = name
             if not pending:
                 break
         return answers
