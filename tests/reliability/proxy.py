@@ -1,0 +1,209 @@
+"""A network between the stores and their server that fails in all the ways in which networks do.
+
+A `Proxy` passes bytes on to a port of this machine. `refuse`, `silence` and `vanish` are outages,
+ended by `restore`. ``fate`` is asked about every answer, with the bytes of the command it belongs
+to, and decides what becomes of it; ``delay`` and ``drip`` slow answers down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from enum import Enum, auto
+from types import TracebackType
+
+from sharedsession.testing import LoopThread
+
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
+CROWD = 8  # connections that fill the queue of a listener that accepts none
+
+
+class Fate(Enum):
+    """What becomes of an answer."""
+
+    ARRIVES = auto()
+    LOST = auto()  # the connection is reset in its place: the command has been executed
+    CUT = auto()  # half of it arrives, then the connection is reset
+    SWALLOWED = auto()  # nothing arrives any more on this connection, and nobody is told
+
+
+class Proxy:
+    """Passes bytes on to ``target``, a port or the path of a socket, and back."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self.port = 0
+        self.fate: Callable[[bytes], Fate] = lambda asked: Fate.ARRIVES
+        self.delay = 0.0  # seconds before each answer
+        self.drip = 0.0  # seconds after each byte of an answer
+        self.fates: list[Fate] = []  # of those answers that did not arrive
+        self._silent = False
+        self._links: set[_Link] = set()
+        self._crowd: list[socket.socket] = []
+        self._server: asyncio.Server | None = None
+
+    # --- outages ---
+
+    def refuse(self) -> None:
+        """Reset every connection and refuse new ones, as a machine does whose server is gone."""
+        self._thread.run(self._stop())
+
+    def silence(self) -> None:
+        """Swallow everything; connections of now stay dead when it is over."""
+        self._silent = True
+        for link in set(self._links):
+            link.dead = True
+
+    def vanish(self) -> None:
+        """The same, and new connections are not even accepted: the address leads nowhere."""
+        self.silence()
+        self._thread.run(self._stop(reset=False))
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self.port))
+        listener.listen(0)
+        self._crowd = [listener]
+        for _ in range(CROWD):
+            caller = socket.socket()
+            caller.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                caller.connect(("127.0.0.1", self.port))
+            self._crowd.append(caller)
+
+    def reset(self) -> None:
+        """Reset every connection; new ones work."""
+        self._thread.run(self._reset())
+
+    def restore(self) -> None:
+        """New connections work again."""
+        self._silent = False
+        while self._crowd:
+            self._crowd.pop().close()
+        if self._server is None:
+            self._thread.run(self._listen())
+
+    # --- inside ---
+
+    def __enter__(self) -> Proxy:
+        self._thread = LoopThread().__enter__()
+        self._thread.run(self._listen())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._silent = False
+        for caller in self._crowd:
+            caller.close()
+        self._thread.run(self._stop())
+        self._thread.run(self._gone())
+        self._thread.__exit__()
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _stop(self, reset: bool = True) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if reset:
+            await self._reset()
+
+    async def _reset(self) -> None:
+        for link in set(self._links):
+            link.reset()
+
+    async def _gone(self) -> None:
+        await asyncio.gather(*(link.task for link in self._links), return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = _Link(self, reader, writer)
+        link.dead = self._silent
+        self._links.add(link)
+        link.task = asyncio.ensure_future(link.serve(self._target))
+        link.task.add_done_callback(lambda task: self._links.discard(link))
+
+
+class _Link:
+    """One connection, with its two ends."""
+
+    task: asyncio.Task[None]
+
+    def __init__(
+        self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._proxy, self._reader, self._writer = proxy, reader, writer
+        self._ends = [writer]
+        self._asked = b""  # since the last answer
+        self.dead = False
+
+    async def serve(self, target: int) -> None:
+        try:
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", target)
+                self._ends.append(writer)
+                async with asyncio.TaskGroup() as ways:
+                    ways.create_task(self._commands(writer))
+                    ways.create_task(self._answers(reader))
+        except* OSError:
+            pass
+        finally:
+            for end in self._ends:
+                end.close()
+
+    def reset(self) -> None:
+        for end in self._ends:
+            raw = end.get_extra_info("socket")
+            if raw is not None and not end.transport.is_closing():
+                with contextlib.suppress(OSError):
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            end.transport.abort()
+
+    async def _commands(self, server: asyncio.StreamWriter) -> None:
+        while data := await self._reader.read(2**16):
+            if not self.dead:
+                self._asked += data
+                server.write(data)
+                await server.drain()
+        server.close()
+
+    async def _answers(self, server: asyncio.StreamReader) -> None:
+        while data := await server.read(2**16):
+            asked, self._asked = self._asked, b""
+            if self._proxy.delay:
+                await asyncio.sleep(self._proxy.delay)
+            if self.dead:
+                continue
+            fate = self._proxy.fate(asked) if asked else Fate.ARRIVES
+            if fate is not Fate.ARRIVES:
+                self._proxy.fates.append(fate)
+            match fate:
+                case Fate.ARRIVES:
+                    await self._pass_on(data)
+                case Fate.SWALLOWED:
+                    self.dead = True
+                case Fate.CUT:
+                    self._writer.write(data[: len(data) // 2])
+                    await self._writer.drain()
+                    await asyncio.sleep(0)  # what was written leaves before the reset
+                    self.reset()
+                case Fate.LOST:
+                    self.reset()
+        self._writer.close()
+
+    async def _pass_on(self, data: bytes) -> None:
+        if not self._proxy.drip:
+            self._writer.write(data)
+            await self._writer.drain()
+            return
+        for place in range(len(data)):
+            self._writer.write(data[place : place + 1])
+            await self._writer.drain()
+            await asyncio.sleep(self._proxy.drip)
