@@ -1,6 +1,7 @@
 # Everything sets itself up: a virtual environment for each interpreter version, in this folder.
 #   make demo                    the main job: three servers, a balancer, one session
 #   make test                    lint, types and every test; PYTHON=python3.13 on another interpreter
+#   make reliability             every fault on every store: the tables of docs/reliability.md
 #   make lint | bench | clean
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 DEMO := --port 8000
 WORKERS := 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench reliability clean
 
 demo: $(VENV)/.demo
 	$(BIN)/sharedsession demo $(DEMO)
@@ -25,7 +26,11 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 
 bench: $(VENV)/.bench
-	@set -e; for each in benchmarks/*.py; do echo "$$each"; $(BIN)/python "$$each"; done
+	@set -e; for each in $(filter-out benchmarks/reliability.py,$(wildcard benchmarks/*.py)); do echo "$$each"; $(BIN)/python "$$each"; done
+
+reliability: $(VENV)/.test
+	@PYTHON=$(PYTHON) scripts/install-system-packages mariadb-server memcached postgresql redis-server
+	$(BIN)/python benchmarks/reliability.py
 
 clean:
 	rm -rf .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
