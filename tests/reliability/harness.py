@@ -81,6 +81,7 @@ class Life:
     number: int
     browser: Browser
     acknowledged: dict[int, Moment]  # by operation; the sign-in is number 0
+    leaving: bool = False  # a sign-out was asked for; without an answer it may be done or not
 
 
 # --- what the clients ask for ---------------------------------------------------------------------
@@ -160,6 +161,9 @@ class Client(threading.Thread):
         else:
             time.sleep(RETRY)
 
+    def wants_to_leave(self, life: Life) -> bool:
+        return self.leaves and len(life.acknowledged) > 6 and self.chance.random() < 0.3
+
     def server(self) -> str:
         self.turns += 1
         return self.run_.names[self.turns % len(self.run_.names)]
@@ -175,6 +179,7 @@ class Client(threading.Thread):
 
     def end_life(self, life: Life) -> bool:
         """Sign out, and try the cookie again at another server."""
+        life.leaving = True
         old = life.browser.copy()
         request = self.run_.begin(self.server(), life.browser, sign_out)
         if request.end().status != 200:
@@ -234,7 +239,7 @@ class Client(threading.Thread):
     def finish(self) -> None:
         """When all is over: look at every server whether all is there, and the ended are ended."""
         for name in self.run_.names:
-            if self.life is not None:
+            if self.life is not None and not self.life.leaving:
                 answer = self.run_.ask(name, self.life.browser, shown)
                 if answer.status == 200:
                     self.check(self.life, answer.value, dict(self.life.acknowledged))

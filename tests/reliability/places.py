@@ -89,10 +89,13 @@ class Place:
 def _redis(name: str, keeps: Keeps, kind: str = "redis") -> Callable[[], Any]:
     @contextmanager
     def opened() -> Iterator[Place]:
-        options = ALWAYS if keeps is Keeps.ALL else ()
-        with RedisServer(binaries()[kind], *options) as server, Proxy(server.port) as proxy:
+        if keeps is not Keeps.ALL:  # to the network it is all the same
+            with RedisServer(binaries()[kind]) as server:
+                yield Place(name, server.url, server, keeps=keeps)
+            return
+        with RedisServer(binaries()[kind], *ALWAYS) as server, Proxy(server.port) as proxy:
             url = f"{kind}://localhost:{proxy.port}/0"
-            yield Place(name, url, server, proxy, keeps, words=(b"EVAL",))
+            yield Place(name, url, server, proxy, words=(b"EVAL",))
 
     return opened
 
