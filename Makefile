@@ -1,6 +1,7 @@
 # Everything sets itself up: a virtual environment for each interpreter version, in this folder.
 #   make demo                    the main job: three servers, a balancer, one session
-#   make test                    lint, types and every test; PYTHON=python3.13 on another interpreter
+#   make test                    lint, types and tests; PYTHON=python3.13 on another interpreter
+#   make test-servers            the stores on every kind of server, and what befalls them: takes longer
 #   make reliability             every fault on every store: the tables of docs/reliability.md
 #   make lint | bench | clean
 
@@ -10,15 +11,24 @@ VENV := .venv-$(VERSION)
 BIN := $(VENV)/bin
 DEMO := --port 8000
 WORKERS := 2
+# Real servers of many kinds, killed, hung and failed over: minutes, and a machine with nothing else to do.
+SERVERS := tests/reliability $(wildcard tests/stores/test_memcached*.py tests/stores/test_redis_*.py \
+	tests/stores/test_sql_a*.py tests/stores/test_sql_conformance.py tests/stores/test_sql_s*.py)
+TESTS := $(addprefix --ignore=,$(SERVERS))
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo test lint bench reliability clean
+.PHONY: demo test test-servers lint bench reliability clean
 
 demo: $(VENV)/.demo
 	$(BIN)/sharedsession demo $(DEMO)
 
 test: lint $(VENV)/.test
-	@PYTHON=$(PYTHON) scripts/install-system-packages chromium curl mariadb-server memcached pgbouncer postgresql redis-server
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
+	@PYTHON=$(PYTHON) scripts/install-system-packages chromium curl
+	$(PYTEST) $(TESTS)
+
+test-servers: lint $(VENV)/.test
+	@PYTHON=$(PYTHON) scripts/install-system-packages mariadb-server memcached pgbouncer postgresql redis-server
+	$(PYTEST) $(SERVERS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
