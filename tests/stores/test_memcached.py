@@ -486,9 +486,9 @@ def test_ten_thousand_cancelled_requests_leave_every_connection_in_step() -> Non
         for turn in range(1000):
             if cancelled >= 10_000:
                 break
-            tasks = [loop.create_task(request(key)) for key in chance.sample(keys, 25)]
+            tasks = [loop.create_task(request(key)) for key in chance.sample(keys, 50)]
             for task in tasks:
-                loop.call_later(chance.random() * 0.006, task.cancel)
+                loop.call_later(chance.random() * 0.01, task.cancel)
             for answer in await asyncio.gather(*tasks, return_exceptions=True):
                 assert answer is None or isinstance(answer, asyncio.CancelledError)
                 cancelled += answer is not None

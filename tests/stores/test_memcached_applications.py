@@ -12,7 +12,7 @@ import pytest
 from sharedsession import TooLarge
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
 from sharedsession.stores.memcached.ring import Ring
-from tests.guarantees.asgi import AsgiAdapter, AsgiServer, starlette
+from tests.guarantees.asgi import AsgiAdapter, AsgiServer, close_loops, starlette
 from tests.guarantees.driver import Browser, destroy, handle, increment, put, read, sign_in
 from tests.guarantees.wsgi import WsgiAdapter, WsgiServer, plain
 from tests.memcached_servers import MemcachedServer, memcached_servers, url_of
@@ -28,6 +28,12 @@ Site = WsgiServer | AsgiServer
 def three() -> Iterator[list[MemcachedServer]]:
     with memcached_servers(3) as servers:
         yield servers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loops() -> Iterator[None]:
+    yield
+    close_loops()
 
 
 def sites(servers: list[MemcachedServer], timeout: float = 10.0) -> list[Site]:
@@ -183,7 +189,8 @@ def test_a_session_that_is_too_large_fails_at_its_commit(
     three: list[MemcachedServer], colour: str
 ) -> None:
     """With its size and the limit, as an error of the request; it is no outage, nor a loss."""
-    site = sites(three)[colour == "async"]
+    both = sites(three)
+    site = both[colour == "async"]
     browser = Browser()
     site.request(browser, put(small=1))
     answer = site.request(browser, put(large="x" * 2**20))
@@ -194,4 +201,4 @@ def test_a_session_that_is_too_large_fails_at_its_commit(
     assert site.request(browser, read).value == {"small": 1}
     new = Browser()
     assert site.request(new, put(large="x" * 2**20)).cookies == []
-    close(site)
+    close(*both)

@@ -10,6 +10,7 @@ import logging
 import random
 import secrets
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pymemcache
 import pytest
@@ -17,7 +18,9 @@ import pytest
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores.base import Entry, Store
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
+from sharedsession.stores.memcached.pooled import _Limit
 from sharedsession.stores.memcached.ring import LISTS_KEPT, History, Ring, agreed
+from sharedsession.stores.memcached.steps import HISTORY
 from sharedsession.testing import Awaited, LoopThread, found, new_key, stored
 from tests.memcached_servers import MemcachedServer, memcached_servers, url_of
 
@@ -179,6 +182,73 @@ def test_a_server_that_returns_with_old_copies_revives_nothing(
     assert alive(after, keys) == set()
     again = sessions(after)
     assert alive(opened(four), again) == set(again)
+
+
+def test_a_process_that_saw_the_change_needs_no_witness(
+    four: list[MemcachedServer], opened: Open
+) -> None:
+    """It knows by itself that a copy is an old one, though no server that could tell answers."""
+    keys = sessions(opened(four))
+    name = f"sharedsession:{HISTORY}"
+    before = four[0].tell(f"get {name}")[1]
+    four[0].pause()
+    assert alive(opened(four[1:]), keys)
+    four[0].resume()
+    store = opened(four[1:])
+    store.load(new_key())
+    back = opened(four)
+    moved = {key for key in keys if home(key, four) is four[0]}
+    assert not alive(back, moved)
+    # Even if the returned server were to come back once more as it was.
+    four[0].tell(f"set {name} 0 0 {len(before)}\r\n{before}", end="STORED\r\n")
+    for server in four[1:]:
+        server.kill()
+    assert not alive(back, moved)
+
+
+def test_a_start_while_servers_hang(four: list[MemcachedServer], opened: Open) -> None:
+    """Who begins while two of four hang serves the others' sessions after a try or two."""
+    keys = sessions(opened(four))
+    for server in four[:2]:
+        server.pause()
+    here = {key for key in keys if home(key, four) in four[2:]}
+    store = opened(four)
+    failed = 0
+    while failed < 3:
+        try:
+            assert alive(store, here) == here
+            break
+        except StoreUnavailable:
+            failed += 1
+    assert failed < 3
+    for server in four[:2]:
+        server.resume()
+    assert alive(store, keys) == set(keys)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_processes_that_begin_at_once_agree(four: list[MemcachedServer], seed: int) -> None:
+    """In whatever order their steps fall, all have one history, and the first loses nothing."""
+    order, url = random.Random(seed), url_of(four[:2])
+    stores = [MemcachedStore.from_url(url, 5.0) for _ in range(3)]
+    flows: dict[MemcachedStore, tuple[Any, Any]] = {
+        store: (store._agree(), None) for store in stores
+    }
+    key, entry = new_key(), None
+    while flows:
+        store = order.choice([*flows])
+        flow, answer = flows[store]
+        try:
+            name, *step = flow.send(answer)
+            flows[store] = flow, store._nodes[name].ask(_Limit(5.0), *step)
+        except StopIteration:
+            del flows[store]
+            entry = entry or stored(store, key, b"first")
+    texts = {store._history and store._history.text for store in stores}
+    assert len(texts) == 1
+    assert {store.load(key) for store in stores} == {entry}
+    for store in stores:
+        store.close()
 
 
 def test_a_server_that_is_away_for_a_while_loses_nothing(

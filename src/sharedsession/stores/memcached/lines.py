@@ -131,9 +131,6 @@ class _LoopLines:
         try:
             async with asyncio.timeout(limit):
                 return await connection.ask(line, read)
-        except TimeoutError:
-            connection.abort()
-            raise
         except wire.Refused as refusal:
             if TOO_LARGE in str(refusal):
                 return TOO_LARGE

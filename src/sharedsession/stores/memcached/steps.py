@@ -31,7 +31,6 @@ ITEM_OVERHEAD = 60  # bytes that the server needs for an item besides its key an
 RELATIVE = 30 * 24 * 60 * 60  # seconds; a larger number would be taken for a point in time
 LAST_MOMENT = 2**31 - 1  # the latest point in time that servers take
 ROUNDS = 5  # in which processes that look at the servers at the same time come to agree
-UNASKED = 10.0  # seconds in which a server that did not answer is not asked for its history
 SHORT = 0.1  # seconds for a server that has kept somebody waiting in vain,
 AGAIN = 2.0  # but for one try in so many seconds, which has its full time
 TOO_LARGE = "object too large"
@@ -73,7 +72,6 @@ class Verbs:
         self._ring = Ring(names)
         self._prefix = prefix
         self._history: History | None = None
-        self._unanswered: dict[str, float] = {}  # servers, and when they failed to
         self._patience = {name: Patience() for name in names}
 
     def _new_token(self) -> bytes:
@@ -126,7 +124,6 @@ class Verbs:
             if self._history is not None and text == self._history.text:
                 value, cas = found.get(name, (None, None))
                 return self._entry(key, value), cas
-            self._unanswered.pop(home, None)
             yield from self._agree()
         raise _disagree()
 
@@ -201,19 +198,14 @@ class Verbs:
         """
         answers, failure = {}, None
         for each, command in commands.items():
-            if time.monotonic() - self._unanswered.get(each, -UNASKED) < UNASKED:
-                continue
             try:
                 answers[each] = yield each, *command
-                self._unanswered.pop(each, None)
             except StoreUnavailable as error:
                 failure = error
-                self._unanswered[each] = time.monotonic()
             if answers.get(each) is False:
                 break
-        if not answers:
-            self._unanswered.clear()
-            raise failure or StoreUnavailable("No Memcached server answers.")
+        if failure is not None and not answers:
+            raise failure
         return answers
 
     def _name(self, key: str) -> str:
