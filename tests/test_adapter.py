@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import sys
 import threading
 import time
@@ -14,11 +13,12 @@ import pytest
 
 from sharedsession import Session, SessionError, SessionGone, StoreUnavailable
 from sharedsession.adapter import Sessions
-from sharedsession.concurrency import THREADS, bounded, threads_run
+from sharedsession.concurrency import THREADS, threads_run
 from sharedsession.flows import BREAKER_TIMEOUT
 from sharedsession.settings import gather
 from sharedsession.stores.base import Entry
 from sharedsession.stores.memory import MemoryStore
+from sharedsession.stores.waiting import bounded
 
 TIMEOUT = 0.4
 
@@ -214,24 +214,6 @@ def test_a_call_that_is_not_wanted_any_more_is_not_made() -> None:
     assert shared._threads is not None
     shared._threads[1].shutdown()
     assert store.loads - before == THREADS
-
-
-def test_a_call_is_bounded_and_what_comes_too_late_is_discarded() -> None:
-    """In time: its result, or its own error. Later: a TimeoutError, and nothing is left open."""
-    assert bounded(5, lambda: "value", print) == "value"
-    with pytest.raises(ZeroDivisionError):
-        bounded(5, lambda: 1 // 0, print)
-    with pytest.raises(TimeoutError, match="its own"):
-        bounded(5, lambda: raise_it(TimeoutError("its own")), print)
-    go, discarded = threading.Event(), queue.Queue[str]()
-    with pytest.raises(TimeoutError, match=r"no connection within 0\.01 s"):
-        bounded(0.01, lambda: "late" if go.wait(10) else "", discarded.put)
-    go.set()
-    assert discarded.get(timeout=10) == "late"
-
-
-def raise_it(error: Exception) -> None:
-    raise error
 
 
 def test_where_threads_do_not_run_nothing_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:

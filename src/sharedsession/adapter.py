@@ -23,6 +23,7 @@ from .session import EmptyInOutage, Loading, Session, UnusedSession
 from .settings import Settings, gather
 from .stores import open_store
 from .stores.base import AsyncStore, Store
+from .stores.waiting import within
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]  # as ASGI has them
@@ -216,7 +217,7 @@ class Sessions:
         process = os.getpid()
         if self._threads is None or self._threads[0] != process:  # no thread survives a fork
             self._threads = process, ThreadPoolExecutor(THREADS, "sharedsession")
-        future = self._threads[1].submit(call)
+        future = self._threads[1].submit(_within, seconds, call)
         try:
             return future.result(seconds)
         except TimeoutError:
@@ -224,6 +225,12 @@ class Sessions:
                 raise
             future.cancel()
             raise DeadlinePassed from None
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """Make a call of a store that ends its waits in time, if it can, when nobody waits for it."""
+    with within(seconds):
+        return call()
 
 
 # --- the response ---------------------------------------------------------------------------------

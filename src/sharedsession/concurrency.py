@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -28,37 +27,6 @@ def threads_run() -> bool:
     """Say whether threads get to run at all: uWSGI holds them back unless it is told otherwise."""
     uwsgi = sys.modules.get("uwsgi")
     return uwsgi is None or bool({"enable-threads", "threads"} & set(getattr(uwsgi, "opt", ())))
-
-
-def bounded(seconds: float, call: Callable[[], T], discard: Callable[[T], object]) -> T:
-    """Return what ``call`` returns; raise TimeoutError, and leave it alone, when it takes longer.
-
-    For what nothing else can bound, opening a connection above all: a name server may hang, and
-    each address of a name has its own timeout. What comes too late goes to ``discard``.
-    """
-    if not threads_run():
-        return call()
-    result: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            value = call()
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            if result.set_running_or_notify_cancel():
-                result.set_exception(error)
-            return
-        if result.set_running_or_notify_cancel():
-            result.set_result(value)
-        else:
-            discard(value)
-
-    threading.Thread(target=work, name="sharedsession-connect", daemon=True).start()
-    try:
-        return result.result(seconds)
-    except TimeoutError:
-        if result.cancel():
-            raise TimeoutError(f"no connection within {seconds:g} s") from None
-        return result.result()  # just in time, or the call's own
 
 
 class Runtime(Protocol):

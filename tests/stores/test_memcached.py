@@ -526,6 +526,19 @@ def test_loops_come_and_go_and_leave_nothing(server: MemcachedServer) -> None:
     assert not store._lines
 
 
+def test_a_store_that_is_dropped_as_its_loop_ends(server: MemcachedServer) -> None:
+    """The loop has a few turns left, and no time to say goodbye: the sockets are closed in them."""
+
+    async def scenario() -> None:
+        store = AsyncMemcachedStore.from_url(server.url, PATIENT)
+        await asyncio.gather(*(store.create(new_key(), b"data", 60) for _ in range(10)))
+
+    for _ in range(5):
+        asyncio.run(scenario())
+        gc.collect()  # what was left open would warn
+    assert connections(server) == 0
+
+
 def test_a_loop_that_ends_while_its_server_hangs(
     server: MemcachedServer, caplog: pytest.LogCaptureFixture
 ) -> None:

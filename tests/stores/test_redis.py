@@ -351,7 +351,7 @@ def test_a_loop_that_was_closed_without_its_shutdown_is_let_go(
 
 async def _client_of(store: AsyncRedisStore) -> redis.asyncio.Redis:
     await store.load("nobody")
-    return store._loops[asyncio.get_running_loop()][0].client
+    return store._loops._all[asyncio.get_running_loop()][0].client
 
 
 def test_a_store_that_is_dropped_closes_its_sockets(
@@ -370,6 +370,19 @@ def test_a_store_that_is_dropped_closes_its_sockets(
         assert await settled(lambda: connections(admin) == 0)
 
     asyncio.run(scenario())
+
+
+def test_a_store_that_is_dropped_as_its_loop_ends(server: RedisServer, admin: redis.Redis) -> None:
+    """The loop has a few turns left, and no time to say goodbye: the sockets are closed in them."""
+
+    async def scenario() -> None:
+        store = AsyncRedisStore.from_url(server.url, PATIENT)
+        await fill(store, 3)
+
+    for _ in range(5):
+        asyncio.run(scenario())
+        gc.collect()  # what was left open would warn
+        assert all_closed(admin)
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["ours", "the user's client"])
@@ -786,7 +799,7 @@ def test_nobody_waits_long_behind_what_is_stuck(redis_url: str) -> None:
         store = AsyncRedisStore.from_url(redis_url, 8.0)
         key = new_key()
         assert await store.create(key, b"data", 60) is not None
-        (lines, _) = store._loops[asyncio.get_running_loop()]
+        (lines, _) = store._loops._all[asyncio.get_running_loop()]
         nowhere = new_key()
         stuck = asyncio.create_task(lines.line(key, None).run((key, ("BLPOP", nowhere, 3))))
         await asyncio.sleep(2 * OVERDUE)

@@ -165,7 +165,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     awaited = AsyncSQLStore.from_url(url, 20.0, clock=clock)
     with LoopThread() as loop:
         loop.run(awaited.load("nobody"))
-        ((line, _),) = awaited._lines.values()
+        ((line, _),) = awaited._lines._all.values()
         yield Subject(Awaited(awaited, loop), Pinned(line.verbs), clock.advance)
 
 

@@ -25,7 +25,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sharedsession.exceptions import StoreUnavailable
-from sharedsession.stores import sql_dialects
 from sharedsession.stores.base import Entry, Store
 from sharedsession.stores.sql import AsyncSQLStore, SQLStore
 from sharedsession.testing import Awaited, LoopThread, new_key
@@ -75,7 +74,7 @@ class Subject:
     def engine(self) -> sa.Engine:
         if isinstance(self.real, SQLStore):
             return self.real._engine
-        ((line, _),) = self.real._lines.values()
+        ((line, _),) = self.real._lines._all.values()
         return line.verbs._engine
 
     def disconnect_all(self) -> None:
@@ -270,29 +269,6 @@ def test_a_server_that_hangs_is_an_outage_within_the_timeout(driver: str) -> Non
                 subject.real.close()
 
 
-def test_a_connection_that_comes_too_late_is_closed() -> None:
-    """What a driver cannot bound, the look-up of a name say, is not waited for longer."""
-
-    class Late:
-        closed = threading.Event()
-
-        def close(self) -> None:
-            self.closed.set()
-
-    release = threading.Event()
-
-    def connect() -> Late:
-        release.wait(10)
-        return Late()
-
-    begun = time.monotonic()
-    with pytest.raises(TimeoutError, match="no connection"):
-        sql_dialects._in_time(connect, 0.1)
-    assert time.monotonic() - begun < MARGIN
-    release.set()
-    assert Late.closed.wait(10)
-
-
 @every_driver
 def test_a_port_that_accepts_and_says_nothing(subject: Subject) -> None:
     """A connection that is never answered is given up within the timeout."""
@@ -413,7 +389,7 @@ def test_calls_cut_at_their_deadline_leave_every_connection_in_step(
     names = [new_key() for _ in range(12)]
 
     async def live(name: str, usual: float) -> tuple[int, int]:
-        ((line, _),) = store._lines.values()
+        ((line, _),) = store._lines._all.values()
         cut = answered = 0
         while cut < 8:
             line.limit = random.uniform(0, usual)
@@ -434,7 +410,7 @@ def test_calls_cut_at_their_deadline_leave_every_connection_in_step(
         await asyncio.gather(*(store.load(name) for name in names))
         usual = 4 * (time.monotonic() - begun)
         counted = await asyncio.gather(*(live(name, usual) for name in names))
-        ((line, _),) = store._lines.values()
+        ((line, _),) = store._lines._all.values()
         line.limit = 10.0
         for name in names:
             entry = await store.load(name)
@@ -472,6 +448,27 @@ def test_each_loop_has_connections_of_its_own_and_closes_them(
         assert time.monotonic() < limit
         time.sleep(0.02)
     assert not store._lines
+
+
+@pytest.mark.parametrize("driver", ASYNC_DRIVERS)
+def test_a_store_that_is_dropped_as_its_loop_ends(
+    driver: str, request: pytest.FixtureRequest
+) -> None:
+    """The loop has a few turns left, and no time to say goodbye: the sockets are closed in them."""
+    server = request.getfixturevalue("mariadb" if driver == "asyncmy" else "postgresql")
+    before = connections(server)
+
+    async def scenario() -> None:
+        store = AsyncSQLStore.from_url(url_for(server, driver), 10.0)
+        await asyncio.gather(*(store.load(new_key()) for _ in range(4)))
+
+    for _ in range(3):
+        asyncio.run(scenario())
+        gc.collect()  # what was left open would warn
+    limit = time.monotonic() + 5
+    while connections(server) > before:
+        assert time.monotonic() < limit
+        time.sleep(0.02)
 
 
 def connections(server: Any) -> int:

@@ -11,7 +11,8 @@ need clocks that agree to within a second or so, as they do for everything else.
 
 The verbs stand once, as plain functions. An async store runs them as SQLAlchemy's own asyncio does:
 in a greenlet, which steps aside wherever the driver awaits. Each call is a task of its own: whoever
-is cancelled leaves it to its end, so that the connection stays in step and need not be closed.
+is cancelled leaves it a moment for its end, so that the connection stays in step and need not be
+closed.
 """
 
 from __future__ import annotations
@@ -25,27 +26,30 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 
 from ..exceptions import StoreUnavailable
 from .base import TOKEN_BYTES, Entry, holds_token, new_token, with_token
+from .loops import Loops
 from .sql_dialects import (
     TABLE,
     Place,
     Statements,
-    deadline,
     find,
+    hang_up,
     make_async_engine,
     make_engine,
     refuse_memory,
 )
+from .waiting import deadline, within
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -55,6 +59,7 @@ Result = CursorResult[Any]  # Any: a row's columns differ from statement to stat
 Clock = Callable[[], float]
 CREATES_PER_SWEEP = 100
 SWEPT_AT_ONCE = 250
+ABANDONED = 0.25  # seconds for an awaited call to come to its end when nobody waits any more
 ROLLED_BACK = 10  # tries of a statement that the database itself undoes, for another's sake
 HINTS = {
     "unable to open database file": "check that its folder exists and that it may be written",
@@ -88,19 +93,19 @@ class _Verbs:
         return self._statements.delete_expired
 
     def load(self, key: str, at_least: int = 0) -> Entry | None:
-        self._begin()
-        return self._load(key, self._clock())
+        with self._in_time():
+            return self._load(key, self._clock())
 
     def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
-        self._begin()
-        now, tokens = self._clock(), with_token(self._new_token())
-        created = Entry(data, 1, now + ttl, tokens)
-        values = {**_values(created, owner), "the_key": key, "now": now}
-        if not self._insert(values):
-            return self._repeated(key, created, now)
-        if random.random() * CREATES_PER_SWEEP < 1:
-            self._sweep_soon()
-        return created
+        with self._in_time():
+            now, tokens = self._clock(), with_token(self._new_token())
+            created = Entry(data, 1, now + ttl, tokens)
+            values = {**_values(created, owner), "the_key": key, "now": now}
+            if not self._insert(values):
+                return self._repeated(key, created, now)
+            if random.random() * CREATES_PER_SWEEP < 1:
+                self._sweep_soon()
+            return created
 
     def replace(
         self,
@@ -111,35 +116,35 @@ class _Verbs:
         owner: str | None = None,
         at_least: int = 0,
     ) -> Entry | None:
-        self._begin()
-        now, earlier = self._clock(), _tokens(entry)
-        tokens = with_token(self._new_token(), earlier)
-        replaced = Entry(data, max(entry.version, at_least) + 1, now + ttl, tokens)
-        conditions = {"the_key": key, "now": now, "old_tokens": earlier}
-        values = {**_values(replaced, owner), **conditions}
-        if self._run(self._statements.swap, values, _row_count):
-            return replaced
-        return self._repeated(key, replaced, now)
+        with self._in_time():
+            now, earlier = self._clock(), _tokens(entry)
+            tokens = with_token(self._new_token(), earlier)
+            replaced = Entry(data, max(entry.version, at_least) + 1, now + ttl, tokens)
+            conditions = {"the_key": key, "now": now, "old_tokens": earlier}
+            values = {**_values(replaced, owner), **conditions}
+            if self._run(self._statements.swap, values, _row_count):
+                return replaced
+            return self._repeated(key, replaced, now)
 
     def touch(self, key: str, ttl: int) -> bool:
-        self._begin()
-        now = self._clock()
-        values = {"the_key": key, "now": now, "new_expires": now + ttl}
-        return self._run(self._statements.prolong, values, _row_count) > 0
+        with self._in_time():
+            now = self._clock()
+            values = {"the_key": key, "now": now, "new_expires": now + ttl}
+            return self._run(self._statements.prolong, values, _row_count) > 0
 
     def delete(self, key: str) -> None:
-        self._begin()
-        self._run(self._statements.delete, {"the_key": key}, _row_count)
+        with self._in_time():
+            self._run(self._statements.delete, {"the_key": key}, _row_count)
 
     def sweep(self, limit: int) -> int:
         """Remove at most ``limit`` expired rows."""
-        self._begin()
-        return self._sweep(limit)
+        with self._in_time():
+            return self._sweep(limit)
 
     def create_table(self) -> None:
         """Make the table and its indices, where they are not yet."""
-        self._begin()
-        self._attempt(partial(self._statements.create, self._engine, complete=True))
+        with self._in_time():
+            self._attempt(partial(self._statements.create, self._engine, complete=True))
 
     def _sweep(self, limit: int) -> int:
         most = min(limit, 10_000)  # databases bound the number of values in a statement
@@ -177,10 +182,9 @@ class _Verbs:
             with contextlib.suppress(StoreUnavailable):
                 self._sweep(SWEPT_AT_ONCE)
 
-    def _begin(self) -> None:
-        """Begin to count the time of a call."""
-        if self._timeout is not None:
-            deadline.at = time.monotonic() + self._timeout
+    def _in_time(self) -> contextlib.AbstractContextManager[None]:
+        """Return what a call is made in, so that it ends in time."""
+        return within(self._timeout)
 
     def _run(
         self, statement: sa.Executable, values: Mapping[str, object], take: Callable[[Result], T]
@@ -333,7 +337,7 @@ class AsyncSQLStore:
             Statements(table, schema, inner.dialect),
             clock,
         )
-        self._prepare(lambda: _Line(verbs, None))
+        self._lines = Loops(lambda: _Line(verbs, None))
 
     @classmethod
     def from_url(
@@ -343,15 +347,8 @@ class AsyncSQLStore:
         place = find(url, asynchronous=True)
         make_async_engine(place, timeout)  # what is wrong with the URL shows now
         store = cls.__new__(cls)
-        store._prepare(partial(_make_line, place, timeout, table or place.table, clock))
+        store._lines = Loops(partial(_make_line, place, timeout, table or place.table, clock))
         return store
-
-    def _prepare(self, make_line: Callable[[], _Line]) -> None:
-        self._make_line = make_line
-        self._lines: _Lines = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
-        # A keeper that nobody holds any more is closed by its loop, if that still runs.
-        weakref.finalize(self, self._lines.clear).atexit = False
 
     async def load(self, key: str, at_least: int = 0) -> Entry | None:
         return await self._call(_Verbs.load, key, at_least)
@@ -387,19 +384,8 @@ class AsyncSQLStore:
         await self._call(_Verbs.create_table)
 
     async def _call(self, verb: Callable[..., T], *arguments: object) -> T:
-        loop = asyncio.get_running_loop()
-        line, _ = self._lines.get(loop) or await self._open_line(loop)
+        line = await self._lines.here()
         return await line.run(partial(verb, line.verbs, *arguments))
-
-    async def _open_line(self, loop: asyncio.AbstractEventLoop) -> tuple[_Line, _Keeper]:
-        keeper = _keep_line(self._make_line(), self._lines, self._lock)
-        kept = (await anext(keeper), keeper)
-        with self._lock:
-            for other in list(self._lines):
-                if other.is_closed():  # without its shutdown, which would have closed the keeper
-                    del self._lines[other]
-            self._lines[loop] = kept
-        return kept
 
 
 class _TaskVerbs(_Verbs):
@@ -409,8 +395,8 @@ class _TaskVerbs(_Verbs):
         super().__init__(engine, statements, clock)
         self._start: Callable[[Callable[[], object]], object] = lambda _: None
 
-    def _begin(self) -> None:
-        pass
+    def _in_time(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def _has_time(self, kind: str) -> bool:
         return True
@@ -426,11 +412,22 @@ class _Line:
         self.verbs = verbs
         self.limit = limit  # of a call, in seconds; None for an engine that is the user's own
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._connections = weakref.WeakSet[ConnectionPoolEntry]()
         verbs._start = self.start
+        if limit is not None:
+            sa.event.listen(verbs._engine, "connect", self._connected)
+
+    def _connected(self, _: object, record: ConnectionPoolEntry) -> None:
+        self._connections.add(record)
 
     async def run(self, call: Callable[[], T]) -> T:
         task = self.start(call)
-        await asyncio.wait([task], timeout=self.limit)
+        try:
+            await asyncio.wait([task], timeout=self.limit)
+        except asyncio.CancelledError:
+            if self.limit is not None:
+                asyncio.get_running_loop().call_later(ABANDONED, task.cancel)
+            raise
         if task.done() and not task.cancelled():
             return task.result()
         raise self.verbs._outage(TimeoutError("no answer in time"))
@@ -462,18 +459,13 @@ class _Line:
                 async with asyncio.timeout(self.limit):
                     await greenlet_spawn(self.verbs._engine.dispose)
 
-
-_Keeper = AsyncGenerator[_Line, None]
-_Lines = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[_Line, _Keeper]]
-
-
-async def _keep_line(line: _Line, lines: _Lines, lock: threading.Lock) -> _Keeper:
-    try:
-        yield line
-    finally:
-        with lock:
-            lines.pop(asyncio.get_running_loop(), None)
-        await line.close()
+    def hang_up(self) -> None:
+        """Cut the connections that were made for this loop."""
+        for task in self._tasks:
+            task.cancel()
+        for record in list(self._connections):
+            if record.dbapi_connection is not None:
+                hang_up(record.dbapi_connection)
 
 
 def _make_line(place: Place, timeout: float, table: str, clock: Clock) -> _Line:

@@ -8,13 +8,12 @@ of the next command. `sql` has the verbs.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,9 +25,11 @@ from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.util import await_only
 
 from ..exceptions import ConfigurationError
 from .base import TOKEN_BYTES, TOKENS_KEPT
+from .waiting import alook_up, bounded, deadline, look_up
 
 Dict = dict[str, Any]  # Any: keyword arguments of many types
 TABLE = "sharedsession"
@@ -274,7 +275,7 @@ def make_engine(place: Place, timeout: float) -> sa.Engine:
         skip_autocommit_rollback=True,
         **_pool(place, SERVER_CONNECTIONS),
     )
-    sa.event.listen(engine, "do_connect", _Connecting(timeout))
+    sa.event.listen(engine, "do_connect", _Connecting(place, timeout))
     return engine
 
 
@@ -294,7 +295,9 @@ def make_async_engine(
         skip_autocommit_rollback=True,
         **_pool(place, SERVER_CONNECTIONS),
     )
-    sa.event.listen(engine.sync_engine, "do_connect", _Connecting(None))
+    sa.event.listen(engine.sync_engine, "do_connect", _Connecting(place, None))
+    sa.event.listen(engine.sync_engine, "handle_error", _suspect_all)
+    sa.event.listen(engine.sync_engine, "invalidate", hang_up)
     return engine
 
 
@@ -341,10 +344,11 @@ class _Connecting:
     """How connections to a server are made; the listener for SQLAlchemy's ``do_connect``.
 
     ``timeout`` is that of the sync colour: there a connection is made in a thread, because neither
-    a look-up of a name nor every server's hanging is bounded by the drivers.
+    several addresses of a name nor every server's hanging is bounded by the drivers.
     """
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, place: Place, timeout: float | None) -> None:
+        self._host, self._port = place.url.host or "", place.url.port or 0
         self._timeout = timeout
         self._pooled = False  # behind a pooler that takes no settings of a connection
 
@@ -362,21 +366,58 @@ class _Connecting:
         return self._connect(dialect, arguments, _without_settings(settings))
 
     def _connect(self, dialect: Dialect, arguments: tuple[Any, ...], settings: Dict) -> Any:
-        connect: Callable[..., Any] = dialect.connect
-        if dialect.driver == "psycopg":
-            from .sql_psycopg import BoundedAsyncConnection, BoundedConnection
-
-            if self._timeout is None:
-                settings = {**settings, "async_creator_fn": BoundedAsyncConnection.connect}
-            else:
-                connect = BoundedConnection.connect
-        connect = partial(connect, *arguments, **settings)
+        connect = partial(_opener(dialect, settings), *arguments, **settings)
+        named = bool(self._host) and "," not in self._host  # a list is the driver's
         if self._timeout is None:
+            if named:
+                await_only(alook_up(self._host, self._port))
             return connect()
-        # PyMySQL gives a statement half of the time, whatever is left of it.
+        if named:
+            look_up(self._host, self._port, deadline.left())
+        # What is said on it takes some time as well.
         kept = self._timeout / 2 if dialect.driver == "pymysql" else 0
         left = max(deadline.left() - kept, self._timeout / 10)
-        return _in_time(connect, min(left, self._timeout))
+        return bounded(min(left, self._timeout), connect, _close)
+
+
+def _opener(dialect: Dialect, settings: Dict) -> Callable[..., Any]:
+    """Return what opens a connection; of the settings, change what is better done otherwise."""
+    if dialect.driver == "psycopg":
+        from .sql_psycopg import BoundedAsyncConnection, BoundedConnection
+
+        if not dialect.is_async:
+            return BoundedConnection.connect
+        settings["async_creator_fn"] = BoundedAsyncConnection.connect
+    elif dialect.driver in ("pymysql", "asyncmy"):
+        from . import sql_mysql
+
+        if not dialect.is_async:
+            return sql_mysql.BoundedConnection
+        if settings.get("ssl"):
+            settings["ssl"] = sql_mysql.context(settings["ssl"])
+    return dialect.connect
+
+
+def _close(connection: Any) -> None:  # Any: the driver's
+    with suppress(Exception):
+        connection.close()
+
+
+def _suspect_all(context: sa.ExceptionContext) -> None:
+    """After a call that had no answer in time all connections are suspect, not the one alone."""
+    if isinstance(context.original_exception, asyncio.CancelledError):
+        context.invalidate_pool_on_disconnect = True
+
+
+def hang_up(connection: Any, *_: object) -> None:  # Any: SQLAlchemy's, around an awaited one
+    """Close at once what is given up: a goodbye would wait for a server that does not answer."""
+    driver = connection.driver_connection
+    if hasattr(driver, "pgconn"):  # psycopg
+        driver.pgconn.finish()
+    elif hasattr(driver, "terminate"):  # asyncpg
+        driver.terminate()
+    else:  # asyncmy
+        driver.close()
 
 
 def _without_settings(settings: Dict) -> Dict:
@@ -384,43 +425,6 @@ def _without_settings(settings: Dict) -> Dict:
     if "options" in kept:
         kept["options"] = kept["options"].rpartition("-c statement_timeout=")[0].strip()
     return kept
-
-
-class Deadline(threading.local):
-    """When the call that runs in this thread must have ended."""
-
-    at = float("inf")
-
-    def left(self) -> float:
-        """Return the seconds until then."""
-        return self.at - time.monotonic()
-
-
-deadline = Deadline()
-
-
-def _in_time(connect: Callable[[], Any], seconds: float) -> Any:  # what the driver calls one
-    """Return a new connection; one that comes too late is closed by the thread that made it."""
-    box: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            connection = connect()
-        except BaseException as error:  # noqa: BLE001 - whoever waits must learn of it
-            if box.set_running_or_notify_cancel():
-                box.set_exception(error)
-            return
-        if box.set_running_or_notify_cancel():
-            box.set_result(connection)
-        else:
-            with suppress(Exception):
-                connection.close()
-
-    threading.Thread(target=run, name="sharedsession-connect", daemon=True).start()
-    wait([box], seconds)
-    if box.cancel():
-        raise TimeoutError(f"no connection within {seconds:.1f} s")
-    return box.result()
 
 
 # --- SQLite ---------------------------------------------------------------------------------------

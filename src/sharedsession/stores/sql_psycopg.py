@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import waiting
 
-from .sql_dialects import deadline
+from .waiting import deadline
 
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]  # Any: psycopg's own kinds of waiting and readiness

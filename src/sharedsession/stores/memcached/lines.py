@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import weakref
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from ..base import Entry
+from ..loops import Loops
+from ..waiting import alook_up
 from . import wire
 from .names import PREFIX, address_of, normal, parse
 from .steps import TOO_LARGE, Flow, Verbs, outage
@@ -36,10 +36,7 @@ class AsyncMemcachedStore(Verbs):
         names = [normal(one) for one in each]
         super().__init__(names, prefix)
         self._timeout = timeout
-        self._lines: _Lines = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
-        # A keeper that nobody holds any more is closed by its loop, if that still runs.
-        weakref.finalize(self, self._lines.clear).atexit = False
+        self._lines = Loops(_LoopLines)
 
     @classmethod
     def from_url(cls, url: str, timeout: float = 1.0) -> AsyncMemcachedStore:
@@ -73,8 +70,7 @@ class AsyncMemcachedStore(Verbs):
         await self._run(self._delete(key))
 
     async def _run(self, flow: Flow[T]) -> T:
-        loop = asyncio.get_running_loop()
-        lines, _ = self._lines.get(loop) or await self._open_lines(loop)
+        lines = await self._lines.here()
         step = next(flow)
         try:
             async with asyncio.timeout(self._timeout):
@@ -93,16 +89,6 @@ class AsyncMemcachedStore(Verbs):
             return result
         except TimeoutError as error:
             raise outage(step[0], _words(error), error) from None
-
-    async def _open_lines(self, loop: asyncio.AbstractEventLoop) -> tuple[_LoopLines, _Keeper]:
-        keeper = _keep(_LoopLines(), self._lines, self._lock)
-        kept = (await anext(keeper), keeper)
-        with self._lock:
-            for other in list(self._lines):
-                if other.is_closed():  # without its shutdown, which would have closed the keeper
-                    del self._lines[other]
-            self._lines[loop] = kept
-        return kept
 
 
 class _LoopLines:
@@ -159,31 +145,24 @@ class _LoopLines:
             if isinstance(address, str):
                 _, connection = await loop.create_unix_connection(wire.Connection, address)
             else:
+                await alook_up(*address)
                 _, connection = await loop.create_connection(wire.Connection, *address)
         self._open[name] = connection
         return connection
 
     async def close(self) -> None:
         """End what is being opened, and close what is open."""
-        for dialling in list(self._dialling.values()):
-            dialling.cancel()
-            await asyncio.wait([dialling])
-        for connection in self._open.values():
-            connection.abort()
+        self.hang_up()
+        if self._dialling:
+            await asyncio.wait(self._dialling.values())
         await asyncio.gather(*(connection.lost for connection in self._open.values()))
 
-
-_Keeper = AsyncGenerator[_LoopLines, None]
-_Lines = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[_LoopLines, _Keeper]]
-
-
-async def _keep(lines: _LoopLines, all_lines: _Lines, lock: threading.Lock) -> _Keeper:
-    try:
-        yield lines
-    finally:
-        with lock:
-            all_lines.pop(asyncio.get_running_loop(), None)
-        await lines.close()
+    def hang_up(self) -> None:
+        """The same, without waiting for it."""
+        for dialling in self._dialling.values():
+            dialling.cancel()
+        for connection in self._open.values():
+            connection.abort()
 
 
 def _put(command: str, name: str, value: bytes, expiry: int, cas: int | None = None) -> bytes:

@@ -20,6 +20,7 @@ from pymemcache.pool import ObjectPool
 
 from ...exceptions import ConfigurationError
 from ..base import Entry
+from ..waiting import deadline, look_up
 from .names import PREFIX, address_of, name_of, parse
 from .steps import TOO_LARGE, Flow, Items, Verbs, outage
 
@@ -121,7 +122,7 @@ class _Limit:
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self.most = timeout / 2  # for opening a connection, or for an answer
-        self._end = time.monotonic() + timeout
+        self._end = min(time.monotonic() + timeout, deadline.at)
 
     def seconds(self) -> float:
         """Seconds for opening a connection, or for an answer; `TimeoutError` when none is left."""
@@ -144,7 +145,8 @@ class _Client(pymemcache.Client):  # type: ignore[misc]  # pymemcache carries no
             self.sock.settimeout(seconds)
             self.sock.connect(self.server)  # failed, the pool closes it
         else:  # each of the addresses that a name has, where pymemcache tries only the first
-            self.sock = socket.create_connection(self.server, seconds)
+            look_up(self.server[0], self.server[1], seconds)
+            self.sock = socket.create_connection(self.server, self.limit.seconds())
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.settimeout(self.limit.seconds())
 

@@ -19,9 +19,8 @@ import asyncio
 import dataclasses
 import functools
 import logging
-import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import cast
 
 import redis
@@ -30,8 +29,12 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException
 
 from ...exceptions import ConfigurationError, StoreUnavailable
 from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, new_token, with_token
+from ..loops import Loops
+from ..waiting import within
 from .clients import (
     AsyncClient,
+    NotedConnection,
+    Place,
     SyncClient,
     check_client,
     make_async_client,
@@ -39,7 +42,6 @@ from .clients import (
     name_of,
     read_url,
     replicas,
-    within,
 )
 from .lines import Lines
 from .routes import Answers, Cluster, Command, Request, Server, Unconfirmed, Wait
@@ -232,7 +234,7 @@ class AsyncRedisStore(_Verbs):
     def __init__(self, client: AsyncClient, prefix: str = PREFIX, wait_replicas: int = 0) -> None:
         check_client(client, "AsyncRedisStore")
         super().__init__(name_of(client), prefix, wait_replicas)
-        self._prepare(lambda: client, None)
+        self._loops, self._owned = Loops(_on_one_loop(client)), False
 
     @classmethod
     def from_url(cls, url: str, timeout: float = 1.0, prefix: str = PREFIX) -> AsyncRedisStore:
@@ -240,18 +242,9 @@ class AsyncRedisStore(_Verbs):
         place = read_url(url)
         store = cls.__new__(cls)
         _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout)
-        # Whoever waits for one flight and goes with the next has waited for the whole timeout.
-        store._prepare(functools.partial(make_async_client, place, timeout), timeout / 2)
+        store._loops = Loops(functools.partial(_make_lines, place, timeout))
+        store._owned = True
         return store
-
-    def _prepare(self, make_client: Callable[[], AsyncClient], limit: float | None) -> None:
-        self._make_client = make_client
-        self._limit = limit
-        self._home: weakref.ref[asyncio.AbstractEventLoop] | None = None
-        self._loops: _Loops = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
-        # A keeper that nobody holds any more is closed by its loop, if that still runs.
-        weakref.finalize(self, self._loops.clear).atexit = False
 
     async def load(self, key: str, at_least: int = 0) -> Entry | None:
         return self._entry(await self._run(self._load(key)))
@@ -281,8 +274,7 @@ class AsyncRedisStore(_Verbs):
         await self._run(self._delete(key), self._wait)
 
     async def _run(self, request: Request, wait: Wait | None = None) -> object:
-        loop = asyncio.get_running_loop()
-        lines, _ = self._loops.get(loop) or await self._open_lines(loop)
+        lines = await self._loops.here()
         line, answer = lines.line(request[0], wait), cast(object, None)
         try:
             if self._looks and not line.busy:
@@ -294,44 +286,39 @@ class AsyncRedisStore(_Verbs):
         except OUTAGES as error:
             answer = error
         if isinstance(answer, Exception):
-            if _suspicious(answer, owned=self._limit is not None):
+            if _suspicious(answer, owned=self._owned):
                 await lines.way.suspect(request[0])
             # Several may have received the same failure: each raises an exception of its own.
             raise self._outage(answer) from answer
         return answer
 
-    async def _open_lines(self, loop: asyncio.AbstractEventLoop) -> tuple[Lines, _Keeper]:
-        if self._limit is None:
-            if self._home is not None and self._home() is not loop:
-                raise ConfigurationError(
-                    "The client of this AsyncRedisStore belongs to the event loop on which it was "
-                    "first used, and this is another one: make a client and a store on each loop, "
-                    "or give the store's URL, from which each loop is given its own client."
-                )
-            self._home = weakref.ref(loop)
-        lines = Lines(self._make_client(), self._limit)
-        keeper = _keep_lines(lines, self._loops, self._lock)
-        kept = (await anext(keeper), keeper)
-        with self._lock:
-            for other in list(self._loops):
-                if other.is_closed():  # without its shutdown, which would have closed the keeper
-                    del self._loops[other]
-            self._loops[loop] = kept
-        return kept
+
+def _make_lines(place: Place, timeout: float) -> Lines:
+    opened = weakref.WeakSet[NotedConnection]()
+    client = make_async_client(place, timeout, opened)
+    # Whoever waits for one flight and goes with the next has waited for the whole timeout.
+    return Lines(client, timeout / 2, opened)
 
 
-_Keeper = AsyncGenerator[Lines, None]
-_Loops = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Lines, _Keeper]]
+def _on_one_loop(client: AsyncClient) -> Callable[[], Lines]:
+    """Return what makes the lines of the user's own client, on the first loop that asks."""
+    home: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    def make() -> Lines:
+        loop = asyncio.get_running_loop()
+        if home and home[0]() is not loop:
+            raise ConfigurationError(
+                "The client of this AsyncRedisStore belongs to the event loop on which it was "
+                "first used, and this is another one: make a client and a store on each loop, "
+                "or give the store's URL, from which each loop is given its own client."
+            )
+        home[:] = [weakref.ref(loop)]
+        return Lines(client, None)
+
+    return make
+
+
 MakesCluster = Callable[[], redis.RedisCluster]
-
-
-async def _keep_lines(lines: Lines, loops: _Loops, lock: threading.Lock) -> _Keeper:
-    try:
-        yield lines
-    finally:
-        with lock:
-            loops.pop(asyncio.get_running_loop(), None)
-        await lines.close()
 
 
 def _way(client: SyncClient) -> Server | Cluster:

@@ -13,8 +13,7 @@ import contextlib
 import functools
 import inspect
 import ssl
-import threading
-import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -33,6 +32,7 @@ import redis.sentinel
 from redis.backoff import NoBackoff
 
 from ...exceptions import ConfigurationError
+from ..waiting import alook_up, deadline, look_up
 
 CONNECTIONS = 64
 TICKETS = 3  # that a server sends after a handshake, at most; OpenSSL sends two
@@ -181,28 +181,7 @@ def _service_of(kind: str, path: str) -> tuple[str, str]:
     return names[0], names[1] if len(names) > 1 else ""
 
 
-# --- deadlines of sync clients --------------------------------------------------------------------
-
-_now = threading.local()
-
-
-class within:  # noqa: N801 - used as a statement: with within(seconds)
-    """All waits of clients made here, in this thread, end in so many seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        _now.end = time.monotonic() + self._seconds
-
-    def __exit__(self, *_: object) -> None:
-        _now.end = None
-
-
-def left() -> float:
-    """Return the seconds that are left of the call that is running; -1 where there is no end."""
-    end: float | None = getattr(_now, "end", None)
-    return -1.0 if end is None else max(0.001, end - time.monotonic())
+# --- sync clients ---------------------------------------------------------------------------------
 
 
 class _Bounded(redis.connection.AbstractConnection):
@@ -211,8 +190,7 @@ class _Bounded(redis.connection.AbstractConnection):
     longest: float  # that a single wait may take
 
     def _left(self) -> float:
-        seconds = left()
-        return self.longest if seconds < 0 else min(self.longest, seconds)
+        return max(0.001, min(self.longest, deadline.left()))
 
     def _bind(self) -> None:
         if self._sock is not None:
@@ -220,6 +198,15 @@ class _Bounded(redis.connection.AbstractConnection):
 
     # Looked at for each address of a name, of which there may be several.
     socket_connect_timeout = socket_timeout = property(_left, lambda *_: None)
+
+    def _connect(self) -> Any:  # a socket, as redis-py makes it
+        host, port = getattr(self, "host", None), getattr(self, "port", 0)
+        if host:
+            try:
+                look_up(host, port, self._left())
+            except TimeoutError as error:
+                raise redis.TimeoutError(str(error)) from None
+        return super()._connect()  # type: ignore[no-untyped-call, safe-super]
 
     def send_packed_command(self, *arguments: Any, **options: Any) -> None:
         if self._sock is None:
@@ -249,9 +236,6 @@ class _Bounded(redis.connection.AbstractConnection):
 def bounded(kind: Any, longest: float) -> Any:
     """Return the class of connections of that kind that keep to the deadline."""
     return type(f"Bounded{kind.__name__}", (_Bounded, kind), {"longest": longest})
-
-
-# --- sync clients ---------------------------------------------------------------------------------
 
 
 def make_client(place: Place, timeout: float) -> SyncClient:
@@ -349,29 +333,61 @@ _NOT_PRIMARY = "whom the sentinels named is a replica"
 # --- async clients --------------------------------------------------------------------------------
 
 
-def make_async_client(place: Place, timeout: float) -> AsyncClient:
+def make_async_client(place: Place, timeout: float, opened: Opened) -> AsyncClient:
     """Return a client of the place, for the running loop; nothing is asked yet.
 
-    Its waits have no timeouts of their own: one clock over a whole flight costs less.
+    ``opened`` is to hold its connections, of whatever pool. Its waits have no timeouts of their
+    own: one clock over a whole flight costs less.
     """
     options = {
         **_settings(redis.asyncio.retry.Retry, timeout),
         "socket_timeout": None,
         **_of_connection(place.options),
-        "connection_class": connection_of(place, asynchronous=True),
+        "connection_class": _noted(connection_of(place, asynchronous=True), opened),
     }
     if place.kind == "single":
         return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool(**options))
     if place.kind == "sentinel":
-        return redis.asyncio.Redis.from_pool(_AsyncSentinelPool(place, timeout, **options))
-    for given in ("host", "port", "connection_class", "timeout", "db"):
+        return redis.asyncio.Redis.from_pool(_AsyncSentinelPool(place, timeout, opened, **options))
+    for given in ("host", "port", "timeout", "db"):
         options.pop(given, None)
-    return redis.asyncio.RedisCluster(
+    connection = options.pop("connection_class")
+    client = redis.asyncio.RedisCluster(
         startup_nodes=[redis.asyncio.cluster.ClusterNode(*host) for host in place.hosts],
         require_full_coverage=False,
         ssl=place.url.startswith("rediss"),
         **{**options, "retry": redis.asyncio.retry.Retry(NoBackoff(), 0)},
     )
+    client.connection_kwargs["connection_class"] = connection  # which it takes only from itself
+    for node in client.startup_nodes:
+        node.connection_class = connection
+    return client
+
+
+class NotedConnection(redis.asyncio.connection.AbstractConnection):
+    """A connection that is noted, and looks its server's name up before the loop would."""
+
+    opened: Opened
+
+    async def _connect(self) -> None:
+        self.opened.add(self)
+        host, port = getattr(self, "host", None), getattr(self, "port", 0)
+        if host:
+            await alook_up(host, port)
+        await super()._connect()  # type: ignore[no-untyped-call, safe-super]
+
+    def abort(self) -> None:
+        """Close it at once."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+            self._writer = self._reader = None
+
+
+Opened = weakref.WeakSet[NotedConnection]
+
+
+def _noted(kind: type[Any], opened: Opened) -> type[Any]:
+    return type(f"Noted{kind.__name__}", (NotedConnection, kind), {"opened": opened})
 
 
 class _AsyncSentinelConnection(redis.asyncio.sentinel.SentinelManagedConnection):
@@ -392,7 +408,7 @@ class _AsyncSentinelSSLConnection(
 class _AsyncSentinelPool(redis.asyncio.BlockingConnectionPool):
     """The async twin of `_SentinelPool`."""
 
-    def __init__(self, place: Place, patience: float, **options: Any) -> None:
+    def __init__(self, place: Place, patience: float, opened: Opened, **options: Any) -> None:
         for given in ("host", "port"):
             options.pop(given, None)
         options["redis_connect_func"] = _acheck_role
@@ -402,7 +418,7 @@ class _AsyncSentinelPool(redis.asyncio.BlockingConnectionPool):
         self._address: tuple[str, int] | None = None
         self._sentinels: list[Any] = [
             redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**each))
-            for each in _sentinels(place, patience, redis.asyncio.retry.Retry)
+            for each in _sentinels(place, patience, redis.asyncio.retry.Retry, opened)
         ]
 
     def __repr__(self) -> str:
@@ -490,9 +506,10 @@ def _unnamed() -> Options:
     return dict.fromkeys(["driver_info"] if "driver_info" in known else ["lib_name", "lib_version"])
 
 
-def _sentinels(place: Place, timeout: float, retry: Callable[..., Any]) -> list[Options]:
-    asynchronous = retry is redis.asyncio.retry.Retry
-    module = library.asyncio.connection if asynchronous else library.connection
+def _sentinels(
+    place: Place, timeout: float, retry: Callable[..., Any], opened: Opened | None = None
+) -> list[Options]:
+    module = library.connection if opened is None else library.asyncio.connection
     kind = module.SSLConnection if place.url.startswith("rediss") else module.Connection
     share = timeout / SENTINEL_SHARE
     shared = {
@@ -501,7 +518,7 @@ def _sentinels(place: Place, timeout: float, retry: Callable[..., Any]) -> list[
         "retry": retry(NoBackoff(), 1, (redis.ConnectionError,)),
         "socket_timeout": share,
         "socket_connect_timeout": share,
-        "connection_class": kind if asynchronous else bounded(kind, share),
+        "connection_class": bounded(kind, share) if opened is None else _noted(kind, opened),
         **place.sentinel_options,
     }
     return [{**shared, "host": host, "port": port} for host, port in place.hosts]

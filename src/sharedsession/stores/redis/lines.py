@@ -9,12 +9,12 @@ writes that replicas must confirm.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from .clients import AsyncClient
+from .clients import AsyncClient, NotedConnection
 from .routes import Answers, AsyncCluster, AsyncServer, Request, Wait
 from .scripts import whole_script
 
@@ -28,9 +28,15 @@ Waiting = tuple[Request, asyncio.Future[object]]
 class Lines:
     """One event loop's client, and its lines to it."""
 
-    def __init__(self, client: AsyncClient, limit: float | None) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        limit: float | None,
+        opened: Iterable[NotedConnection] = (),
+    ) -> None:
         self.client = client
         self.way = _way(client)
+        self._opened = opened  # connections that were made for this loop
         self.limit = limit  # of a flight, in seconds; None for a client that is the user's own
         self._lines: dict[tuple[str, Wait | None], Line] = {}
 
@@ -47,6 +53,13 @@ class Lines:
             await line.close()
         if self.limit is not None:
             await self.way.close()
+
+    def hang_up(self) -> None:
+        """Cut the connections that were made for this loop."""
+        for line in self._lines.values():
+            line.hang_up()
+        for connection in list(self._opened):
+            connection.abort()
 
 
 class Line:
@@ -98,9 +111,14 @@ class Line:
 
     async def close(self) -> None:
         """End what is in flight."""
-        for flight in list(self._flights):
+        self.hang_up()
+        if self._flights:
+            await asyncio.wait(self._flights)
+
+    def hang_up(self) -> None:
+        """The same, without waiting for it."""
+        for flight in self._flights:
             flight.cancel()
-            await asyncio.wait([flight])
 
     async def _fly(self) -> None:
         gathered: list[Waiting] = []

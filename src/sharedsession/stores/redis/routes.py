@@ -26,7 +26,8 @@ import redis.asyncio.cluster
 import redis.cluster
 from redis.exceptions import AskError, MovedError, RedisClusterException
 
-from .clients import AsyncClient, SyncClient, left
+from ..waiting import deadline
+from .clients import AsyncClient, SyncClient
 
 Command = tuple[str | bytes | int, ...]
 Request = tuple[str, Command]
@@ -277,7 +278,8 @@ class Cluster:
             made[0].close()
 
     def _open(self) -> tuple[redis.RedisCluster, _Routes]:
-        if not self._lock.acquire(timeout=left()):
+        left = deadline.left()
+        if not self._lock.acquire(timeout=-1 if left == math.inf else max(left, 0)):
             raise redis.TimeoutError
         try:
             if self._made is None:
