@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.stores.base import Entry
 from sharedsession.stores.sql import SQLStore
+from sharedsession.stores.waiting import within
 from sharedsession.testing import Clock, new_key
 from tests.stores.processes import run_python
 
@@ -72,7 +73,7 @@ def test_a_file_is_set_up_for_many_processes(store: SQLStore, path: Path) -> Non
     """Write-ahead log, synchronous=NORMAL, and waits for a lock for what is left of a call."""
     store.load("nobody")
     assert query(path, "PRAGMA journal_mode") == [("wal",)]
-    with store._engine.connect() as connection:
+    with within(0.5), store._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
         left = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
         assert left is not None
@@ -270,6 +271,19 @@ def test_a_locked_database_is_an_outage_within_the_timeout(store: SQLStore, path
     other.execute("ROLLBACK")
     other.close()
     assert store.replace("key", created, b"new", 60)
+
+
+def test_a_connection_in_use_when_its_store_is_closed(store: SQLStore) -> None:
+    """It does its work, and is closed when it comes back: nobody would find it any more."""
+    stored(store)
+    with store._engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        store.close()
+        assert connection.scalar(sa.text("SELECT count(*) FROM sharedsession")) == 1
+    assert isinstance(driver, sqlite3.Connection)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        driver.execute("SELECT 1")
+    assert store.load("key")
 
 
 def test_a_folder_that_is_missing_is_an_outage(tmp_path: Path) -> None:

@@ -536,7 +536,9 @@ _left_to_the_parent: list[object] = []
 
 
 def _dispose(engine: sa.Engine, process: list[int]) -> None:
-    own = process[0] == os.getpid()
+    own, pool = process[0] == os.getpid(), engine.pool
     if not own:
-        _left_to_the_parent.append(engine.pool)
+        _left_to_the_parent.append(pool)
     engine.dispose(close=own)
+    # A connection in use comes back to the old pool, which nobody will look into any more.
+    sa.event.listen(pool, "checkin", lambda _, record: record.invalidate())
