@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import click
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, Response, current_app, request
+from flask.cli import with_appcontext
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
 from werkzeug.http import dump_cookie
@@ -388,8 +389,10 @@ def _make_unavailable(response: Response, *, page: bool = False) -> None:
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@with_appcontext
 def _command(arguments: tuple[str, ...]) -> None:
     """What the command 'sharedsession' can do: try --help."""
     from .cli import main
 
-    sys.exit(main(arguments))
+    settings = current_app.extensions["sharedsession"].manager.settings
+    sys.exit(main(arguments, settings.store if isinstance(settings.store, str) else None))

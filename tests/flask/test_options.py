@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -613,6 +614,21 @@ class TestSettingUp:
         assert result.exit_code == 2
         listed = site.app.test_cli_runner().invoke(args=["--help"])
         assert "sharedsession" in listed.output
+
+    def test_the_command_line_knows_the_store(self, tmp_path: Path) -> None:
+        """``flask sharedsession init`` and ``sweep`` need no --store where it is a URL."""
+        file = tmp_path / "sessions.db"
+        app = Flask(__name__)
+        app.config.update(SECRET_KEY=SECRET, SESSION_STORE=f"sqlite:///{file}")
+        SharedSession(app)
+        result = app.test_cli_runner().invoke(args=["sharedsession", "init"])
+        assert result.exit_code == 0, result.output
+        assert file.exists()
+        assert app.test_cli_runner().invoke(args=["sharedsession", "sweep"]).exit_code == 0
+        other = tmp_path / "other.db"
+        words = ["sharedsession", "init", "--store", f"sqlite:///{other}"]
+        assert app.test_cli_runner().invoke(args=words).exit_code == 0
+        assert other.exists()
 
 
 class TestWithoutASecret:

@@ -308,11 +308,6 @@ def _has_server(place: Place) -> bool:
     return hasattr(place.server, "pause")
 
 
-def _resolves(place: Place) -> bool:
-    """Names are looked up by Python, not by libpq."""
-    return place.proxy is not None and not place.url.startswith("postgresql:")
-
-
 def _is_file(place: Place) -> bool:
     return place.file is not None
 
@@ -338,8 +333,8 @@ EVERY = [
     Fault("connections reset, once", reset_once, _behind_proxy),
     Fault("the network swallows everything", _outage("silence"), _behind_proxy),
     Fault("the address leads nowhere", _outage("vanish"), _behind_proxy),
-    Fault("the name does not resolve", _unresolved(0.0), _resolves),
-    Fault("the name server hangs", _unresolved(5.0), _resolves),
+    Fault("the name does not resolve", _unresolved(0.0), _behind_proxy),
+    Fault("the name server hangs", _unresolved(5.0), _behind_proxy),
     Fault("answers cut in the middle", _fated(Fate.CUT), _behind_proxy),
     Fault("answers lost after a write was done", _fated(Fate.LOST, writes=True), _behind_proxy),
     Fault("connections go dead", _fated(Fate.SWALLOWED), _behind_proxy),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -338,3 +339,15 @@ def test_what_no_cluster_has_is_refused() -> None:
     decoding = redis.asyncio.RedisCluster(host="127.0.0.1", port=1, decode_responses=True)
     with pytest.raises(ConfigurationError, match="decode_responses"):
         AsyncRedisStore(decoding)
+
+
+def test_a_store_that_is_dropped_as_its_loop_ends(cluster: SixNodes) -> None:
+    """The loop has a few turns left, and no time to say goodbye: the sockets are closed in them."""
+
+    async def scenario() -> None:
+        store = AsyncRedisStore.from_url(cluster.url, PATIENT)
+        await asyncio.gather(*(store.load(new_key()) for _ in range(10)))
+
+    for _ in range(3):
+        asyncio.run(scenario())
+        gc.collect()  # what was left open would warn

@@ -60,6 +60,8 @@ class Lines:
             line.hang_up()
         for connection in list(self._opened):
             connection.abort()
+        if self.limit is not None:
+            self.way.hang_up()
 
 
 class Line:

@@ -144,6 +144,9 @@ class AsyncServer:
         """Close the client."""
         await self.client.aclose()
 
+    def hang_up(self) -> None:
+        """Nothing is left to be done when its connections have been cut."""
+
 
 # --- the nodes of a cluster -----------------------------------------------------------------------
 
@@ -340,6 +343,10 @@ class AsyncCluster:
     async def close(self) -> None:
         """Close the client."""
         await self.client.aclose()
+
+    def hang_up(self) -> None:
+        """Say that it was closed: its connections have been."""
+        self.client._initialize = True  # as its own `aclose` does first
 
     async def _deliver(self, node: Node, parcel: Parcel, wait: Wait | None) -> Answers:
         commands = _with_wait(_flat(parcel), wait)
