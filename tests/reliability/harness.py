@@ -152,7 +152,7 @@ class Client(threading.Thread):
     def round(self) -> None:
         if self.life is None:
             worked = self.begin_life()
-        elif self.leaves and len(self.life.acknowledged) > 8 and self.chance.random() < 0.3:
+        elif self.life.leaving or self.wants_to_leave(self.life):
             worked = self.end_life(self.life)
         else:
             worked = self.work(self.life)
@@ -162,7 +162,7 @@ class Client(threading.Thread):
             time.sleep(RETRY)
 
     def wants_to_leave(self, life: Life) -> bool:
-        return self.leaves and len(life.acknowledged) > 6 and self.chance.random() < 0.3
+        return self.leaves and len(life.acknowledged) > 8 and self.chance.random() < 0.3
 
     def server(self) -> str:
         self.turns += 1
