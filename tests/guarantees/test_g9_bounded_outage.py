@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from sharedsession import Session, StoreUnavailable
+from sharedsession.flows import BREAKER_TIMEOUT
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
 from tests.guarantees.conftest import Servers
@@ -445,6 +446,36 @@ def fragile_servers(adapter: Adapter, fragile: Fragile) -> Iterator[list[Server]
         server.close()
 
 
+class Stalls:
+    """Notices when this machine lets nobody run; ``longest`` is in seconds."""
+
+    def __enter__(self) -> Stalls:
+        self.longest = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._over.wait(0.005):
+            now = time.monotonic()
+            self.longest, before = max(self.longest, now - before), now
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def at_once(ask: Callable[[], Answer]) -> Answer:
+    """Ask; again only where nobody could run for half of the tenth of a second that it had."""
+    while True:
+        with Stalls() as stalls:
+            answer = ask()
+        if answer.status == 200 or stalls.longest < BREAKER_TIMEOUT / 2:
+            return answer
+
+
 def who(name: str) -> Application:
     """Count, and say whose session it is."""
 
@@ -497,7 +528,8 @@ def test_g9_a_store_that_is_down_and_comes_back(
     assert longest < 2 * DEADLINE + SLACK
     for number, name in enumerate(names):
         browser = browsers[name]
-        answer = fragile_servers[number % 2].request(browser, who(name))
+        server = fragile_servers[number % 2]
+        answer = at_once(lambda b=browser, n=name, s=server: s.request(b, who(n)))
         # A write whose answer was lost may have taken place; an acknowledged one has.
         assert answer.value == (name, 1) if fragile.forgets else answer.value >= (name, 2)
         found = fragile_servers[(number + 1) % 2].request(browser, read).value
@@ -580,5 +612,5 @@ def test_g9_the_first_request_after_many_failed(
         for _ in range(2):
             running = [server.begin(browser.copy(), put(b=n)) for n in range(30)]
             assert all(is_unavailable(each.answer()) for each in running)
-    assert server.request(browser, put(c=1)).status == 200
+    assert at_once(lambda: server.request(browser, put(c=1))).status == 200
     assert server.request(browser, read).value["c"] == 1

@@ -16,17 +16,20 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg
 import pymysql
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from sharedsession.exceptions import StoreUnavailable
+from sharedsession.stores import sql_dialects
 from sharedsession.stores.base import Entry, Store
 from sharedsession.stores.sql import AsyncSQLStore, SQLStore
+from sharedsession.stores.waiting import within
 from sharedsession.testing import Awaited, LoopThread, new_key
 from tests.databases import PASSWORD, Database, MariaDB, PgBouncer, PostgreSQL
 from tests.guarantees import test_cancelled
@@ -267,6 +270,99 @@ def test_a_server_that_hangs_is_an_outage_within_the_timeout(driver: str) -> Non
         for subject in (used, fresh):
             if isinstance(subject.real, SQLStore):
                 subject.real.close()
+
+
+@every_driver
+def test_a_connection_that_comes_too_late_is_for_the_next_one(subject: Subject) -> None:
+    """A database that needs longer for one than an attempt may take would never come back."""
+    asked, slow = threading.Semaphore(0), threading.Event()
+    usual = sql_dialects._opener
+
+    def hesitant(*words: Any) -> Callable[..., Any]:
+        connect = usual(*words)
+
+        def connect_slowly(*arguments: Any, **named: Any) -> Any:
+            asked.release()
+            if slow.is_set() and subject.driver in ASYNC_DRIVERS:
+                await_only(asyncio.sleep(0.5))
+            elif slow.is_set():
+                time.sleep(0.4)
+            return connect(*arguments, **named)
+
+        return connect_slowly
+
+    with pytest.MonkeyPatch.context() as patch, LoopThread() as loop:
+        patch.setattr(sql_dialects, "_opener", hesitant)
+        other = open_subject(subject.driver, subject.server, loop)
+        slow.set()
+        assert asked.acquire(blocking=False) is False
+        if isinstance(other.real, SQLStore):
+            with within(0.1), pytest.raises(StoreUnavailable):
+                other.real.load("key")
+        else:
+            with pytest.raises(TimeoutError):
+                loop.run(asyncio.wait_for(other.real.load("key"), 0.05))
+        assert asked.acquire(timeout=10)
+        slow.clear()
+        limit = time.monotonic() + 10
+        while not connecting_of(other)._spare:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        assert other.store.load("key") is None
+        assert asked.acquire(blocking=False) is False, "it opened another one"
+        if isinstance(other.real, SQLStore):
+            other.real.close()
+
+
+@every_driver
+def test_a_connection_that_nobody_takes_is_closed(subject: Subject) -> None:
+    """With its store, or when it has waited for some seconds."""
+    with LoopThread() as loop:
+        other = open_subject(subject.driver, subject.server, loop)
+        assert other.store.load("key") is None
+        before = connections(subject.server)
+        connecting = connecting_of(other)
+        engine = engine_of(other)
+
+        def late() -> Any:
+            arguments, settings = engine.dialect.create_connect_args(engine.url)
+            return engine.dialect.connect(*arguments, **settings)
+
+        for _ in range(2):
+            connection = loop.run(greenlet_spawn(late)) if engine.dialect.is_async else late()
+            connecting._keep(connecting._closed, connection)
+        assert connections(subject.server) == before + 2
+        process, came, connection = connecting._spare[-1]
+        connecting._spare[-1] = process, came - 60, connection
+        # The last one is too old by now, and the one before serves.
+        assert loop.run(taken(connecting))
+        assert connecting._spare == []
+        limit = time.monotonic() + 10
+        while connections(subject.server) > before:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        connecting._keep(connecting._closed - 1, connection)  # of before the store was closed
+        assert connecting._spare == []
+        if isinstance(other.real, SQLStore):
+            other.real.close()
+
+
+async def taken(connecting: sql_dialects.Connecting) -> bool:
+    connection = connecting._take()
+    sql_dialects._close(connection)
+    return connection is not None
+
+
+def engine_of(subject: Subject) -> sa.Engine:
+    if isinstance(subject.real, SQLStore):
+        return subject.real._engine
+    ((line, _),) = subject.real._lines._all.values()
+    return cast(sa.Engine, line.verbs._engine)
+
+
+def connecting_of(subject: Subject) -> sql_dialects.Connecting:
+    (listener,) = engine_of(subject).dialect.dispatch.do_connect
+    return cast(sql_dialects.Connecting, listener)
 
 
 @every_driver

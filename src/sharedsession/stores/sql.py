@@ -40,11 +40,13 @@ from ..exceptions import StoreUnavailable
 from .base import TOKEN_BYTES, Entry, holds_token, new_token, with_token
 from .loops import Loops
 from .sql_dialects import (
+    SERVER_CONNECTIONS,
     TABLE,
     Place,
     Statements,
     find,
     hang_up,
+    left_to_the_parent,
     make_async_engine,
     make_engine,
     refuse_memory,
@@ -61,6 +63,7 @@ CREATES_PER_SWEEP = 100
 SWEPT_AT_ONCE = 250
 ABANDONED = 0.25  # seconds for an awaited call to come to its end when nobody waits any more
 ROLLED_BACK = 10  # tries of a statement that the database itself undoes, for another's sake
+ALL_IN_USE = "all connections of this process were in use"
 HINTS = {
     "unable to open database file": "check that its folder exists and that it may be written",
     "readonly database": "the file or its folder is read-only",
@@ -71,6 +74,7 @@ HINTS = {
     "remaining connection slots": "raise max_connections, or lower ?pool_size=… in the store's URL",
     "Too many connections": "raise max_connections, or lower ?pool_size=… in the store's URL",
     "QueuePool limit": "all connections of this process were in use",
+    "connections of this process": "raise ?pool_size=… in the store's URL",
     "statement timeout": "the server was too slow, or another connection held a lock on the row",
     "prepared statement": "behind a pooler use psycopg, postgresql://…, which prepares nothing",
     "permission denied": "grant SELECT, INSERT, UPDATE and DELETE on the table, and let somebody "
@@ -408,9 +412,11 @@ class _TaskVerbs(_Verbs):
 class _Line:
     """One event loop's way to the database."""
 
-    def __init__(self, verbs: _TaskVerbs, limit: float | None) -> None:
+    def __init__(self, verbs: _TaskVerbs, limit: float | None, connections: int = 0) -> None:
         self.verbs = verbs
         self.limit = limit  # of a call, in seconds; None for an engine that is the user's own
+        # Who goes away while waiting for a connection is gone at once, and holds up nobody.
+        self._free = asyncio.Semaphore(connections)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._connections = weakref.WeakSet[ConnectionPoolEntry]()
         verbs._start = self.start
@@ -421,12 +427,23 @@ class _Line:
         self._connections.add(record)
 
     async def run(self, call: Callable[[], T]) -> T:
-        task = self.start(call)
+        if self.limit is None:
+            task = self.start(call)
+            await asyncio.wait([task])
+            return task.result()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.limit
         try:
-            await asyncio.wait([task], timeout=self.limit)
+            async with asyncio.timeout_at(end):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise self.verbs._outage(TimeoutError(ALL_IN_USE)) from error
+        task = self.start(call)
+        task.add_done_callback(lambda _: self._free.release())
+        try:
+            await asyncio.wait([task], timeout=max(end - loop.time(), 0))
         except asyncio.CancelledError:
-            if self.limit is not None:
-                asyncio.get_running_loop().call_later(ABANDONED, task.cancel)
+            loop.call_later(ABANDONED, task.cancel)
             raise
         if task.done() and not task.cancelled():
             return task.result()
@@ -466,13 +483,15 @@ class _Line:
         for record in list(self._connections):
             if record.dbapi_connection is not None:
                 hang_up(record.dbapi_connection)
+        if self.limit is not None:
+            self.verbs._engine.dispose(close=False)
 
 
 def _make_line(place: Place, timeout: float, table: str, clock: Clock) -> _Line:
     engine: sa.Engine = make_async_engine(place, timeout).sync_engine
     verbs = _TaskVerbs(engine, Statements(table, place.schema, engine.dialect), clock)
     verbs._timeout = timeout
-    return _Line(verbs, timeout)
+    return _Line(verbs, timeout, place.connections or SERVER_CONNECTIONS)
 
 
 def _tokens(entry: Entry) -> bytes:
@@ -531,14 +550,10 @@ def _reason(error: Exception) -> str:
     return re.sub(r"^<class '[\w.]+'>: ", "", first).rstrip(".")
 
 
-# A connection must not be used, nor even closed, by a child of the process that opened it.
-_left_to_the_parent: list[object] = []
-
-
 def _dispose(engine: sa.Engine, process: list[int]) -> None:
     own, pool = process[0] == os.getpid(), engine.pool
     if not own:
-        _left_to_the_parent.append(pool)
+        left_to_the_parent.append(pool)
     engine.dispose(close=own)
     # A connection in use comes back to the old pool, which nobody will look into any more.
     sa.event.listen(pool, "checkin", lambda _, record: record.invalidate())

@@ -25,7 +25,7 @@ from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateIndex, CreateTable
-from sqlalchemy.util import await_only
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from ..exceptions import ConfigurationError
 from .base import TOKEN_BYTES, TOKENS_KEPT
@@ -36,6 +36,7 @@ TABLE = "sharedsession"
 SQLITE_CONNECTIONS = 128
 SERVER_CONNECTIONS = 10  # of one process: a server of PostgreSQL has a hundred for everybody
 LONGEST_WAIT = 60.0  # seconds for a lock on an SQLite file, outside of a call with a deadline
+SPARE_KEPT = 5.0  # seconds that a connection which came too late waits for somebody else
 SERVER_SHARE = 0.8  # of the timeout, after which the server itself ends a statement
 DRIVERS = {  # by the scheme of a URL: the sync and the async dialect
     "sqlite": ("sqlite", None),
@@ -275,7 +276,7 @@ def make_engine(place: Place, timeout: float) -> sa.Engine:
         skip_autocommit_rollback=True,
         **_pool(place, SERVER_CONNECTIONS),
     )
-    sa.event.listen(engine, "do_connect", _Connecting(place, timeout))
+    _listen(engine, Connecting(place, timeout))
     return engine
 
 
@@ -295,7 +296,7 @@ def make_async_engine(
         skip_autocommit_rollback=True,
         **_pool(place, SERVER_CONNECTIONS),
     )
-    sa.event.listen(engine.sync_engine, "do_connect", _Connecting(place, None))
+    _listen(engine.sync_engine, Connecting(place, timeout))
     sa.event.listen(engine.sync_engine, "handle_error", _suspect_all)
     sa.event.listen(engine.sync_engine, "invalidate", hang_up)
     return engine
@@ -340,21 +341,37 @@ def _connect_arguments(url: sa.URL, timeout: float) -> tuple[sa.URL, Dict]:
     return url, {"connect_timeout": timeout, "init_command": lock_wait}
 
 
-class _Connecting:
+def _listen(engine: sa.Engine, connecting: Connecting) -> None:
+    sa.event.listen(engine, "do_connect", connecting)
+    sa.event.listen(engine, "engine_disposed", connecting.close)
+
+
+class Connecting:
     """How connections to a server are made; the listener for SQLAlchemy's ``do_connect``.
 
-    ``timeout`` is that of the sync colour: there a connection is made in a thread, because neither
-    several addresses of a name nor every server's hanging is bounded by the drivers.
+    Whoever asks for one waits for as long as it may, and that can be a tenth of a second. What
+    comes too late is kept for the next one, or a database that needs longer than that, a distant or
+    a busy one, would not come back after an outage.
+
+    Plain connections are made in threads, because neither several addresses of a name nor every
+    server's hanging is bounded by the drivers; awaited ones in tasks.
     """
 
-    def __init__(self, place: Place, timeout: float | None) -> None:
+    def __init__(self, place: Place, timeout: float) -> None:
         self._host, self._port = place.url.host or "", place.url.port or 0
         self._timeout = timeout
+        self._most = place.connections or SERVER_CONNECTIONS
         self._pooled = False  # behind a pooler that takes no settings of a connection
+        self._closed = 0  # how often
+        self._spare: list[tuple[int, float, Any]] = []  # the process, when it came, the connection
+        self._opening: set[asyncio.Task[Any]] = set()
 
     def __call__(
         self, dialect: Dialect, _record: object, arguments: tuple[Any, ...], settings: Dict
     ) -> Any:  # what the driver calls a connection
+        spare = self._take()
+        if spare is not None:
+            return spare
         if self._pooled:
             settings = _without_settings(settings)
         try:
@@ -367,17 +384,66 @@ class _Connecting:
 
     def _connect(self, dialect: Dialect, arguments: tuple[Any, ...], settings: Dict) -> Any:
         connect = partial(_opener(dialect, settings), *arguments, **settings)
+        keep = partial(self._keep, self._closed)
         named = bool(self._host) and "," not in self._host  # a list is the driver's
-        if self._timeout is None:
+        if dialect.is_async:
             if named:
                 await_only(alook_up(self._host, self._port))
-            return connect()
+            return await_only(self._in_a_task(connect, keep))
         if named:
             look_up(self._host, self._port, deadline.left())
         # What is said on it takes some time as well.
         kept = self._timeout / 2 if dialect.driver == "pymysql" else 0
         left = max(deadline.left() - kept, self._timeout / 10)
-        return bounded(min(left, self._timeout), connect, _close)
+        return bounded(min(left, self._timeout), connect, keep)
+
+    async def _in_a_task(self, connect: Callable[[], Any], keep: Callable[[Any], None]) -> Any:
+        async def open_it() -> Any:
+            async with asyncio.timeout(self._timeout):
+                return await greenlet_spawn(connect)
+
+        def came_late(opening: asyncio.Task[Any]) -> None:
+            if not opening.cancelled() and opening.exception() is None:
+                keep(opening.result())
+
+        opening = asyncio.create_task(open_it())
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+        try:
+            await asyncio.wait([opening])
+        except asyncio.CancelledError:
+            opening.add_done_callback(came_late)
+            raise
+        return opening.result()
+
+    def _keep(self, closed: int, connection: Any) -> None:
+        if closed == self._closed and len(self._spare) < self._most:
+            self._spare.append((os.getpid(), time.monotonic(), connection))
+        else:
+            _close(connection)
+
+    def _take(self) -> Any:  # a connection that came too late for somebody else, or None
+        while self._spare:
+            process, came, connection = self._spare.pop()
+            if process != os.getpid():
+                left_to_the_parent.append(connection)
+            elif time.monotonic() - came < SPARE_KEPT:
+                return connection
+            else:
+                _close(connection)
+        return None
+
+    def close(self, _: object) -> None:
+        """Close what nobody has taken, when the engine lets go of its connections."""
+        self._closed += 1
+        for opening in self._opening:
+            opening.cancel()
+        while (spare := self._take()) is not None:
+            _close(spare)
+
+
+# A connection must not be used, nor even closed, by a child of the process that opened it.
+left_to_the_parent: list[object] = []
 
 
 def _opener(dialect: Dialect, settings: Dict) -> Callable[..., Any]:
@@ -398,9 +464,12 @@ def _opener(dialect: Dialect, settings: Dict) -> Callable[..., Any]:
     return dialect.connect
 
 
-def _close(connection: Any) -> None:  # Any: the driver's
+def _close(connection: Any) -> None:  # Any: the driver's, or SQLAlchemy's around an awaited one
     with suppress(Exception):
-        connection.close()
+        if hasattr(connection, "driver_connection"):
+            hang_up(connection)
+        else:
+            connection.close()
 
 
 def _suspect_all(context: sa.ExceptionContext) -> None:
