@@ -100,7 +100,7 @@ class Intent:
     def own(self) -> Data:
         """Only what this request set, as it first did."""
         if self._own is None:
-            before = EMPTY if self.destroyed else self.before
+            before = EMPTY if self.destroyed or self.start_empty else self.before
             self._own = {}
             Changes(compare(before, self.data).assigned, ()).lay_over(self._own)
         return self._own

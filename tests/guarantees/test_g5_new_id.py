@@ -168,6 +168,23 @@ def test_g5_two_sign_ins_at_once_are_two_sign_ins(
     assert sorted(place.stored, key=len) == [{"user_id": "ada"}, {"a": 1, "user_id": "ada"}]
 
 
+@pytest.mark.parametrize("other", [renew, destroy, sign_in("bob")], ids=["renew", "end", "bob"])
+def test_g5_a_sign_in_that_cleared_the_session_keeps_all_it_set(
+    servers: Servers, browser: Browser, other: Application
+) -> None:
+    """Beside a request that ends or renews the session, also what has the value it had before."""
+    first, second = servers(2)
+    first.request(browser, put(theme="dark", cart=[]))
+    beside, gate = browser.copy(), Gate()
+    filled = {"user_id": "ada", "theme": "dark", "cart": []}
+    running = second.begin(browser, held(gate, refill(**filled)))
+    gate.wait_for()
+    first.request(beside, other)
+    gate.open()
+    assert running.answer().status == 200
+    assert first.request(browser, read).value == filled
+
+
 def test_g5_a_late_request_does_not_displace_the_new_session(
     servers: Servers, browser: Browser, place: Place
 ) -> None:

@@ -443,12 +443,12 @@ def _emptied(model: dict[str, Any], request: Request) -> None:
 
 def _refill(session: Session, request: Request) -> None:
     session.clear()
-    session["user_id"] = request.number
+    session.update(user_id=request.number, a=INITIAL["a"])
 
 
 def _refilled(model: dict[str, Any], request: Request) -> None:
     model.clear()
-    model["user_id"] = request.number
+    model.update(user_id=request.number, a=INITIAL["a"])
 
 
 def _sign_in(session: Session, request: Request) -> None:
