@@ -100,7 +100,8 @@ class Intent:
     def own(self) -> Data:
         """Only what this request set, as it first did."""
         if self._own is None:
-            before = EMPTY if self.destroyed or self.start_empty else self.before
+            # After clear() or destroy() every key is this request's, whatever it was before.
+            before = EMPTY if self.start_empty or self.fresh_id else self.before
             self._own = {}
             Changes(compare(before, self.data).assigned, ()).lay_over(self._own)
         return self._own

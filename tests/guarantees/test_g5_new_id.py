@@ -168,21 +168,28 @@ def test_g5_two_sign_ins_at_once_are_two_sign_ins(
     assert sorted(place.stored, key=len) == [{"user_id": "ada"}, {"a": 1, "user_id": "ada"}]
 
 
+FILLED = {"user_id": "ada", "theme": "dark", "cart": []}
+
+
+def refill_by_mutate(session: Session) -> None:
+    session.mutate(refill(**FILLED))
+
+
+@pytest.mark.parametrize("sign_in_anew", [refill(**FILLED), refill_by_mutate])
 @pytest.mark.parametrize("other", [renew, destroy, sign_in("bob")], ids=["renew", "end", "bob"])
 def test_g5_a_sign_in_that_cleared_the_session_keeps_all_it_set(
-    servers: Servers, browser: Browser, other: Application
+    servers: Servers, browser: Browser, other: Application, sign_in_anew: Application
 ) -> None:
     """Beside a request that ends or renews the session, also what has the value it had before."""
     first, second = servers(2)
     first.request(browser, put(theme="dark", cart=[]))
     beside, gate = browser.copy(), Gate()
-    filled = {"user_id": "ada", "theme": "dark", "cart": []}
-    running = second.begin(browser, held(gate, refill(**filled)))
+    running = second.begin(browser, held(gate, sign_in_anew))
     gate.wait_for()
     first.request(beside, other)
     gate.open()
     assert running.answer().status == 200
-    assert first.request(browser, read).value == filled
+    assert first.request(browser, read).value == FILLED
 
 
 def test_g5_a_late_request_does_not_displace_the_new_session(
