@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import pymemcache
@@ -20,7 +21,7 @@ from pymemcache.pool import ObjectPool
 
 from ...exceptions import ConfigurationError
 from ..base import Entry
-from ..waiting import deadline, look_up
+from ..waiting import bounded, deadline, look_up
 from .names import PREFIX, address_of, name_of, parse
 from .steps import TOO_LARGE, Flow, Items, Verbs, outage
 
@@ -146,7 +147,10 @@ class _Client(pymemcache.Client):  # type: ignore[misc]  # pymemcache carries no
             self.sock.connect(self.server)  # failed, the pool closes it
         else:  # each of the addresses that a name has, where pymemcache tries only the first
             look_up(self.server[0], self.server[1], seconds)
-            self.sock = socket.create_connection(self.server, self.limit.seconds())
+            # It looks the name up again, and tries each of its addresses.
+            seconds = self.limit.seconds()
+            connect = partial(socket.create_connection, self.server, seconds)
+            self.sock = bounded(seconds, connect, socket.socket.close)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.settimeout(self.limit.seconds())
 

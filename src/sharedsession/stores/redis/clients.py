@@ -32,7 +32,7 @@ import redis.sentinel
 from redis.backoff import NoBackoff
 
 from ...exceptions import ConfigurationError
-from ..waiting import alook_up, deadline, look_up
+from ..waiting import alook_up, bounded, deadline, look_up
 
 CONNECTIONS = 64
 TICKETS = 3  # that a server sends after a handshake, at most; OpenSSL sends two
@@ -201,12 +201,14 @@ class _Bounded(redis.connection.AbstractConnection):
 
     def _connect(self) -> Any:  # a socket, as redis-py makes it
         host, port = getattr(self, "host", None), getattr(self, "port", 0)
-        if host:
-            try:
+        connect: Callable[[], Any] = super()._connect  # type: ignore[safe-super]
+        try:
+            if host:
                 look_up(host, port, self._left())
-            except TimeoutError as error:
-                raise redis.TimeoutError(str(error)) from None
-        return super()._connect()  # type: ignore[no-untyped-call, safe-super]
+            # It looks the name up again, and tries each of its addresses.
+            return bounded(self._left(), connect, lambda late: late.close())
+        except TimeoutError as error:
+            raise redis.TimeoutError(str(error)) from None
 
     def send_packed_command(self, *arguments: Any, **options: Any) -> None:
         if self._sock is None:
@@ -233,7 +235,7 @@ class _Bounded(redis.connection.AbstractConnection):
 
 
 @functools.cache
-def bounded(kind: Any, longest: float) -> Any:
+def keeping(kind: Any, longest: float) -> Any:
     """Return the class of connections of that kind that keep to the deadline."""
     return type(f"Bounded{kind.__name__}", (_Bounded, kind), {"longest": longest})
 
@@ -241,7 +243,7 @@ def bounded(kind: Any, longest: float) -> Any:
 def make_client(place: Place, timeout: float) -> SyncClient:
     """Return a client of the place; for a cluster, this asks its nodes who has what."""
     options = {**_settings(redis.retry.Retry, timeout), **_of_connection(place.options)}
-    options["connection_class"] = bounded(cast(Any, connection_of(place)), timeout / 2)
+    options["connection_class"] = keeping(cast(Any, connection_of(place)), timeout / 2)
     if place.kind == "single":
         return redis.Redis.from_pool(library.BlockingConnectionPool(**options))
     if place.kind == "sentinel":
@@ -518,7 +520,7 @@ def _sentinels(
         "retry": retry(NoBackoff(), 1, (redis.ConnectionError,)),
         "socket_timeout": share,
         "socket_connect_timeout": share,
-        "connection_class": bounded(kind, share) if opened is None else _noted(kind, opened),
+        "connection_class": keeping(kind, share) if opened is None else _noted(kind, opened),
         **place.sentinel_options,
     }
     return [{**shared, "host": host, "port": port} for host, port in place.hosts]
