@@ -102,7 +102,7 @@ def test_those_who_wait_for_one_name_share_its_look_up(name_server: NameServer) 
 def test_a_look_up_that_hangs_is_given_up(
     name_server: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a second others ask again: a name server that is back must be noticed."""
+    """After half a second others ask again: a name server that is back must be noticed."""
     with pytest.raises(TimeoutError):
         look_up(NAME, 1, 0.01)
     now = time.monotonic()

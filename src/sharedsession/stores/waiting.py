@@ -16,7 +16,7 @@ from typing import TypeVar
 from ..concurrency import threads_run
 
 T = TypeVar("T")
-LOOK_AGAIN = 1.0  # seconds after which a look-up that hangs is no longer waited for by others
+LOOK_AGAIN = 0.5  # seconds after which a look-up that hangs is no longer waited for by others
 
 
 class Deadline(threading.local):
