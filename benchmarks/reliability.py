@@ -90,11 +90,13 @@ def cancellations(names: list[str], count: int, promises: list[str]) -> None:
     say(f"\n{CANCEL_HEAD}")
     for name in names:
         with PLACES[name]() as place, broken(promises, f"{place.name}, cancelled"):
-            sites = [place.servers(PATIENT)["ASGI"] for _ in range(2)]
-            site, other = (each for each in sites if isinstance(each, AsgiServer))
+            started = [place.servers(PATIENT) for _ in range(2)]
+            site, other = (servers["ASGI"] for servers in started)
+            assert isinstance(site, AsgiServer)
+            assert isinstance(other, AsgiServer)
             done = cancel(site, other, count)
-            for each in sites:
-                each.close()
+            for server in (server for servers in started for server in servers.values()):
+                server.close()
             foreign = len(done.foreign)
             cells = (done.cancelled, done.answered, done.unavailable, foreign)
             say(row(place.name, *cells, f"{done.seconds:.0f}"))

@@ -88,6 +88,20 @@ def test_keeping_the_owner_is_no_sign_in(act: Callable[[Session], None]) -> None
     assert world.live() == []
 
 
+@pytest.mark.parametrize("beside", [Session.renew, Session.destroy])
+def test_a_sign_in_after_destroy_is_one(beside: Callable[[Session], None]) -> None:
+    """Also of the user who was signed in: a form sent twice leaves somebody signed in."""
+    world = World(user_id=1)
+    late = world.open()
+    world.do(beside)
+    late[1].destroy()
+    late[1]["user_id"] = 1
+    answer = world.close(late).answer
+    assert answer is not None
+    assert world.data(answer) == {"user_id": 1}
+    assert len(world.live()) == 1
+
+
 @pytest.mark.parametrize("met", ["at load", "at commit"])
 def test_a_sign_out_that_writes_ends_the_successor(met: str) -> None:
     """`destroy()` and a flash message, on a session renewed meanwhile, sign out all the same."""

@@ -377,7 +377,9 @@ def decide(visit: Visit, intent: Intent, *, used: bool, repeat: bool = False) ->
 
 def signs_in(intent: Intent, names: tuple[str, ...]) -> bool:
     """Whether this request itself set an owner."""
-    known = owners(decode_data(intent.before), names)
+    # After destroy() nobody is signed in, so the same user signs in anew.
+    before = EMPTY if intent.destroyed else intent.before
+    known = owners(decode_data(before), names)
     return any(owner not in known for owner in owners(intent.data, names))
 
 
