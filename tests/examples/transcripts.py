@@ -21,7 +21,10 @@ from tests.examples.serving import PORT, free_port
 END = "--- the end of what this command has printed ---"
 LIMIT = 60  # seconds
 DIFFERS = (
-    (re.compile(r"\b[\w-]{43}\.(\d+)\.[\w-]+\.[\w-]{43}\b"), r"ID.\1.TIME.SIGNATURE"),
+    (
+        re.compile(r"(?<![\w-])[\w-]{43}\.(\d+)\.[\w-]+\.[\w-]{43}(?![\w-])"),
+        r"ID.\1.TIME.SIGNATURE",
+    ),
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "DATE"),
 )
 

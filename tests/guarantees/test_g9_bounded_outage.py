@@ -447,10 +447,10 @@ def fragile_servers(adapter: Adapter, fragile: Fragile) -> Iterator[list[Server]
 
 
 class Stalls:
-    """Notices when this machine lets nobody run; ``longest`` is in seconds."""
+    """Notices when this machine lets nobody run: ``lost`` are the seconds of that."""
 
     def __enter__(self) -> Stalls:
-        self.longest = 0.0
+        self.lost = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -460,7 +460,8 @@ class Stalls:
         before = time.monotonic()
         while not self._over.wait(0.005):
             now = time.monotonic()
-            self.longest, before = max(self.longest, now - before), now
+            self.lost += max(0.0, now - before - 0.01)
+            before = now
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -468,11 +469,11 @@ class Stalls:
 
 
 def at_once(ask: Callable[[], Answer]) -> Answer:
-    """Ask; again only where nobody could run for half of the tenth of a second that it had."""
+    """Ask; again only where nobody could run for a quarter of the tenth of a second it had."""
     while True:
         with Stalls() as stalls:
             answer = ask()
-        if answer.status == 200 or stalls.longest < BREAKER_TIMEOUT / 2:
+        if answer.status == 200 or stalls.lost < BREAKER_TIMEOUT / 4:
             return answer
 
 
