@@ -242,9 +242,11 @@ def _missing(view: View, fact: Fact, operations: list[Operation]) -> Violation |
             rule = Rule.MONOTONIC_READS
             if known is fact.left_by:
                 rule = Rule.LOST_UPDATE if again is None else Rule.READ_YOUR_WRITES
-            concerned = tuple(o for o in (fact.left_by, known, each, again) if o is not None)
+            between = [o for o in operations if o.kind in ENDS and o.begin < each.end]
+            renewals = [o for o in between if o.settled > known.begin]
+            shown = [fact.left_by, known, *renewals, each, *([again] if again else [])]
             what = f"#{each.number} does not show {fact.what}, known from #{known.number}"
-            return Violation(rule, what, concerned)
+            return Violation(rule, what, tuple(shown))
     return None
 
 

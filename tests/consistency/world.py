@@ -1,0 +1,236 @@
+"""Real servers and the store behind them, and what can befall either.
+
+A `Mode` is a name and how to get there: where the sessions are, and which servers there are. A
+fault is a function that makes something happen, lets it last for so many seconds, and ends it; it
+blocks, so it is called in a thread. Stores are hurt only in ways in which they keep their data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO, Any
+
+from tests.databases import PostgreSQL
+from tests.deployments.running import ask_anew, wait_until
+from tests.memcached_servers import MemcachedServer
+from tests.servers import RedisServer, _free_port
+
+from .application import HEALTH
+
+ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT = 60.0
+UVICORN = (
+    "uvicorn --port {port} --no-access-log --log-level critical --timeout-keep-alive 75 "
+    "--factory tests.consistency.application:asgi"
+)
+GUNICORN = (
+    "gunicorn --bind 127.0.0.1:{port} --workers 1 --threads 4 --keep-alive 75 "
+    "--no-control-socket --log-level critical tests.consistency.application:wsgi()"
+)
+
+Fault = Callable[[float], None]
+
+
+# --- where the sessions are -----------------------------------------------------------------------
+
+
+@dataclass
+class Place:
+    url: str
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+
+
+def store_faults(server: Any) -> dict[str, Fault]:
+    """What can happen to a server that keeps its data: of several kinds, with the same verbs."""
+
+    def killed(seconds: float) -> None:
+        server.kill()
+        time.sleep(seconds)
+        server.start()
+
+    def hangs(seconds: float) -> None:
+        server.pause()
+        time.sleep(seconds)
+        server.resume()
+
+    return {"store killed": killed, "store hangs": hangs}
+
+
+@contextmanager
+def memory() -> Iterator[Place]:
+    yield Place("memory://")
+
+
+@contextmanager
+def sqlite() -> Iterator[Place]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "sessions.db"
+
+        def locked(seconds: float) -> None:
+            with contextlib.closing(sqlite3.connect(file, timeout=START_LIMIT)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                time.sleep(seconds)
+                connection.rollback()
+
+        yield Place(f"sqlite:///{file}", {"file locked": locked})
+
+
+@contextmanager
+def redis() -> Iterator[Place]:
+    with RedisServer(None, "--appendonly", "yes", "--appendfsync", "always") as server:
+        yield Place(server.url, store_faults(server))
+
+
+@contextmanager
+def memcached() -> Iterator[Place]:
+    with MemcachedServer() as server:
+        # Killed, it would forget everything.
+        yield Place(server.url, {"store hangs": store_faults(server)["store hangs"]})
+
+
+@contextmanager
+def postgresql() -> Iterator[Place]:
+    with PostgreSQL("max_connections=60") as server:
+        yield Place(server.url, store_faults(server))
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How sessions are kept. ``bound``: seconds for which a copy may outlive its session's end."""
+
+    name: str
+    open: Callable[[], AbstractContextManager[Place]]
+    servers: Sequence[str] = (UVICORN, UVICORN, GUNICORN)
+    bound: float = 0.0
+    expendable: bool = True  # servers hold nothing, so any of them may be killed
+
+
+MODES = {
+    mode.name: mode
+    for mode in [
+        Mode("memory", memory, [UVICORN], expendable=False),
+        Mode("sqlite", sqlite),
+        Mode("redis", redis),
+        Mode("memcached", memcached),
+        Mode("postgresql", postgresql),
+    ]
+}
+
+
+# --- the servers ----------------------------------------------------------------------------------
+
+
+class Server:
+    """One server, in a process group of its own; a replacement comes to the same port."""
+
+    def __init__(self, name: str, command: str, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.port = _free_port()
+        self._words = [sys.executable, "-m", *command.format(port=self.port).split()]
+        self._environment = {**os.environ, "PYTHONPATH": _paths(), **environment}
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def launch(self) -> None:
+        self._process = subprocess.Popen(
+            self._words,
+            cwd=ROOT,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        process = self._process
+        assert process is not None
+        wait_until(
+            lambda: process.poll() is not None or self._answers(), "a server starts", START_LIMIT
+        )
+        if process.poll() is not None:
+            self._log.seek(0)
+            raise AssertionError(self._log.read().decode()[-4000:])
+
+    def kill(self) -> None:
+        """End it at once, with the processes that it has started."""
+        if self._process is not None:
+            self.signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def killed(self, seconds: float) -> None:
+        self.kill()
+        time.sleep(seconds)
+        self.launch()
+        self.wait()
+
+    def paused(self, seconds: float) -> None:
+        self.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self.signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self.kill()
+        self._log.close()
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError, HTTPException):
+            return ask_anew(f"http://127.0.0.1:{self.port}{HEALTH}") == {}
+        return False
+
+
+def _paths() -> str:
+    """Servers import what this process does."""
+    return os.pathsep.join([str(ROOT), str(ROOT / "src")])
+
+
+@dataclass
+class World:
+    mode: Mode
+    place: Place
+    servers: list[Server]
+
+    def faults(self) -> list[tuple[str, Fault]]:
+        """Everything that can happen, by name."""
+        found = list(self.place.faults.items())
+        for server in self.servers:
+            found.append(("server paused", server.paused))
+            if self.mode.expendable:
+                found.append(("server killed", server.killed))
+        return found
+
+
+@contextmanager
+def world(mode: Mode, control: str = "") -> Iterator[World]:
+    """Start the store and the servers of a mode, and end them all afterwards."""
+    with ExitStack() as stack:
+        place = stack.enter_context(mode.open())
+        environment = {"STORE": place.url, "CONTROL": control}
+        servers = []
+        for number, command in enumerate(mode.servers, 1):
+            name = f"{command.partition(' ')[0]} {number}"
+            servers.append(Server(name, command, environment))
+            stack.callback(servers[-1].close)
+            servers[-1].launch()
+        for server in servers:
+            server.wait()
+        yield World(mode, place, servers)
