@@ -93,7 +93,7 @@ async def _asgi(
 # --- WSGI -----------------------------------------------------------------------------------------
 
 
-def _wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+def _wsgi(environ: MutableMapping[str, Any], start_response: Any) -> Iterable[bytes]:
     body = b"{}"
     if environ["PATH_INFO"] != HEALTH:
         task = Task(environ["PATH_INFO"], environ["sharedsession.session"])

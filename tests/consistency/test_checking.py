@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -296,17 +295,13 @@ BAD: dict[str, tuple[Rule, History]] = {
 }
 
 
-def named(cases: dict[str, Any]) -> Any:
-    return pytest.mark.parametrize("name", list(cases))
-
-
-@named(GOOD)
+@pytest.mark.parametrize("name", list(GOOD))
 def test_what_is_allowed_passes(name: str) -> None:
     """No rule objects to a history that the guarantees allow."""
     assert [str(each) for each in check(GOOD[name])] == []
 
 
-@named(BAD)
+@pytest.mark.parametrize("name", list(BAD))
 def test_what_is_wrong_is_caught_by_its_rule(name: str) -> None:
     """Exactly one rule objects, the one that is broken."""
     rule, wrong = BAD[name]
