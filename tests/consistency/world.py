@@ -61,9 +61,11 @@ def store_faults(server: Any) -> dict[str, Fault]:
         server.start()
 
     def hangs(seconds: float) -> None:
-        server.pause()
-        time.sleep(seconds)
-        server.resume()
+        try:
+            server.pause()
+            time.sleep(seconds)
+        finally:
+            server.resume()
 
     return {"store killed": killed, "store hangs": hangs}
 
