@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from .controls import CONTROLS
@@ -36,16 +37,16 @@ def main() -> int:
     parser.add_argument("--calm", action="store_true", help="without faults")
     parser.add_argument("--control", choices=list(CONTROLS), default="", help="break it")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are ended, however we are
     how = Run(given.operations, given.seconds, given.seed, given.clients, not given.calm)
     reports = []
     say(HEAD)
     for name in given.store:
         reports.append(run(MODES[name], how, given.control))
         say(row(reports[-1]))
-    wrong = [report for report in reports if report.violations]
-    for report in wrong:
-        say(f"\n{report.told()}")
-    return 1 if wrong else 0
+        if reports[-1].violations:
+            say(f"\n{reports[-1].told()}\n\n{HEAD}")
+    return 1 if any(report.violations for report in reports) else 0
 
 
 if __name__ == "__main__":

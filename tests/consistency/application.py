@@ -36,9 +36,13 @@ class Task:
 
     def do(self) -> None:
         session, number = self.session, self.number
-        if self.kind == "sign_in":
-            session.clear()
-            session.update(user_id=number, who=self.word, life=number, done=[])
+        if self.kind == "sign_in" and number % 3:
+            self.sign_in(session)
+        elif self.kind == "sign_in":
+            session.mutate(self.sign_in)
+        elif self.kind == "switch":
+            session.destroy()
+            self.begin(session)
         elif self.kind == "sign_out":
             session.destroy()
         elif "life" not in session:
@@ -49,6 +53,15 @@ class Task:
             session[self.word] = number
         elif self.kind == "renew":
             session.renew()
+
+    def sign_in(self, session: Session) -> None:
+        session.clear()
+        self.begin(session)
+
+    def begin(self, session: Session) -> None:
+        """Begin a life, as the same user as before or as another one."""
+        user = self.word if self.number % 2 else self.number
+        session.update(user_id=user, who=self.word, life=self.number, done=[])
 
     @property
     def verb(self) -> Callable[[], Any]:

@@ -15,11 +15,11 @@ A life may be missing from an answer only when something that ends it had begun 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from .history import ENDS, History, Kind, Operation, Outcome, Shown, told
+from .history import BEGINS, ENDS, LEAVES, History, Kind, Operation, Outcome, Shown, told
 
 
 class Rule(Enum):
@@ -74,12 +74,14 @@ class View:
 
     def life(self, operation: Operation) -> int | None:
         """The life that an answer shows, or else the one whose cookie was sent."""
-        if operation.shown is not None:
-            return operation.shown.life
+        return self.left(operation) if operation.shown is None else operation.shown.life
+
+    def left(self, operation: Operation) -> int | None:
+        """The life whose cookie was sent."""
         return None if operation.sent is None else self.life_of.get(operation.sent.session)
 
     def enders(self, session: str) -> Iterator[Operation]:
-        """What may have ended a session: a sign-out also ends what its session has become."""
+        """What may have ended a session: who leaves also ends what its session has become."""
         for each in self.by_session[session]:
             if each.kind in ENDS and each.outcome is not Outcome.FAILED and not _in_vain(each):
                 yield each
@@ -87,7 +89,7 @@ class View:
         while (session := self.came_from.get(session, "")) and session not in seen:
             seen.add(session)
             for each in self.by_session[session]:
-                if each.kind is Kind.SIGN_OUT and each.outcome is not Outcome.FAILED:
+                if each.kind in LEAVES and each.outcome is not Outcome.FAILED:
                     yield each
 
     def may_have_ended(self, operation: Operation) -> bool:
@@ -96,22 +98,24 @@ class View:
         ends = self.enders(operation.sent.session)
         return any(each.begin < operation.end for each in ends if each is not operation)
 
+    def disturbed_by(self, operation: Operation) -> Iterator[Operation]:
+        """What else can have ended its session while it ran."""
+        if operation.sent is not None:
+            for each in self.enders(operation.sent.session):
+                overlaps = each.begin < operation.end and operation.begin < each.settled
+                if overlaps and each is not operation:
+                    yield each
+
     def effective(self, operation: Operation) -> bool:
         """Whether a change is known to be stored.
 
         Without a commit() of the application's own, a change of a session that ends meanwhile is
-        dropped, and the answer does not say so.
+        dropped, and the answer does not say so. A sign-in is a sign-in all the same.
         """
         if not operation.acknowledged or operation.shown is None:
             return False
-        if operation.sure or operation.sent is None or operation.kind is Kind.SIGN_IN:
-            return True
-        ends = self.enders(operation.sent.session)
-        return not any(
-            each.begin < operation.end and operation.begin < each.settled
-            for each in ends
-            if each is not operation
-        )
+        certain = operation.sure or operation.kind in BEGINS
+        return certain or not any(self.disturbed_by(operation))
 
 
 def _in_vain(operation: Operation) -> bool:
@@ -138,8 +142,11 @@ class Fact:
 def facts(view: View) -> Iterator[Violation]:
     for life, operations in view.by_life.items():
         born = view.numbered.get(life)
-        if born is None or born.kind is not Kind.SIGN_IN:
+        if born is None or born.kind not in BEGINS:
             continue  # foreign data
+        if born.acknowledged and born.given is None and not _may_be_left(view, born):
+            what = f"the sign-in #{life} left no session"
+            yield Violation(Rule.LOST_UPDATE, what, (born,))
         yield from _complete(born, operations)
         for fact in _facts_of(view, life, born, operations):
             violation = _missing(view, fact, operations)
@@ -147,6 +154,11 @@ def facts(view: View) -> Iterator[Violation]:
                 yield violation
                 if fact.left_by is born:
                     break  # with the life all the rest is missing
+
+
+def _may_be_left(view: View, born: Operation) -> bool:
+    """Whether a sign-in may leave nothing: somebody signed out, or in, at the same time."""
+    return any(each.kind is not Kind.RENEW for each in view.disturbed_by(born))
 
 
 def _complete(born: Operation, operations: list[Operation]) -> Iterator[Violation]:
@@ -254,7 +266,7 @@ def _lacks(view: View, fact: Fact, answer: Operation) -> bool:
     """Whether an answer should show a fact, if that is known, and does not."""
     if answer.shown is not None:
         return not fact.held(answer.shown)
-    if answer.kind is Kind.SIGN_OUT or fact.left_by.kind is not Kind.SIGN_IN:
+    if answer.kind is Kind.SIGN_OUT or fact.left_by.kind not in BEGINS:
         return False
     return not view.may_have_ended(answer)
 
@@ -274,7 +286,7 @@ def one_session(view: View, bound: float) -> Iterator[Violation]:
         if len({each.given.session for each in twins if each.given is not None}) > 1:
             yield Violation(Rule.ONE_SESSION, "two sessions have come out of one", tuple(twins))
         for each in operations:
-            if each.shown is None or not each.acknowledged or each.kind is Kind.SIGN_IN:
+            if each.shown is None or not each.acknowledged or each.kind in BEGINS:
                 continue
             life = view.life_of.get(session)
             if life is not None and each.shown.life not in (life, None):
@@ -299,7 +311,7 @@ def _renewed(operation: Operation) -> bool:
 def signed_out(view: View, bound: float) -> Iterator[Violation]:
     """After a sign-out nothing shows the life; what was found ended once stays ended."""
     for life, operations in view.by_life.items():
-        outs = [o for o in operations if o.kind is Kind.SIGN_OUT]
+        outs = [o for o in view.answers if o.kind in LEAVES and view.left(o) == life]
         for each in operations:
             if each.shown is None:
                 continue
@@ -309,7 +321,7 @@ def signed_out(view: View, bound: float) -> Iterator[Violation]:
                 out = next((o for o in ended if _found_ended(view, o, each, bound)), None)
             if out is not None:
                 what = f"#{each.number} shows life {life}, which #{out.number} ended"
-                if out.kind is not Kind.SIGN_OUT:
+                if out.kind not in LEAVES:
                     what = f"#{each.number} shows a session that #{out.number} found ended"
                 yield Violation(Rule.SIGNED_OUT, what, (out, each))
                 break
@@ -320,9 +332,9 @@ def _found_ended(view: View, earlier: Operation, later: Operation, bound: float)
         later.sent is not None
         and earlier.acknowledged
         and earlier.shown is None
-        and earlier.kind is not Kind.SIGN_OUT
+        and earlier.kind not in LEAVES
         and earlier.end + bound < later.begin
-        and later.kind is not Kind.SIGN_IN
+        and later.kind not in BEGINS
         and view.may_have_ended(earlier)
         and not any(_renewed(each) for each in view.by_session[later.sent.session])
     )
@@ -343,13 +355,13 @@ def foreign_data(view: View) -> Iterator[Violation]:
 def _foreign(view: View, operation: Operation, shown: Shown) -> str | None:
     if shown.who not in (view.client, None):
         return f"the session of {shown.who}"
-    if not _left(view, operation, shown.life, Kind.SIGN_IN):
+    if not _left(view, operation, shown.life, BEGINS):
         return f"life {shown.life}, which nobody began"
     for number in shown.done:
-        if not _left(view, operation, number, Kind.MUTATE, life=shown.life):
+        if not _left(view, operation, number, {Kind.MUTATE}, life=shown.life):
             return f"#{number}, which was not done in this life"
     for key, number in shown.keys.items():
-        if not _left(view, operation, number, Kind.WRITE, key, shown.life):
+        if not _left(view, operation, number, {Kind.WRITE}, key, shown.life):
             return f"{key}={number}, which was not written in this life"
     return None
 
@@ -358,15 +370,15 @@ def _left(
     view: View,
     answer: Operation,
     number: int | None,
-    kind: Kind,
+    kinds: Collection[Kind],
     key: str | None = None,
     life: int | None = None,
 ) -> bool:
-    """Whether an operation of this kind and number may have left its trace before the answer."""
+    """Whether an operation of such a kind and number may have left its trace before the answer."""
     if number is None:
         return False
     origin = view.numbered.get(number)
-    if origin is None or origin.kind is not kind or origin.outcome is Outcome.FAILED:
+    if origin is None or origin.kind not in kinds or origin.outcome is Outcome.FAILED:
         return False
     meant = None if origin.sent is None else view.life_of.get(origin.sent.session)
     same_life = life is None or meant in (life, None)

@@ -23,6 +23,7 @@ USUAL = {
     Kind.RENEW: 8,
     Kind.SIGN_OUT: 4,
     Kind.SIGN_IN: 3,
+    Kind.SWITCH: 2,
 }
 KINDS, WEIGHTS = list(USUAL), list(USUAL.values())
 HARMLESS = [Kind.READ, Kind.MUTATE, Kind.WRITE]  # what is tried with cookies of ended sessions
@@ -54,7 +55,7 @@ class Client:
     async def _round(self) -> None:
         chance = self._chance
         if not self._signed_in:
-            asked = [self._send(Kind.SIGN_IN)]
+            asked = [self._send(chance.choice([Kind.SIGN_IN, Kind.SIGN_IN, Kind.SWITCH]))]
         else:
             crowd = chance.choice(CROWD)
             asked = [self._send(kind) for kind in chance.choices(KINDS, WEIGHTS, k=crowd)]

@@ -21,9 +21,12 @@ class Kind(Enum):
     RENEW = "renew"
     SIGN_IN = "sign in"
     SIGN_OUT = "sign out"
+    SWITCH = "switch"  # a sign-out and a sign-in in one
 
 
-ENDS = frozenset({Kind.RENEW, Kind.SIGN_IN, Kind.SIGN_OUT})  # the session of the cookie sent
+BEGINS = frozenset({Kind.SIGN_IN, Kind.SWITCH})  # a life
+LEAVES = frozenset({Kind.SIGN_OUT, Kind.SWITCH})  # the life, under whatever cookie it goes on
+ENDS = frozenset({Kind.RENEW}) | BEGINS | LEAVES  # the session of the cookie sent
 
 
 class Outcome(Enum):

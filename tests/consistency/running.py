@@ -109,11 +109,12 @@ class _Running:
 
     async def _faults(self, stop: asyncio.Event) -> None:
         """One fault after the other, with some calm in between."""
-        possible = self.world.faults() if self.how.faults else []
+        possible = self.world.faults() if self.how.faults else {}
         while possible and not stop.is_set():
             try:
                 await asyncio.wait_for(stop.wait(), self.chance.uniform(*CALM))
             except TimeoutError:
-                name, happen = self.chance.choice(possible)
+                name = self.chance.choice(list(possible))
+                happen = self.chance.choice(possible[name])
                 await asyncio.to_thread(happen, self.chance.uniform(*LASTS))
                 self.report.faults[name] += 1

@@ -14,7 +14,7 @@ from .checking import Rule, check
 from .history import Cookie, History, Kind, Operation, Outcome, Shown, told
 
 READ, WRITE, MUTATE = Kind.READ, Kind.WRITE, Kind.MUTATE
-RENEW, SIGN_IN, SIGN_OUT = Kind.RENEW, Kind.SIGN_IN, Kind.SIGN_OUT
+RENEW, SIGN_IN, SIGN_OUT, SWITCH = Kind.RENEW, Kind.SIGN_IN, Kind.SIGN_OUT, Kind.SWITCH
 NOTHING = None
 
 
@@ -128,6 +128,10 @@ GOOD: dict[str, History] = {
         at(4, 5)(READ, "A", holds(1)),
         at(4, 5)(READ, "B", holds(2)),
     ),
+    "a sign-in beside a sign-out may leave no session": begun(
+        at(2, 5)(SIGN_IN, "A", holds(2), sure=False),
+        at(3, 4)(SIGN_OUT, "A"),
+    ),
     "a sign-out ends what its session has become": begun(
         at(2, 5)(RENEW, "A", holds(1), given="B"),
         at(3, 4)(SIGN_OUT, "A"),
@@ -137,6 +141,12 @@ GOOD: dict[str, History] = {
         at(2, 5)(SIGN_IN, "A", holds(2), given="B"),
         at(3, 6)(SIGN_OUT, "A"),
         at(7, 8)(READ, "B", NOTHING),
+    ),
+    "a switch ends what its session has become": begun(
+        at(2, 5)(RENEW, "A", holds(1), given="B"),
+        at(3, 6)(SWITCH, "A", holds(3), given="C"),
+        at(7, 8)(READ, "B", NOTHING),
+        at(7, 8)(READ, "C", holds(3)),
     ),
     "an unknown sign-out may never happen": begun(
         at(2, 3).unknown(SIGN_OUT, "A"),
@@ -233,6 +243,33 @@ BAD: dict[str, tuple[Rule, History]] = {
     "a session is gone though its sign-out was never sent": (
         Rule.LOST_UPDATE,
         begun(at(2, 3).never_sent(SIGN_OUT, "A"), at(4, 5)(READ, "A", NOTHING)),
+    ),
+    "a sign-in that nobody disturbed leaves no session": (
+        Rule.LOST_UPDATE,
+        begun(at(2, 3)(SIGN_IN, "A", holds(2), sure=False)),
+    ),
+    "a sign-in beside a renewal leaves no session": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 5)(RENEW, "A", holds(1), given="B"),
+            at(3, 6)(SIGN_IN, "A", holds(3), sure=False),
+        ),
+    ),
+    "a session ended by a sign-in elsewhere": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 5)(RENEW, "A", holds(1), given="B"),
+            at(3, 6)(SIGN_IN, "A", holds(3), given="C"),
+            at(7, 8)(READ, "B", NOTHING),
+        ),
+    ),
+    "the session is used after a switch": (
+        Rule.SIGNED_OUT,
+        begun(
+            at(2, 5)(RENEW, "A", holds(1), given="B"),
+            at(3, 6)(SWITCH, "A", holds(3), given="C"),
+            at(7, 8)(READ, "B", holds(1)),
+        ),
     ),
     "half of a sign-in": (
         Rule.LOST_UPDATE,

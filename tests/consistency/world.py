@@ -18,19 +18,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
+from random import Random
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from tests.databases import PostgreSQL
 from tests.deployments.running import ask_anew, wait_until
 from tests.memcached_servers import MemcachedServer
+from tests.reliability.proxy import Fate, Proxy
 from tests.servers import RedisServer, _free_port
 
 from .application import HEALTH
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT = 60.0
+LOST = 0.1  # share of the store's answers that are lost, while they are
 UVICORN = (
     "uvicorn --port {port} --no-access-log --log-level critical --timeout-keep-alive 75 "
     "--factory tests.consistency.application:asgi"
@@ -108,6 +113,36 @@ def postgresql() -> Iterator[Place]:
         yield Place(server.url, store_faults(server))
 
 
+@contextmanager
+def unsteady(open_place: Callable[[], AbstractContextManager[Place]]) -> Iterator[Place]:
+    """The same store behind a network that loses answers of what was done, and connections."""
+    with open_place() as place:
+        port = urlsplit(place.url).port
+        assert port is not None
+        with Proxy(port) as proxy:
+            chance = Random(port)
+
+            def answers_lost(seconds: float) -> None:
+                proxy.fate = lambda asked: Fate.LOST if chance.random() < LOST else Fate.ARRIVES
+                time.sleep(seconds)
+                proxy.fate = lambda asked: Fate.ARRIVES
+
+            def connections_lost(seconds: float) -> None:
+                proxy.reset()
+
+            def silence(seconds: float) -> None:
+                proxy.silence()
+                time.sleep(seconds)
+                proxy.restore()
+
+            faults = {
+                "answers lost": answers_lost,
+                "connections lost": connections_lost,
+                "silence": silence,
+            }
+            yield Place(place.url.replace(f":{port}", f":{proxy.port}"), faults)
+
+
 @dataclass(frozen=True)
 class Mode:
     """How sessions are kept. ``bound``: seconds for which a copy may outlive its session's end."""
@@ -127,6 +162,9 @@ MODES = {
         Mode("redis", redis),
         Mode("memcached", memcached),
         Mode("postgresql", postgresql),
+        Mode("redis-unsteady", partial(unsteady, redis)),
+        Mode("memcached-unsteady", partial(unsteady, memcached)),
+        Mode("postgresql-unsteady", partial(unsteady, postgresql)),
     ]
 }
 
@@ -211,13 +249,12 @@ class World:
     place: Place
     servers: list[Server]
 
-    def faults(self) -> list[tuple[str, Fault]]:
-        """Everything that can happen, by name."""
-        found = list(self.place.faults.items())
-        for server in self.servers:
-            found.append(("server paused", server.paused))
-            if self.mode.expendable:
-                found.append(("server killed", server.killed))
+    def faults(self) -> dict[str, list[Fault]]:
+        """Everything that can happen, by its kind."""
+        found = {name: [fault] for name, fault in self.place.faults.items()}
+        found["server paused"] = [server.paused for server in self.servers]
+        if self.mode.expendable:
+            found["server killed"] = [server.killed for server in self.servers]
         return found
 
 
