@@ -146,8 +146,8 @@ def facts(view: View) -> Iterator[Violation]:
             continue  # foreign data
         if born.acknowledged and born.given is None and not _may_be_left(view, born):
             what = f"the sign-in #{life} left no session"
-            yield Violation(Rule.LOST_UPDATE, what, (born,))
-        yield from _complete(born, operations)
+            yield Violation(Rule.LOST_UPDATE, what, (born, *view.disturbed_by(born)))
+        yield from _complete(view, born, operations)
         for fact in _facts_of(view, life, born, operations):
             violation = _missing(view, fact, operations)
             if violation is not None:
@@ -161,7 +161,7 @@ def _may_be_left(view: View, born: Operation) -> bool:
     return any(each.kind is not Kind.RENEW for each in view.disturbed_by(born))
 
 
-def _complete(born: Operation, operations: list[Operation]) -> Iterator[Violation]:
+def _complete(view: View, born: Operation, operations: list[Operation]) -> Iterator[Violation]:
     """Whatever an operation or a sign-in leaves is there as a whole, and once."""
     for each in operations:
         if each.shown is None:
@@ -173,7 +173,8 @@ def _complete(born: Operation, operations: list[Operation]) -> Iterator[Violatio
             return
         if each.shown.who is None:
             what = f"the session holds a part of what the sign-in #{born.number} put there"
-            yield Violation(Rule.LOST_UPDATE, what, (born, each))
+            concerned = (born, *view.disturbed_by(born), each)
+            yield Violation(Rule.LOST_UPDATE, what, concerned)
             return
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from urllib.parse import quote
 
@@ -43,8 +43,9 @@ class Client:
         self._old: list[str] = []  # cookies of sessions that are no longer in the jar
         self._signed_in = False
 
-    async def run(self, rounds: int) -> History:
-        for _ in range(rounds):
+    async def run(self, rounds: int, is_over: Callable[[], bool]) -> History:
+        while rounds and not is_over():
+            rounds -= 1
             await self._round()
         for server in self._balancer.servers:  # at the end all is there, on every server
             await self._send(Kind.READ, server=server)

@@ -69,7 +69,6 @@ class _Running:
         self.numbers, self.names = count(1), count(1)
         self.begun = time.monotonic()
 
-    @property
     def is_over(self) -> bool:
         return (
             self.report.operations >= self.how.operations
@@ -80,26 +79,27 @@ class _Running:
     async def go(self) -> Report:
         balancer = Balancer(self.world.servers, self.chance, self.how.weather)
         stop = asyncio.Event()
-        async with asyncio.TaskGroup() as going:
-            faults = going.create_task(self._faults(stop))
-            try:
-                async with asyncio.TaskGroup() as clients:
-                    for _ in range(self.how.clients):
-                        clients.create_task(self._clients(balancer))
-            finally:
-                stop.set()
-                await faults
-        await balancer.close()
+        try:
+            async with asyncio.TaskGroup() as going:
+                going.create_task(self._faults(stop))
+                try:
+                    async with asyncio.TaskGroup() as clients:
+                        for _ in range(self.how.clients):
+                            clients.create_task(self._clients(balancer))
+                finally:
+                    stop.set()
+        finally:
+            await balancer.close()
         self.report.faults["answer dropped"] = balancer.dropped
         self.report.seconds = time.monotonic() - self.begun
         return self.report
 
     async def _clients(self, balancer: Balancer) -> None:
         """One client after the other."""
-        while not self.is_over:
+        while not self.is_over():
             name = f"client {next(self.names)}"
             client = Client(name, balancer, Random(f"{self.how.seed} {name}"), self.numbers)
-            history = await client.run(ROUNDS)
+            history = await client.run(ROUNDS, self.is_over)
             report = self.report
             report.operations += len(history.operations)
             report.outcomes.update(each.outcome.name for each in history.operations)
