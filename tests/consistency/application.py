@@ -59,8 +59,13 @@ class Task:
         self.begin(session)
 
     def begin(self, session: Session) -> None:
-        """Begin a life, as the same user as before or as another one."""
-        user = self.word if self.number % 2 else self.number
+        """Begin a life: as another user than before, or, after destroy(), perhaps as the same.
+
+        Who clears a session and puts the same user back is not signing in: that is how sessions
+        are given a new ID by hand, and must not undo a sign-out.
+        """
+        same = self.kind == "switch" and self.number % 2
+        user = self.word if same else self.number
         session.update(user_id=user, who=self.word, life=self.number, done=[])
 
     @property
