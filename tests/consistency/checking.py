@@ -44,7 +44,13 @@ class Violation:
 def check(history: History, bound: float = 0.0) -> list[Violation]:
     """Return what is wrong; ``bound``: seconds for which a copy may outlive its session's end."""
     view = View(history)
-    rules = (foreign_data(view), one_session(view, bound), signed_out(view, bound), facts(view))
+    rules = (
+        foreign_data(view),
+        one_session(view, bound),
+        signed_out(view, bound),
+        facts(view),
+        cookies(view),
+    )
     return [violation for rule in rules for violation in rule]
 
 
@@ -274,6 +280,18 @@ def _lacks(view: View, fact: Fact, answer: Operation) -> bool:
 
 def _by_end(operations: list[Operation]) -> list[Operation]:
     return sorted(operations, key=lambda operation: operation.end)
+
+
+def cookies(view: View) -> Iterator[Violation]:
+    """The version in a cookie is what its client has seen: no answer takes it back."""
+    for each in view.answers:
+        sent, given = each.sent, each.given
+        if sent is None or given is None or given.session != sent.session:
+            continue
+        if given.version < sent.version:
+            what = f"the cookie goes back from {sent} to {given}"
+            yield Violation(Rule.MONOTONIC_READS, what, (each,))
+            return
 
 
 # --- sessions that should not be there ------------------------------------------------------------

@@ -18,6 +18,11 @@ RENEW, SIGN_IN, SIGN_OUT, SWITCH = Kind.RENEW, Kind.SIGN_IN, Kind.SIGN_OUT, Kind
 NOTHING = None
 
 
+def _cookie(text: str | None) -> Cookie | None:
+    """``"A"`` or, where the version matters, ``"A3"``."""
+    return None if text is None else Cookie(text[0], int(text[1:] or 1))
+
+
 @dataclass
 class at:  # noqa: N801 - a row of a history reads better so
     begin: float
@@ -34,8 +39,7 @@ class at:  # noqa: N801 - a row of a history reads better so
         sure: bool = True,
         outcome: Outcome = Outcome.ACKNOWLEDGED,
     ) -> Operation:
-        cookie = None if sent is None else Cookie(sent, 1)
-        new = None if given is None else Cookie(given, 1)
+        cookie, new = _cookie(sent), _cookie(given)
         begin = self.begin / 1000
         end = self.end / 1000 if outcome is not Outcome.UNKNOWN else math.inf
         sure = sure and kind is not READ
@@ -77,6 +81,11 @@ GOOD: dict[str, History] = {
     "who asks before the answer may see the old": begun(
         at(2, 5)(MUTATE, "A", holds(1, 2)),
         at(4, 6)(READ, "A", holds(1)),
+    ),
+    "a cookie goes on from version to version": begun(
+        at(2, 3)(WRITE, "A", holds(1, k=2), key="k", given="A2"),
+        at(4, 5)(READ, "A", holds(1, k=2), given="A2"),
+        at(6, 7)(READ, "A2", holds(1, k=2)),
     ),
     "of two writes at the same time either wins": begun(
         at(2, 5)(WRITE, "A", holds(1, k=2), key="k"),
@@ -207,6 +216,10 @@ BAD: dict[str, tuple[Rule, History]] = {
             at(5, 6)(READ, "A", holds(1, k=3)),
             at(7, 8)(READ, "A", holds(1, k=2)),
         ),
+    ),
+    "an answer takes the cookie's version back": (
+        Rule.MONOTONIC_READS,
+        begun(at(2, 3)(READ, "A3", holds(1), given="A2")),
     ),
     "an acknowledged change never shows again": (
         Rule.LOST_UPDATE,
