@@ -41,8 +41,7 @@ class Task:
         elif self.kind == "sign_in":
             session.mutate(self.sign_in)
         elif self.kind == "switch":
-            session.destroy()
-            self.begin(session)
+            self.switch(session)
         elif self.kind == "sign_out":
             session.destroy()
         elif "life" not in session:
@@ -55,17 +54,22 @@ class Task:
             session.renew()
 
     def sign_in(self, session: Session) -> None:
-        session.clear()
-        self.begin(session)
-
-    def begin(self, session: Session) -> None:
-        """Begin a life: as another user than before, or, after destroy(), perhaps as the same.
+        """Begin a life as another user than before.
 
         Who clears a session and puts the same user back is not signing in: that is how sessions
         are given a new ID by hand, and must not undo a sign-out.
         """
-        same = self.kind == "switch" and self.number % 2
-        user = self.word if same else self.number
+        user = self.number if session.get("user_id") == self.word else self.word
+        session.clear()
+        self.begin(session, user)
+
+    def switch(self, session: Session) -> None:
+        """After destroy() nobody is signed in: the same user may come as well."""
+        user = session.get("user_id", self.word) if self.number % 2 else self.number
+        session.destroy()
+        self.begin(session, user)
+
+    def begin(self, session: Session, user: int | str) -> None:
         session.update(user_id=user, who=self.word, life=self.number, done=[])
 
     @property

@@ -28,6 +28,7 @@ USUAL = {
 KINDS, WEIGHTS = list(USUAL), list(USUAL.values())
 HARMLESS = [Kind.READ, Kind.MUTATE, Kind.WRITE]  # what is tried with cookies of ended sessions
 CROWD = [1, 1, 2, 2, 3]  # requests at a time
+MOODS = (0.2, 1, 5)  # no two clients are alike: rare things meet only where neither is rare
 
 
 class Client:
@@ -39,6 +40,7 @@ class Client:
         self.name = name
         self.history = History(name, numbers)
         self._balancer, self._chance = balancer, chance
+        self._weights = [weight * chance.choice(MOODS) for weight in WEIGHTS]
         self._jar: str | None = None
         self._old: list[str] = []  # cookies of sessions that are no longer in the jar
         self._signed_in = False
@@ -59,7 +61,7 @@ class Client:
             asked = [self._send(chance.choice([Kind.SIGN_IN, Kind.SIGN_IN, Kind.SWITCH]))]
         else:
             crowd = chance.choice(CROWD)
-            asked = [self._send(kind) for kind in chance.choices(KINDS, WEIGHTS, k=crowd)]
+            asked = [self._send(kind) for kind in chance.choices(KINDS, self._weights, k=crowd)]
         if self._old and chance.random() < 0.2:
             asked.append(
                 self._send(chance.choice(HARMLESS), replayed=chance.choice(self._old[-3:]))
