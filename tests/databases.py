@@ -111,7 +111,8 @@ class Database:
         self._signal(signal.SIGSTOP)
         assert self._process is not None
         limit = time.monotonic() + START_LIMIT
-        while any(_state(process) != "T" for process in _family(self._process.pid)):
+        # One that has just ended stays a zombie: its parent is stopped as well.
+        while any(_state(process) not in "TZ" for process in _family(self._process.pid)):
             assert time.monotonic() < limit
             time.sleep(0.01)
 

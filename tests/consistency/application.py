@@ -1,0 +1,142 @@
+"""What every server runs: one operation per request, said by the path; the answer is what it saw.
+
+``/<kind>/<number>/<client or key>/<how>``, where ``how`` is ``sure`` when the application itself
+waits for the store, with commit() or, when it only reads, with reload(). `asgi` and `wsgi` are for
+servers of either kind; the environment says where the sessions are and, for the controls, what is
+broken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from sharedsession import Session, SessionGone
+from sharedsession.asgi import SessionMiddleware as AsgiMiddleware
+from sharedsession.wsgi import SessionMiddleware as WsgiMiddleware
+from tests.guarantees.driver import SECRET
+
+from . import controls
+
+SETTINGS: dict[str, Any] = {"secret_key": SECRET, "owner_key": "user_id", "timeout": 1.0}
+HEALTH = "/health"
+
+
+class Task:
+    """One operation on one session, in the steps that both kinds of application take."""
+
+    def __init__(self, path: str, session: Session) -> None:
+        _, self.kind, number, self.word, how = path.split("/")
+        self.number = int(number)
+        self.session = session
+        self.sure = how == "sure"
+        self.gone = False
+
+    def do(self) -> None:
+        session, number = self.session, self.number
+        if self.kind == "sign_in" and number % 3:
+            self.sign_in(session)
+        elif self.kind == "sign_in":
+            session.mutate(self.sign_in)
+        elif self.kind == "switch":
+            self.switch(session)
+        elif self.kind == "sign_out":
+            session.destroy()
+        elif "life" not in session:
+            self.sure = False  # nothing is begun by what only goes on with a session
+        elif self.kind == "mutate":
+            session.mutate(lambda now: now.setdefault("done", []).append(number))
+        elif self.kind == "write":
+            session[self.word] = number
+        elif self.kind == "renew":
+            session.renew()
+
+    def sign_in(self, session: Session) -> None:
+        """Begin a life as another user than before.
+
+        Who clears a session and puts the same user back is not signing in: that is how sessions
+        are given a new ID by hand, and must not undo a sign-out.
+        """
+        user = self.number if session.get("user_id") == self.word else self.word
+        session.clear()
+        self.begin(session, user)
+
+    def switch(self, session: Session) -> None:
+        """After destroy() nobody is signed in: the same user may come as well."""
+        user = session.get("user_id", self.word) if self.number % 2 else self.number
+        session.destroy()
+        self.begin(session, user)
+
+    def begin(self, session: Session, user: int | str) -> None:
+        session.update(user_id=user, who=self.word, life=self.number, done=[])
+
+    @property
+    def verb(self) -> Callable[[], Any]:
+        return self.session.reload if self.kind == "read" else self.session.commit
+
+    def answer(self) -> bytes:
+        shown = None
+        if not self.gone and "life" in self.session:
+            data = dict(self.session)
+            data.pop("user_id", None)
+            shown = [data.pop("who", None), data.pop("life"), data.pop("done", ()), data]
+        return json.dumps([self.sure and not self.gone, shown]).encode()
+
+
+# --- ASGI -----------------------------------------------------------------------------------------
+
+Message = MutableMapping[str, Any]
+
+
+async def _asgi(
+    scope: MutableMapping[str, Any],
+    receive: Callable[[], Awaitable[Message]],
+    send: Callable[[Message], Awaitable[None]],
+) -> None:
+    if scope["type"] != "http":
+        return
+    body = b"{}"
+    if scope["path"] != HEALTH:
+        task = Task(scope["path"], scope["session"])
+        task.do()
+        if task.sure:
+            try:
+                await task.verb()
+            except SessionGone:
+                task.gone = True
+        body = task.answer()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+# --- WSGI -----------------------------------------------------------------------------------------
+
+
+def _wsgi(environ: MutableMapping[str, Any], start_response: Any) -> Iterable[bytes]:
+    body = b"{}"
+    if environ["PATH_INFO"] != HEALTH:
+        task = Task(environ["PATH_INFO"], environ["sharedsession.session"])
+        task.do()
+        if task.sure:
+            try:
+                task.verb()
+            except SessionGone:
+                task.gone = True
+        body = task.answer()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+def _store() -> Any:
+    return controls.store(os.environ["STORE"], os.environ.get("CONTROL"))
+
+
+def asgi() -> Any:
+    return AsgiMiddleware(_asgi, store=_store(), **SETTINGS)
+
+
+def wsgi() -> Any:
+    return WsgiMiddleware(_wsgi, store=_store(), **SETTINGS)

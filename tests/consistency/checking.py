@@ -1,0 +1,404 @@
+"""From a client's history to what is wrong with it. Plain functions of plain values.
+
+What a session holds only ever grows in these histories: a life, the operations done in it, and for
+each key a value that newer ones replace. Each such *fact* is known from the moment at which it was
+acknowledged, or at which an answer showed it. An answer to a request that began later must show it
+too. Where it does not, the rule that is broken is
+
+* **lost update**: it was acknowledged, and no later answer shows it either;
+* **read your writes**: it was acknowledged, and a later answer shows it again;
+* **monotonic reads**: it was not acknowledged (yet), but an answer had shown it.
+
+A life may be missing from an answer only when something that ends it had begun by then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from .history import BEGINS, ENDS, LEAVES, History, Kind, Operation, Outcome, Shown, told
+
+
+class Rule(Enum):
+    READ_YOUR_WRITES = "read your writes"
+    MONOTONIC_READS = "monotonic reads"
+    LOST_UPDATE = "no lost acknowledged update"
+    ONE_SESSION = "one session never two"
+    SIGNED_OUT = "no use after sign-out"
+    FOREIGN_DATA = "no foreign data"
+
+
+@dataclass(frozen=True)
+class Violation:
+    rule: Rule
+    what: str
+    concerned: tuple[Operation, ...]
+
+    def __str__(self) -> str:
+        return f"{self.rule.value}: {self.what}\n{told(self.concerned)}"
+
+
+def check(history: History, bound: float = 0.0) -> list[Violation]:
+    """Return what is wrong; ``bound``: seconds for which a copy may outlive its session's end."""
+    view = View(history)
+    rules = (
+        foreign_data(view),
+        one_session(view, bound),
+        signed_out(view, bound),
+        facts(view),
+        cookies(view),
+    )
+    return [violation for rule in rules for violation in rule]
+
+
+class View:
+    """A history, and what follows from it for sessions and lives."""
+
+    def __init__(self, history: History) -> None:
+        self.client = history.client
+        self.operations = history.operations
+        self.numbered = {each.number: each for each in history.operations}
+        self.answers = [each for each in history.operations if each.acknowledged]
+        self.by_session: dict[str, list[Operation]] = defaultdict(list)  # by the cookie sent
+        self.came_from: dict[str, str] = {}  # session: the one whose cookie led to it
+        self.life_of: dict[str, int] = {}
+        for each in self.operations:
+            if each.sent is not None:
+                self.by_session[each.sent.session].append(each)
+            if each.given is not None and each.shown is not None and each.shown.life is not None:
+                self.life_of.setdefault(each.given.session, each.shown.life)
+                if each.sent is not None and each.sent.session != each.given.session:
+                    self.came_from.setdefault(each.given.session, each.sent.session)
+        self.by_life: dict[int, list[Operation]] = defaultdict(list)
+        for each in self.answers:
+            life = self.life(each)
+            if life is not None:
+                self.by_life[life].append(each)
+
+    def life(self, operation: Operation) -> int | None:
+        """The life that an answer shows, or else the one whose cookie was sent."""
+        return self.left(operation) if operation.shown is None else operation.shown.life
+
+    def left(self, operation: Operation) -> int | None:
+        """The life whose cookie was sent."""
+        return None if operation.sent is None else self.life_of.get(operation.sent.session)
+
+    def enders(self, session: str) -> Iterator[Operation]:
+        """What may have ended a session: who leaves also ends what its session has become."""
+        for each in self.by_session[session]:
+            if each.kind in ENDS and each.outcome is not Outcome.FAILED and not _in_vain(each):
+                yield each
+        seen = {session}
+        while (session := self.came_from.get(session, "")) and session not in seen:
+            seen.add(session)
+            for each in self.by_session[session]:
+                if each.kind in LEAVES and each.outcome is not Outcome.FAILED:
+                    yield each
+
+    def may_have_ended(self, operation: Operation) -> bool:
+        """Whether the session of the cookie sent may have ended before the answer came."""
+        assert operation.sent is not None
+        ends = self.enders(operation.sent.session)
+        return any(each.begin < operation.end for each in ends if each is not operation)
+
+    def disturbed_by(self, operation: Operation) -> Iterator[Operation]:
+        """What else can have ended its session while it ran."""
+        if operation.sent is not None:
+            for each in self.enders(operation.sent.session):
+                overlaps = each.begin < operation.end and operation.begin < each.settled
+                if overlaps and each is not operation:
+                    yield each
+
+    def effective(self, operation: Operation) -> bool:
+        """Whether a change is known to be stored.
+
+        Without a commit() of the application's own, a change of a session that ends meanwhile is
+        dropped, and the answer does not say so. A sign-in is a sign-in all the same.
+        """
+        if not operation.acknowledged or operation.shown is None:
+            return False
+        certain = operation.sure or operation.kind in BEGINS
+        return certain or not any(self.disturbed_by(operation))
+
+
+def _in_vain(operation: Operation) -> bool:
+    """Whether a renewal found that the session had ended already."""
+    return operation.kind is Kind.RENEW and operation.acknowledged and operation.shown is None
+
+
+# --- what only ever grows -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something left by an operation.
+
+    ``held`` says whether a session still holds it, ``seen`` whether it proves that it was left.
+    """
+
+    left_by: Operation
+    what: str
+    held: Callable[[Shown], bool]
+    seen: Callable[[Shown], bool]
+
+
+def facts(view: View) -> Iterator[Violation]:
+    for life, operations in view.by_life.items():
+        born = view.numbered.get(life)
+        if born is None or born.kind not in BEGINS:
+            continue  # foreign data
+        if born.acknowledged and born.given is None and not _may_be_left(view, born):
+            what = f"the sign-in #{life} left no session"
+            yield Violation(Rule.LOST_UPDATE, what, (born, *view.disturbed_by(born)))
+        yield from _complete(view, born, operations)
+        for fact in _facts_of(view, life, born, operations):
+            violation = _missing(view, fact, operations)
+            if violation is not None:
+                yield violation
+                if fact.left_by is born:
+                    break  # with the life all the rest is missing
+
+
+def _may_be_left(view: View, born: Operation) -> bool:
+    """Whether a sign-in may leave nothing: somebody signed out, or in, at the same time."""
+    return any(each.kind is not Kind.RENEW for each in view.disturbed_by(born))
+
+
+def _complete(view: View, born: Operation, operations: list[Operation]) -> Iterator[Violation]:
+    """Whatever an operation or a sign-in leaves is there as a whole, and once."""
+    for each in operations:
+        if each.shown is None:
+            continue
+        twice = [number for number, times in Counter(each.shown.done).items() if times > 1]
+        if twice:
+            concerned = (*(o for o in operations if o.number in twice), each)
+            yield Violation(Rule.LOST_UPDATE, f"#{twice[0]} was done twice", concerned)
+            return
+        if each.shown.who is None:
+            what = f"the session holds a part of what the sign-in #{born.number} put there"
+            concerned = (born, *view.disturbed_by(born), each)
+            yield Violation(Rule.LOST_UPDATE, what, concerned)
+            return
+
+
+def _facts_of(
+    view: View, life: int, born: Operation, operations: list[Operation]
+) -> Iterator[Fact]:
+
+    def of_life(shown: Shown) -> bool:
+        return shown.life == life
+
+    yield Fact(born, f"the session of the sign-in #{life}", of_life, of_life)
+    writes: dict[str, list[Operation]] = defaultdict(list)
+    for each in view.operations:
+        if each.sent is None or view.life_of.get(each.sent.session) != life:
+            continue
+        number = each.number
+        if each.kind is Kind.MUTATE:
+            yield Fact(each, f"#{number}", _has_done(number), _has_done(number))
+        elif each.kind is Kind.WRITE and each.key is not None:
+            writes[each.key].append(each)
+    for key, those in writes.items():
+        for write in those:
+            older = {each.number for each in those if _older(view, key, each, write, operations)}
+            at_least = _has_not(key, older | {0})  # 0: not set at all
+            what = f"{key}={write.number} or newer"
+            yield Fact(write, what, at_least, _has(key, write.number))
+
+
+def _has_done(number: int) -> Callable[[Shown], bool]:
+    return lambda shown: number in shown.done
+
+
+def _has(key: str, number: int) -> Callable[[Shown], bool]:
+    return lambda shown: shown.keys.get(key) == number
+
+
+def _has_not(key: str, numbers: set[int]) -> Callable[[Shown], bool]:
+    return lambda shown: shown.keys.get(key, 0) not in numbers
+
+
+def _older(
+    view: View, key: str, one: Operation, other: Operation, operations: list[Operation]
+) -> bool:
+    """Whether one write surely came before the other: it was over, or was seen first."""
+    if one is other or (view.effective(other) and other.before(one)):
+        return False
+    if view.effective(one) and one.before(other):
+        return True
+    first = next((o for o in _by_end(operations) if _proves(view, o, key, one)), None)
+    return first is not None and any(
+        first.before(each) and _proves(view, each, key, other) for each in operations
+    )
+
+
+def _proves(view: View, answer: Operation, key: str, write: Operation) -> bool:
+    """Whether an answer shows that a write was the last one of its key."""
+    if answer.shown is None or answer.shown.keys.get(key) != write.number:
+        return False
+    return answer is not write or view.effective(write)
+
+
+def _missing(view: View, fact: Fact, operations: list[Operation]) -> Violation | None:
+    """The first answer that lacks a fact which its client knew when it asked."""
+    showing = [
+        each
+        for each in _by_end(operations)
+        if each.shown is not None
+        and fact.seen(each.shown)
+        and (each is not fact.left_by or view.effective(each))
+    ]
+    lacking = [each for each in operations if _lacks(view, fact, each)]
+    acknowledged = [fact.left_by] if view.effective(fact.left_by) else []
+    for known in acknowledged + showing[:1]:
+        for each in lacking:
+            if not known.before(each):
+                continue
+            again = next((other for other in showing if other.end > each.end), None)
+            rule = Rule.MONOTONIC_READS
+            if known is fact.left_by:
+                rule = Rule.LOST_UPDATE if again is None else Rule.READ_YOUR_WRITES
+            between = [o for o in operations if o.kind in ENDS and o.begin < each.end]
+            renewals = [o for o in between if o.settled > known.begin]
+            shown = [fact.left_by, known, *renewals, each, *([again] if again else [])]
+            what = f"#{each.number} does not show {fact.what}, known from #{known.number}"
+            return Violation(rule, what, tuple(shown))
+    return None
+
+
+def _lacks(view: View, fact: Fact, answer: Operation) -> bool:
+    """Whether an answer should show a fact, if that is known, and does not."""
+    if answer.shown is not None:
+        return not fact.held(answer.shown)
+    if answer.kind is Kind.SIGN_OUT or fact.left_by.kind not in BEGINS:
+        return False
+    return not view.may_have_ended(answer)
+
+
+def _by_end(operations: list[Operation]) -> list[Operation]:
+    return sorted(operations, key=lambda operation: operation.end)
+
+
+def cookies(view: View) -> Iterator[Violation]:
+    """The version in a cookie is what its client has seen: no answer takes it back."""
+    for each in view.answers:
+        sent, given = each.sent, each.given
+        if sent is None or given is None or given.session != sent.session:
+            continue
+        if given.version < sent.version:
+            what = f"the cookie goes back from {sent} to {given}"
+            yield Violation(Rule.MONOTONIC_READS, what, (each,))
+            return
+
+
+# --- sessions that should not be there ------------------------------------------------------------
+
+
+def one_session(view: View, bound: float) -> Iterator[Violation]:
+    """A life has one live session: a renewal has one heir, and its old cookie shows nothing."""
+    for session, operations in view.by_session.items():
+        heirs = [o for o in operations if o.acknowledged and o.kind in ENDS and _renewed(o)]
+        twins = [each for each in heirs if each.kind is Kind.RENEW]
+        if len({each.given.session for each in twins if each.given is not None}) > 1:
+            yield Violation(Rule.ONE_SESSION, "two sessions have come out of one", tuple(twins))
+        for each in operations:
+            if each.shown is None or not each.acknowledged or each.kind in BEGINS:
+                continue
+            life = view.life_of.get(session)
+            if life is not None and each.shown.life not in (life, None):
+                what = f"the cookie of life {life} shows life {each.shown.life}"
+                yield Violation(Rule.ONE_SESSION, what, (each,))
+                break
+            late = next((heir for heir in heirs if heir.end + bound < each.begin), None)
+            if late is not None:
+                what = f"the cookie that #{late.number} replaced shows a live session"
+                yield Violation(Rule.ONE_SESSION, what, (late, each))
+                break
+
+
+def _renewed(operation: Operation) -> bool:
+    return (
+        operation.given is not None
+        and operation.sent is not None
+        and operation.given.session != operation.sent.session
+    )
+
+
+def signed_out(view: View, bound: float) -> Iterator[Violation]:
+    """After a sign-out nothing shows the life; what was found ended once stays ended."""
+    for life, operations in view.by_life.items():
+        outs = [o for o in view.answers if o.kind in LEAVES and view.left(o) == life]
+        for each in operations:
+            if each.shown is None:
+                continue
+            out = next((out for out in outs if out.end + bound < each.begin), None)
+            if out is None and each.sent is not None:
+                ended = view.by_session[each.sent.session]
+                out = next((o for o in ended if _found_ended(view, o, each, bound)), None)
+            if out is not None:
+                what = f"#{each.number} shows life {life}, which #{out.number} ended"
+                if out.kind not in LEAVES:
+                    what = f"#{each.number} shows a session that #{out.number} found ended"
+                yield Violation(Rule.SIGNED_OUT, what, (out, each))
+                break
+
+
+def _found_ended(view: View, earlier: Operation, later: Operation, bound: float) -> bool:
+    return (
+        later.sent is not None
+        and earlier.acknowledged
+        and earlier.shown is None
+        and earlier.kind not in LEAVES
+        and earlier.end + bound < later.begin
+        and later.kind not in BEGINS
+        and view.may_have_ended(earlier)
+        and not any(_renewed(each) for each in view.by_session[later.sent.session])
+    )
+
+
+# --- data of others -------------------------------------------------------------------------------
+
+
+def foreign_data(view: View) -> Iterator[Violation]:
+    """A session shows what its own client put there, in this life, and nothing else."""
+    for each in view.answers:
+        what = None if each.shown is None else _foreign(view, each, each.shown)
+        if what is not None:
+            yield Violation(Rule.FOREIGN_DATA, f"#{each.number} shows {what}", (each,))
+            return
+
+
+def _foreign(view: View, operation: Operation, shown: Shown) -> str | None:
+    if shown.who not in (view.client, None):
+        return f"the session of {shown.who}"
+    if not _left(view, operation, shown.life, BEGINS):
+        return f"life {shown.life}, which nobody began"
+    for number in shown.done:
+        if not _left(view, operation, number, {Kind.MUTATE}, life=shown.life):
+            return f"#{number}, which was not done in this life"
+    for key, number in shown.keys.items():
+        if not _left(view, operation, number, {Kind.WRITE}, key, shown.life):
+            return f"{key}={number}, which was not written in this life"
+    return None
+
+
+def _left(
+    view: View,
+    answer: Operation,
+    number: int | None,
+    kinds: Collection[Kind],
+    key: str | None = None,
+    life: int | None = None,
+) -> bool:
+    """Whether an operation of such a kind and number may have left its trace before the answer."""
+    if number is None:
+        return False
+    origin = view.numbered.get(number)
+    if origin is None or origin.kind not in kinds or origin.outcome is Outcome.FAILED:
+        return False
+    meant = None if origin.sent is None else view.life_of.get(origin.sent.session)
+    same_life = life is None or meant in (life, None)
+    return origin.begin < answer.end and origin.key == key and same_life

@@ -1,0 +1,121 @@
+"""Where the sessions are: real stores, and what can befall each of them.
+
+A fault is a function that makes something happen, lets it last for so many seconds, and ends it; it
+blocks, so it is called in a thread. Stores are hurt only in ways in which they keep their data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.databases import PostgreSQL
+from tests.memcached_servers import MemcachedServer
+from tests.reliability.proxy import Fate, Proxy
+from tests.servers import RedisServer
+
+PATIENCE = 60.0  # seconds that a lock may take to be had
+LOST = 0.1  # share of the store's answers that are lost, while they are
+
+Fault = Callable[[float], None]
+
+
+@dataclass
+class Place:
+    url: str
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+
+
+def store_faults(server: Any) -> dict[str, Fault]:
+    """What can happen to a server that keeps its data: of several kinds, with the same verbs."""
+
+    def killed(seconds: float) -> None:
+        server.kill()
+        time.sleep(seconds)
+        server.start()
+
+    def hangs(seconds: float) -> None:
+        try:
+            server.pause()
+            time.sleep(seconds)
+        finally:
+            server.resume()
+
+    return {"store killed": killed, "store hangs": hangs}
+
+
+@contextmanager
+def memory() -> Iterator[Place]:
+    yield Place("memory://")
+
+
+@contextmanager
+def sqlite() -> Iterator[Place]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "sessions.db"
+
+        def locked(seconds: float) -> None:
+            with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                time.sleep(seconds)
+                connection.rollback()
+
+        yield Place(f"sqlite:///{file}", {"file locked": locked})
+
+
+@contextmanager
+def redis() -> Iterator[Place]:
+    with RedisServer(None, "--appendonly", "yes", "--appendfsync", "always") as server:
+        yield Place(server.url, store_faults(server))
+
+
+@contextmanager
+def memcached() -> Iterator[Place]:
+    with MemcachedServer() as server:
+        # Killed, it would forget everything.
+        yield Place(server.url, {"store hangs": store_faults(server)["store hangs"]})
+
+
+@contextmanager
+def postgresql() -> Iterator[Place]:
+    with PostgreSQL("max_connections=60") as server:
+        yield Place(server.url, store_faults(server))
+
+
+@contextmanager
+def unsteady(open_place: Callable[[], AbstractContextManager[Place]]) -> Iterator[Place]:
+    """The same store behind a network that loses answers of what was done, and connections."""
+    with open_place() as place:
+        port = urlsplit(place.url).port
+        assert port is not None
+        with Proxy(port) as proxy:
+            chance = Random(port)
+
+            def answers_lost(seconds: float) -> None:
+                proxy.fate = lambda asked: Fate.LOST if chance.random() < LOST else Fate.ARRIVES
+                time.sleep(seconds)
+                proxy.fate = lambda asked: Fate.ARRIVES
+
+            def connections_lost(seconds: float) -> None:
+                proxy.reset()
+
+            def silence(seconds: float) -> None:
+                proxy.silence()
+                time.sleep(seconds)
+                proxy.restore()
+
+            faults = {
+                "answers lost": answers_lost,
+                "connections lost": connections_lost,
+                "silence": silence,
+            }
+            yield Place(place.url.replace(f":{port}", f":{proxy.port}"), faults)

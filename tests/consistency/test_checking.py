@@ -1,0 +1,380 @@
+"""The judge itself: what is allowed passes, and each wrong history is caught by its own rule.
+
+Histories are written as rows, ``at(begin, end)`` in milliseconds, numbered from 1 on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+
+from .checking import Rule, check
+from .history import Cookie, History, Kind, Operation, Outcome, Shown, told
+
+READ, WRITE, MUTATE = Kind.READ, Kind.WRITE, Kind.MUTATE
+RENEW, SIGN_IN, SIGN_OUT, SWITCH = Kind.RENEW, Kind.SIGN_IN, Kind.SIGN_OUT, Kind.SWITCH
+NOTHING = None
+
+
+def _cookie(text: str | None) -> Cookie | None:
+    """``"A"`` or, where the version matters, ``"A3"``."""
+    return None if text is None else Cookie(text[0], int(text[1:] or 1))
+
+
+@dataclass
+class at:  # noqa: N801 - a row of a history reads better so
+    begin: float
+    end: float
+
+    def __call__(
+        self,
+        kind: Kind,
+        sent: str | None,
+        shown: Shown | None = None,
+        *,
+        given: str | None = None,
+        key: str | None = None,
+        sure: bool = True,
+        outcome: Outcome = Outcome.ACKNOWLEDGED,
+    ) -> Operation:
+        cookie, new = _cookie(sent), _cookie(given)
+        begin = self.begin / 1000
+        end = self.end / 1000 if outcome is not Outcome.UNKNOWN else math.inf
+        sure = sure and kind is not READ
+        return Operation(0, kind, begin, cookie, key, end, outcome, sure, shown, new)
+
+    def unknown(self, kind: Kind, sent: str | None, key: str | None = None) -> Operation:
+        return self(kind, sent, key=key, outcome=Outcome.UNKNOWN)
+
+    def never_sent(self, kind: Kind, sent: str | None) -> Operation:
+        return self(kind, sent, outcome=Outcome.FAILED)
+
+
+def holds(life: int, *done: int, who: str | None = "me", **keys: int) -> Shown:
+    return Shown(who, life, done, keys)
+
+
+def history(*operations: Operation) -> History:
+    made = History("me")
+    for number, each in enumerate(operations, 1):
+        each.number = number
+        made.operations.append(each)
+    return made
+
+
+SIGNED_IN = (SIGN_IN, None, holds(1))  # the first row, most often: life 1, under cookie A
+
+
+def begun(*operations: Operation) -> History:
+    return history(at(0, 1)(*SIGNED_IN, given="A"), *operations)
+
+
+GOOD: dict[str, History] = {
+    "nothing at all": history(),
+    "each sees what went before": begun(
+        at(2, 3)(MUTATE, "A", holds(1, 2)),
+        at(4, 5)(WRITE, "A", holds(1, 2, k=3), key="k"),
+        at(6, 7)(READ, "A", holds(1, 2, k=3)),
+    ),
+    "who asks before the answer may see the old": begun(
+        at(2, 5)(MUTATE, "A", holds(1, 2)),
+        at(4, 6)(READ, "A", holds(1)),
+    ),
+    "a cookie goes on from version to version": begun(
+        at(2, 3)(WRITE, "A", holds(1, k=2), key="k", given="A2"),
+        at(4, 5)(READ, "A", holds(1, k=2), given="A2"),
+        at(6, 7)(READ, "A2", holds(1, k=2)),
+    ),
+    "of two writes at the same time either wins": begun(
+        at(2, 5)(WRITE, "A", holds(1, k=2), key="k"),
+        at(3, 6)(WRITE, "A", holds(1, k=3), key="k"),
+        at(7, 8)(READ, "A", holds(1, k=2)),
+    ),
+    "an unknown change happens late": begun(
+        at(2, 3).unknown(MUTATE, "A"),
+        at(4, 5)(READ, "A", holds(1)),
+        at(6, 7)(READ, "A", holds(1, 2)),
+    ),
+    "an unknown write happens late": begun(
+        at(2, 3).unknown(WRITE, "A", "k"),
+        at(4, 5)(WRITE, "A", holds(1, k=3), key="k"),
+        at(6, 7)(READ, "A", holds(1, k=2)),
+    ),
+    "an unknown change never happens": begun(
+        at(2, 3).unknown(MUTATE, "A"),
+        at(4, 5)(READ, "A", holds(1)),
+    ),
+    "a renewal keeps everything": begun(
+        at(2, 3)(MUTATE, "A", holds(1, 2)),
+        at(4, 5)(RENEW, "A", holds(1, 2), given="B"),
+        at(6, 7)(READ, "A", NOTHING),
+        at(6, 7)(READ, "B", holds(1, 2)),
+    ),
+    "a change without commit() is dropped by a renewal that runs beside it": begun(
+        at(2, 5)(MUTATE, "A", holds(1, 2), sure=False),
+        at(3, 4)(RENEW, "A", holds(1), given="B"),
+        at(6, 7)(READ, "B", holds(1)),
+    ),
+    "an unknown renewal may end the session at any time": begun(
+        at(2, 3).unknown(RENEW, "A"),
+        at(4, 5)(READ, "A", holds(1)),
+        at(6, 7)(READ, "A", NOTHING),
+    ),
+    "the old cookie shows a session while the renewal runs": begun(
+        at(2, 6)(RENEW, "A", holds(1), given="B"),
+        at(5, 7)(READ, "A", holds(1)),
+    ),
+    "of two renewals one finds nothing": begun(
+        at(2, 5)(RENEW, "A", holds(1), given="B"),
+        at(2, 5)(RENEW, "A", NOTHING),
+        at(6, 7)(READ, "B", holds(1)),
+    ),
+    "two sign-ins at once are two sign-ins": history(
+        at(0, 3)(SIGN_IN, None, holds(1), given="A"),
+        at(1, 2)(SIGN_IN, None, holds(2), given="B"),
+        at(4, 5)(READ, "A", holds(1)),
+        at(4, 5)(READ, "B", holds(2)),
+    ),
+    "a sign-in beside a sign-out may leave no session": begun(
+        at(2, 5)(SIGN_IN, "A", holds(2), sure=False),
+        at(3, 4)(SIGN_OUT, "A"),
+    ),
+    "a sign-out ends what its session has become": begun(
+        at(2, 5)(RENEW, "A", holds(1), given="B"),
+        at(3, 4)(SIGN_OUT, "A"),
+        at(6, 7)(READ, "B", NOTHING),
+    ),
+    "a sign-out beside a sign-in may end it": begun(
+        at(2, 5)(SIGN_IN, "A", holds(2), given="B"),
+        at(3, 6)(SIGN_OUT, "A"),
+        at(7, 8)(READ, "B", NOTHING),
+    ),
+    "a switch ends what its session has become": begun(
+        at(2, 5)(RENEW, "A", holds(1), given="B"),
+        at(3, 6)(SWITCH, "A", holds(3), given="C"),
+        at(7, 8)(READ, "B", NOTHING),
+        at(7, 8)(READ, "C", holds(3)),
+    ),
+    "an unknown sign-out may never happen": begun(
+        at(2, 3).unknown(SIGN_OUT, "A"),
+        at(4, 5)(READ, "A", holds(1)),
+    ),
+    "after a sign-out there is nothing": begun(
+        at(2, 3)(SIGN_OUT, "A"),
+        at(4, 5)(READ, "A", NOTHING),
+        at(6, 7)(SIGN_IN, "A", holds(4), given="B"),
+        at(8, 9)(READ, "B", holds(4)),
+    ),
+}
+
+BAD: dict[str, tuple[Rule, History]] = {
+    "an own change is missing, once": (
+        Rule.READ_YOUR_WRITES,
+        begun(
+            at(2, 3)(MUTATE, "A", holds(1, 2)),
+            at(4, 5)(READ, "A", holds(1)),
+            at(6, 7)(READ, "A", holds(1, 2)),
+        ),
+    ),
+    "an own write is missing, once": (
+        Rule.READ_YOUR_WRITES,
+        begun(
+            at(2, 3)(WRITE, "A", holds(1, k=2), key="k"),
+            at(4, 5)(WRITE, "A", holds(1, k=3), key="k"),
+            at(6, 7)(READ, "A", holds(1, k=2)),
+            at(8, 9)(READ, "A", holds(1, k=3)),
+        ),
+    ),
+    "the whole session is missing, once": (
+        Rule.READ_YOUR_WRITES,
+        begun(at(2, 3)(READ, "A", NOTHING), at(4, 5)(READ, "A", holds(1))),
+    ),
+    "what was seen is gone": (
+        Rule.MONOTONIC_READS,
+        begun(
+            at(2, 9)(MUTATE, "A", holds(1, 2)),
+            at(3, 4)(READ, "A", holds(1, 2)),
+            at(5, 6)(READ, "A", holds(1)),
+        ),
+    ),
+    "an unknown change that was seen is gone": (
+        Rule.MONOTONIC_READS,
+        begun(
+            at(2, 3).unknown(MUTATE, "A"),
+            at(4, 5)(READ, "A", holds(1, 2)),
+            at(6, 7)(READ, "A", holds(1)),
+        ),
+    ),
+    "an older value of a key comes back": (
+        Rule.MONOTONIC_READS,
+        begun(
+            at(2, 9)(WRITE, "A", holds(1, k=2), key="k"),
+            at(2, 9)(WRITE, "A", holds(1, k=3), key="k"),
+            at(3, 4)(READ, "A", holds(1, k=2)),
+            at(5, 6)(READ, "A", holds(1, k=3)),
+            at(7, 8)(READ, "A", holds(1, k=2)),
+        ),
+    ),
+    "an answer takes the cookie's version back": (
+        Rule.MONOTONIC_READS,
+        begun(at(2, 3)(READ, "A3", holds(1), given="A2")),
+    ),
+    "an acknowledged change never shows again": (
+        Rule.LOST_UPDATE,
+        begun(at(2, 3)(MUTATE, "A", holds(1, 2)), at(4, 5)(READ, "A", holds(1))),
+    ),
+    "an acknowledged change of a session that stayed is dropped": (
+        Rule.LOST_UPDATE,
+        begun(at(2, 3)(MUTATE, "A", holds(1, 2), sure=False), at(4, 5)(READ, "A", holds(1))),
+    ),
+    "a committed change is dropped by a renewal": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 5)(MUTATE, "A", holds(1, 2)),
+            at(3, 4)(RENEW, "A", holds(1), given="B"),
+            at(6, 7)(READ, "B", holds(1)),
+        ),
+    ),
+    "a later write is replaced by an earlier one": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 3)(WRITE, "A", holds(1, k=2), key="k"),
+            at(4, 5)(WRITE, "A", holds(1, k=3), key="k"),
+            at(6, 7)(READ, "A", holds(1, k=2)),
+        ),
+    ),
+    "a change is there twice": (
+        Rule.LOST_UPDATE,
+        begun(at(2, 3).unknown(MUTATE, "A"), at(4, 5)(READ, "A", holds(1, 2, 2))),
+    ),
+    "a session is gone that nobody ended": (
+        Rule.LOST_UPDATE,
+        begun(at(2, 3)(READ, "A", NOTHING)),
+    ),
+    "a session is gone though its sign-out was never sent": (
+        Rule.LOST_UPDATE,
+        begun(at(2, 3).never_sent(SIGN_OUT, "A"), at(4, 5)(READ, "A", NOTHING)),
+    ),
+    "a sign-in that nobody disturbed leaves no session": (
+        Rule.LOST_UPDATE,
+        begun(at(2, 3)(SIGN_IN, "A", holds(2), sure=False)),
+    ),
+    "a sign-in beside a renewal leaves no session": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 5)(RENEW, "A", holds(1), given="B"),
+            at(3, 6)(SIGN_IN, "A", holds(3), sure=False),
+        ),
+    ),
+    "a session ended by a sign-in elsewhere": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 5)(RENEW, "A", holds(1), given="B"),
+            at(3, 6)(SIGN_IN, "A", holds(3), given="C"),
+            at(7, 8)(READ, "B", NOTHING),
+        ),
+    ),
+    "the session is used after a switch": (
+        Rule.SIGNED_OUT,
+        begun(
+            at(2, 5)(RENEW, "A", holds(1), given="B"),
+            at(3, 6)(SWITCH, "A", holds(3), given="C"),
+            at(7, 8)(READ, "B", holds(1)),
+        ),
+    ),
+    "half of a sign-in": (
+        Rule.LOST_UPDATE,
+        begun(at(2, 3)(READ, "A", holds(1, who=None))),
+    ),
+    "the cookie that was replaced still shows the session": (
+        Rule.ONE_SESSION,
+        begun(at(2, 3)(RENEW, "A", holds(1), given="B"), at(4, 5)(READ, "A", holds(1))),
+    ),
+    "two sessions come out of one": (
+        Rule.ONE_SESSION,
+        begun(
+            at(2, 5)(RENEW, "A", holds(1), given="B"),
+            at(2, 5)(RENEW, "A", holds(1), given="C"),
+        ),
+    ),
+    "an old cookie shows the next session": (
+        Rule.ONE_SESSION,
+        begun(
+            at(2, 3)(SIGN_IN, "A", holds(2), given="B"),
+            at(4, 5)(READ, "A", holds(2)),
+        ),
+    ),
+    "the session is used after the sign-out": (
+        Rule.SIGNED_OUT,
+        begun(at(2, 3)(SIGN_OUT, "A"), at(4, 5)(READ, "A", holds(1))),
+    ),
+    "its heir is used after the sign-out": (
+        Rule.SIGNED_OUT,
+        begun(
+            at(2, 5)(RENEW, "A", holds(1), given="B"),
+            at(3, 4)(SIGN_OUT, "A"),
+            at(6, 7)(READ, "B", holds(1)),
+        ),
+    ),
+    "a session that was found ended comes back": (
+        Rule.SIGNED_OUT,
+        begun(
+            at(2, 3).unknown(SIGN_OUT, "A"),
+            at(4, 5)(READ, "A", NOTHING),
+            at(6, 7)(READ, "A", holds(1)),
+        ),
+    ),
+    "somebody else's session": (
+        Rule.FOREIGN_DATA,
+        begun(at(2, 3)(READ, "A", Shown("you", 1))),
+    ),
+    "a change that nobody asked for": (
+        Rule.FOREIGN_DATA,
+        begun(at(2, 3)(READ, "A", holds(1, 7))),
+    ),
+    "a change of another life": (
+        Rule.FOREIGN_DATA,
+        begun(
+            at(2, 3).unknown(MUTATE, "A"),
+            at(4, 5)(SIGN_IN, "A", holds(3), given="B"),
+            at(6, 7)(READ, "B", holds(3, 2)),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(GOOD))
+def test_what_is_allowed_passes(name: str) -> None:
+    """No rule objects to a history that the guarantees allow."""
+    assert [str(each) for each in check(GOOD[name])] == []
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_what_is_wrong_is_caught_by_its_rule(name: str) -> None:
+    """Exactly one rule objects, the one that is broken."""
+    rule, wrong = BAD[name]
+
+    found = check(wrong)
+
+    assert {each.rule for each in found} == {rule}, [str(each) for each in found]
+
+
+def test_a_bound_allows_a_session_to_outlive_its_end() -> None:
+    """Within the stated bound a copy may still be shown, beyond it not."""
+    late = begun(at(2, 3)(SIGN_OUT, "A"), at(8, 9)(READ, "A", holds(1)))
+
+    assert check(late, bound=0.006) == []
+    assert [each.rule for each in check(late, bound=0.004)] == [Rule.SIGNED_OUT]
+
+
+def test_a_violation_tells_what_happened() -> None:
+    """It names the rule and shows the operations concerned, one a line, in milliseconds."""
+    _, wrong = BAD["an own change is missing, once"]
+
+    lines = str(check(wrong)[0]).splitlines()
+
+    assert lines[0] == "read your writes: #3 does not show #2, known from #2"
+    assert [line.split("#")[1][0] for line in lines[1:]] == ["2", "3", "4"]
+    assert "life 1 of me" in told(wrong.operations)

@@ -1,0 +1,171 @@
+"""Real servers on one store, and what can befall them.
+
+A `Mode` is a name and how to get there: where the sessions are, and which servers there are. To
+join all runs it takes one line in `MODES`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO
+
+from tests.deployments.running import ask_anew, wait_until
+from tests.servers import _free_port
+
+from .application import HEALTH
+from .places import Fault, Place, memcached, memory, postgresql, redis, sqlite, unsteady
+
+ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT = 60.0
+UVICORN = (
+    "uvicorn --port {port} --no-access-log --log-level critical --timeout-keep-alive 75 "
+    "--factory tests.consistency.application:asgi"
+)
+GUNICORN = (
+    "gunicorn --bind 127.0.0.1:{port} --workers 1 --threads 4 --keep-alive 75 "
+    "--no-control-socket --log-level critical tests.consistency.application:wsgi()"
+)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How sessions are kept. ``bound``: seconds for which a copy may outlive its session's end."""
+
+    name: str
+    open: Callable[[], AbstractContextManager[Place]]
+    servers: Sequence[str] = (UVICORN, UVICORN, GUNICORN)
+    bound: float = 0.0
+    expendable: bool = True  # servers hold nothing, so any of them may be killed
+
+
+MODES = {
+    mode.name: mode
+    for mode in [
+        Mode("memory", memory, [UVICORN], expendable=False),
+        Mode("sqlite", sqlite),
+        Mode("redis", redis),
+        Mode("memcached", memcached),
+        Mode("postgresql", postgresql),
+        Mode("redis-unsteady", partial(unsteady, redis)),
+        Mode("memcached-unsteady", partial(unsteady, memcached)),
+        Mode("postgresql-unsteady", partial(unsteady, postgresql)),
+    ]
+}
+
+
+# --- the servers ----------------------------------------------------------------------------------
+
+
+class Server:
+    """One server, in a process group of its own; a replacement comes to the same port."""
+
+    def __init__(self, name: str, command: str, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.port = _free_port()
+        self._words = [sys.executable, "-m", *command.format(port=self.port).split()]
+        self._environment = {**os.environ, "PYTHONPATH": _paths(), **environment}
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def launch(self) -> None:
+        self._process = subprocess.Popen(
+            self._words,
+            cwd=ROOT,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        process = self._process
+        assert process is not None
+        wait_until(
+            lambda: process.poll() is not None or self._answers(), "a server starts", START_LIMIT
+        )
+        if process.poll() is not None:
+            self._log.seek(0)
+            raise AssertionError(self._log.read().decode()[-4000:])
+
+    def kill(self) -> None:
+        """End it at once, with the processes that it has started."""
+        if self._process is not None:
+            self.signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def killed(self, seconds: float) -> None:
+        self.kill()
+        time.sleep(seconds)
+        self.launch()
+        self.wait()
+
+    def paused(self, seconds: float) -> None:
+        self.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self.signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self.kill()
+        self._log.close()
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError, HTTPException):
+            return ask_anew(f"http://127.0.0.1:{self.port}{HEALTH}") == {}
+        return False
+
+
+def _paths() -> str:
+    """Servers import what this process does."""
+    return os.pathsep.join([str(ROOT), str(ROOT / "src")])
+
+
+@dataclass
+class World:
+    mode: Mode
+    place: Place
+    servers: list[Server]
+
+    def faults(self) -> dict[str, list[Fault]]:
+        """Everything that can happen, by its kind."""
+        found = {name: [fault] for name, fault in self.place.faults.items()}
+        found["server paused"] = [server.paused for server in self.servers]
+        if self.mode.expendable:
+            found["server killed"] = [server.killed for server in self.servers]
+        return found
+
+
+@contextmanager
+def world(mode: Mode, control: str = "") -> Iterator[World]:
+    """Start the store and the servers of a mode, and end them all afterwards."""
+    with ExitStack() as stack:
+        place = stack.enter_context(mode.open())
+        environment = {"STORE": place.url, "CONTROL": control}
+        servers = []
+        for number, command in enumerate(mode.servers, 1):
+            name = f"{command.partition(' ')[0]} {number}"
+            servers.append(Server(name, command, environment))
+            stack.callback(servers[-1].close)
+            servers[-1].launch()
+        for server in servers:
+            server.wait()
+        yield World(mode, place, servers)
