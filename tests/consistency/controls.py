@@ -28,25 +28,25 @@ def last_writer_wins(url: str) -> Any:
     return LastWriterWins.from_url(url)
 
 
-def create_then_delete(url: str) -> Any:
+def create_then_delete(visit: flows.Visit, successor: Any) -> Any:
     """The renewal that seems obvious: create the new session, delete the old one."""
+    yield "delete", visit.key
+    if successor is None:
+        visit.lose()
+        visit.ended, visit.removed = False, True
+    else:
+        flows._adopt(visit, successor, "renewed")
+    return True
 
-    def end(visit: flows.Visit, successor: Any) -> Any:
-        yield "delete", visit.key
-        if successor is None:
-            visit.lose()
-            visit.ended, visit.removed = False, True
-        else:
-            flows._adopt(visit, successor, "renewed")
-        return True
 
-    flows._end = end
+def obvious_renewal(url: str) -> Any:
+    flows._end = create_then_delete
     return url
 
 
 CONTROLS: dict[str, Callable[[str], Any]] = {
     "last writer wins": last_writer_wins,
-    "create, then delete": create_then_delete,
+    "create, then delete": obvious_renewal,
 }
 
 

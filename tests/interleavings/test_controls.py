@@ -9,6 +9,7 @@ import pytest
 from sharedsession import flows
 from sharedsession.stores.base import Entry
 from sharedsession.stores.memory import MemoryStore
+from tests.consistency.controls import create_then_delete
 
 from . import world
 from .world import World, explore
@@ -32,17 +33,6 @@ def test_a_last_writer_wins_store_that_revives_is_caught() -> None:
     """Without the comparison, a request in flight brings a signed-out session back."""
     with pytest.raises(AssertionError, match="G3"):
         explore(lambda: World([world.SET_X, world.DESTROY], store_class=LastWriterWins))
-
-
-def create_then_delete(visit: flows.Visit, successor: Any) -> Any:
-    """The renewal that seems obvious: create the new session, delete the old one."""
-    yield "delete", visit.key
-    if successor is None:
-        visit.lose()
-        visit.ended, visit.removed = False, True
-    else:
-        flows._adopt(visit, successor, "renewed")
-    return True
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,8 @@ from sharedsession.asgi import SessionMiddleware as AsgiMiddleware
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores.sql import SQLStore
 from sharedsession.wsgi import SessionMiddleware as WsgiMiddleware
-from tests.databases import MariaDB, PostgreSQL
 
 SECRET = "a secret of the tests"
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[PostgreSQL]:
-    with PostgreSQL() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def mariadb() -> Iterator[MariaDB]:
-    with MariaDB() as server:
-        yield server
 
 
 @pytest.fixture(params=["SQLite", "psycopg", "asyncpg", "MariaDB"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,21 +11,9 @@ import pytest
 from sharedsession import cli
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores.sql import SQLStore
-from tests.databases import PASSWORD, Database, MariaDB, PostgreSQL
+from tests.databases import PASSWORD, Database, PostgreSQL
 
 ROW = b"data", 60
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[PostgreSQL]:
-    with PostgreSQL() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def mariadb() -> Iterator[MariaDB]:
-    with MariaDB() as server:
-        yield server
 
 
 @pytest.fixture

@@ -23,16 +23,10 @@ from sharedsession.testing import (
     LoopThread,
     StoreConformance,
 )
-from tests.databases import Database, MariaDB, PostgreSQL
+from tests.databases import Database, MariaDB
 from tests.stores.processes import run_python
 from tests.stores.test_model import Pinned, Subject, machine
 from tests.stores.test_processes import ASYNC, PROCESSES, SYNC
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[PostgreSQL]:
-    with PostgreSQL() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
