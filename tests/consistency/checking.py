@@ -28,7 +28,6 @@ from enum import Enum
 
 from .history import BEGINS, ENDS, LEAVES, History, Kind, Operation, Outcome, Shown, told
 
-
 WINDOW = 2.0  # seconds beyond the bound in which the store is read, after a cookie's timestamp
 SLACK = 0.05  # seconds by which clocks of one machine are read at different times
 

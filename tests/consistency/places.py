@@ -31,8 +31,11 @@ Fault = Callable[[float], None]
 
 @dataclass
 class Place:
+    """A store, and what can happen to it. ``read_from``: the URL of its replica."""
+
     url: str
     faults: Mapping[str, Fault] = field(default_factory=dict)
+    read_from: str = ""
 
 
 def store_faults(server: Any) -> dict[str, Fault]:

@@ -98,7 +98,9 @@ class _Running:
         """One client after the other."""
         while not self.is_over():
             name = f"client {next(self.names)}"
-            client = Client(name, balancer, Random(f"{self.how.seed} {name}"), self.numbers)
+            chance = Random(f"{self.how.seed} {name}")
+            copies = self.world.mode.bound > 0
+            client = Client(name, balancer, chance, self.numbers, copies)
             history = await client.run(ROUNDS, self.is_over)
             report = self.report
             report.operations += len(history.operations)

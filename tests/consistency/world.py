@@ -7,6 +7,7 @@ join all runs it takes one line in `MODES`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -15,11 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tests.deployments.running import ask_anew, wait_until
 from tests.servers import _free_port
@@ -41,11 +42,16 @@ GUNICORN = (
 
 @dataclass(frozen=True)
 class Mode:
-    """How sessions are kept. ``bound``: seconds for which a copy may outlive its session's end."""
+    """How sessions are kept.
+
+    ``settings`` are the middleware's, beside those of all modes. ``bound``: seconds for which a
+    copy may be behind the store; zero where there are no copies.
+    """
 
     name: str
     open: Callable[[], AbstractContextManager[Place]]
     servers: Sequence[str] = (UVICORN, UVICORN, GUNICORN)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     bound: float = 0.0
     expendable: bool = True  # servers hold nothing, so any of them may be killed
 
@@ -159,7 +165,14 @@ def world(mode: Mode, control: str = "") -> Iterator[World]:
     """Start the store and the servers of a mode, and end them all afterwards."""
     with ExitStack() as stack:
         place = stack.enter_context(mode.open())
-        environment = {"STORE": place.url, "CONTROL": control}
+        settings = dict(mode.settings)
+        if place.read_from:
+            settings["read_from"] = place.read_from
+        environment = {
+            "STORE": place.url,
+            "CONTROL": control,
+            "SETTINGS": json.dumps(settings),
+        }
         servers = []
         for number, command in enumerate(mode.servers, 1):
             name = f"{command.partition(' ')[0]} {number}"
