@@ -5,12 +5,20 @@ A new one is a function that takes the store's URL and returns what the middlewa
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from sharedsession import flows
 from sharedsession.stores.base import Entry
 from sharedsession.stores.sql import SQLStore
+
+
+BOUND = 1.0  # seconds for which a copy may be behind, in the controls that hold copies
 
 
 class LastWriterWins(SQLStore):
@@ -44,10 +52,106 @@ def obvious_renewal(url: str) -> Any:
     return url
 
 
+class Copying(SQLStore):
+    """A store that answers from copies; a server that has written asks the store itself, once."""
+
+    def copy(self, key: str) -> Entry | None:
+        raise NotImplementedError
+
+    def forget(self, key: str) -> None:
+        raise NotImplementedError
+
+    def load(self, key: str, at_least: int = 0) -> Entry | None:
+        return self.copy(key) or super().load(key, at_least)
+
+    def replace(self, key: str, *arguments: Any, **more: Any) -> Entry | None:
+        self.forget(key)
+        return super().replace(key, *arguments, **more)
+
+    def delete(self, key: str) -> None:
+        self.forget(key)
+        super().delete(key)
+
+
+class NearWithoutFloor(Copying):
+    """Copies answer for as long as they may, whatever version the client has seen."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._copies: dict[str, tuple[float, Entry]] = {}
+
+    def load(self, key: str, at_least: int = 0) -> Entry | None:
+        now = time.monotonic()
+        entry = super().load(key, at_least)
+        if entry is not None:
+            self._copies.setdefault(key, (now, entry))
+        return entry
+
+    def copy(self, key: str) -> Entry | None:
+        loaded, entry = self._copies.get(key, (0.0, None))
+        if time.monotonic() - loaded < BOUND:
+            return entry
+        self.forget(key)
+        return None
+
+    def forget(self, key: str) -> None:
+        self._copies.pop(key, None)
+
+
+def near_without_floor(url: str) -> Any:
+    return NearWithoutFloor.from_url(url)
+
+
+class ReplicaWithoutFloor(Copying):
+    """Reads go to another database, which is at most so far behind: no version is compared."""
+
+    replica: SQLStore
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._written: set[str] = set()
+
+    def copy(self, key: str) -> Entry | None:
+        if key not in self._written:
+            return self.replica.load(key)
+        self._written.discard(key)
+        return None
+
+    def forget(self, key: str) -> None:
+        self._written.add(key)
+
+    def follow(self, file: str) -> None:
+        """Make a replica that is renewed twice in the time for which it may be behind."""
+        name = f"{file}.replica-{os.getpid()}"
+        self.replica = SQLStore.from_url(f"sqlite:///{name}")
+
+        def renew() -> None:
+            while True:
+                with (
+                    contextlib.suppress(sqlite3.Error),
+                    contextlib.closing(sqlite3.connect(file)) as primary,
+                    contextlib.closing(sqlite3.connect(name)) as replica,
+                ):
+                    primary.backup(replica)
+                time.sleep(BOUND / 2)
+
+        threading.Thread(target=renew, daemon=True).start()
+
+
+def replica_without_floor(url: str) -> Any:
+    store = ReplicaWithoutFloor.from_url(url)
+    assert isinstance(store, ReplicaWithoutFloor)
+    store.follow(url.removeprefix("sqlite:///"))
+    return store
+
+
 CONTROLS: dict[str, Callable[[str], Any]] = {
     "last writer wins": last_writer_wins,
     "create, then delete": obvious_renewal,
+    "near cache without the floor": near_without_floor,
+    "replica without the floor": replica_without_floor,
 }
+WITH_COPIES = frozenset({"near cache without the floor", "replica without the floor"})
 
 
 def store(url: str, control: str | None) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 
 from .balancer import Balancer, Weather
 from .checking import Violation, check
 from .clients import Client
+from .controls import BOUND, WITH_COPIES
 from .world import Mode, World, world
 
 ROUNDS = 60  # of one client, until its history is judged and another one comes
@@ -57,6 +58,8 @@ class Run:
 
 def run(mode: Mode, how: Run, control: str = "") -> Report:
     """Run a mode, or a control on it."""
+    if control in WITH_COPIES:
+        mode = replace(mode, bound=BOUND)
     with world(mode, control) as started:
         return asyncio.run(_Running(started, how).go())
 
