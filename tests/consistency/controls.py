@@ -17,7 +17,6 @@ from sharedsession import flows
 from sharedsession.stores.base import Entry
 from sharedsession.stores.sql import SQLStore
 
-
 BOUND = 1.0  # seconds for which a copy may be behind, in the controls that hold copies
 
 

@@ -18,12 +18,14 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.databases import PostgreSQL
+from tests.databases import MariaDB, PostgreSQL
 from tests.memcached_servers import MemcachedServer
+from tests.redis_servers import SixNodes, Watched, until
 from tests.reliability.proxy import Fate, Proxy
 from tests.servers import RedisServer
 
 PATIENCE = 60.0  # seconds that a lock may take to be had
+DOWN_AFTER = 600  # milliseconds of silence after which a Redis node is taken for dead
 LOST = 0.1  # share of the store's answers that are lost, while they are
 
 Fault = Callable[[float], None]
@@ -78,6 +80,46 @@ def sqlite() -> Iterator[Place]:
 @contextmanager
 def redis() -> Iterator[Place]:
     with RedisServer(None, "--appendonly", "yes", "--appendfsync", "always") as server:
+        yield Place(server.url, store_faults(server))
+
+
+@contextmanager
+def redis_sentinel() -> Iterator[Place]:
+    """A service that fails over. What is acknowledged has been confirmed by the replica."""
+    with Watched(down_after=DOWN_AFTER) as service:
+
+        def failover(seconds: float) -> None:
+            old = service.primary
+            old.kill()
+            service.swap()
+            time.sleep(seconds)
+            old.start("--replicaof", f"127.0.0.1 {service.primary.port}")
+            service.follow()
+
+        yield Place(f"{service.url}?wait_replicas=1", {"failover": failover})
+
+
+@contextmanager
+def redis_cluster() -> Iterator[Place]:
+    """A cluster of three shards, each of which can fail over."""
+    with SixNodes() as cluster:
+        cluster.node_timeout(DOWN_AFTER)
+        chance = Random(cluster.servers[0].port)
+
+        def failover(seconds: float) -> None:
+            old = chance.choice(cluster.primaries())
+            old.kill()
+            until(lambda: len(cluster.primaries_but(old)) == 3, "a replica takes over")
+            time.sleep(seconds)
+            old.start()
+            cluster.ready()
+
+        yield Place(f"{cluster.url}?wait_replicas=1", {"failover": failover})
+
+
+@contextmanager
+def mariadb() -> Iterator[Place]:
+    with MariaDB() as server:
         yield Place(server.url, store_faults(server))
 
 

@@ -26,7 +26,19 @@ from tests.deployments.running import ask_anew, wait_until
 from tests.servers import _free_port
 
 from .application import HEALTH
-from .places import Fault, Place, memcached, memory, postgresql, redis, sqlite, unsteady
+from .places import (
+    Fault,
+    Place,
+    mariadb,
+    memcached,
+    memory,
+    postgresql,
+    redis,
+    redis_cluster,
+    redis_sentinel,
+    sqlite,
+    unsteady,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT = 60.0
@@ -62,8 +74,11 @@ MODES = {
         Mode("memory", memory, [UVICORN], expendable=False),
         Mode("sqlite", sqlite),
         Mode("redis", redis),
+        Mode("redis-sentinel", redis_sentinel),
+        Mode("redis-cluster", redis_cluster),
         Mode("memcached", memcached),
         Mode("postgresql", postgresql),
+        Mode("mariadb", mariadb),
         Mode("redis-unsteady", partial(unsteady, redis)),
         Mode("memcached-unsteady", partial(unsteady, memcached)),
         Mode("postgresql-unsteady", partial(unsteady, postgresql)),
