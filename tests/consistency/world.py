@@ -33,8 +33,10 @@ from .places import (
     memcached,
     memory,
     postgresql,
+    postgresql_replica,
     redis,
     redis_cluster,
+    redis_replica,
     redis_sentinel,
     sqlite,
     unsteady,
@@ -68,6 +70,8 @@ class Mode:
     expendable: bool = True  # servers hold nothing, so any of them may be killed
 
 
+NEAR = {"near_cache": True}
+LEASED = {"near_cache": {"pushed_lease": 0}}  # as if the store could not push
 MODES = {
     mode.name: mode
     for mode in [
@@ -82,6 +86,21 @@ MODES = {
         Mode("redis-unsteady", partial(unsteady, redis)),
         Mode("memcached-unsteady", partial(unsteady, memcached)),
         Mode("postgresql-unsteady", partial(unsteady, postgresql)),
+        Mode("sqlite-near", sqlite, settings=NEAR, bound=1.0),
+        Mode("memcached-near", memcached, settings=NEAR, bound=1.0),
+        Mode("redis-near", redis, settings=NEAR, bound=1.0),
+        Mode("redis-near-leased", redis, settings=LEASED, bound=1.0),
+        Mode("redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0),
+        Mode("postgresql-near", postgresql, settings=NEAR, bound=1.0),
+        Mode(
+            "postgresql-near-unsteady",
+            partial(unsteady, postgresql, True),
+            settings=NEAR,
+            bound=1.0,
+        ),
+        Mode("redis-replica", redis_replica, bound=1.0),
+        Mode("postgresql-replica", postgresql_replica, bound=1.0),
+        Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0),
     ]
 }
 
