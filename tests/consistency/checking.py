@@ -17,10 +17,14 @@ reload() have seen, not within the time after a cookie's own timestamp in which 
 read, and never below the version in the cookie that was sent. So a fact may be missing, for that
 long, where the cookie sent stands for less: for an earlier version, as an answer that overtook
 another leaves behind, or for the session before a renewal. An absence is always the store's word.
+
+With an idle timeout, ``max_age``, a session may also be missing when that much time has passed
+since the time in its newest cookie, and must be when nobody can have used it for as long.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -30,6 +34,8 @@ from .history import BEGINS, ENDS, LEAVES, History, Kind, Operation, Outcome, Sh
 
 WINDOW = 2.0  # seconds beyond the bound in which the store is read, after a cookie's timestamp
 SLACK = 0.05  # seconds by which clocks of one machine are read at different times
+TOUCHED = 0.1  # share of the idle timeout after which a session is given a new one
+SECOND = 1.0  # a cookie's time is in whole seconds
 
 
 class Rule(Enum):
@@ -38,6 +44,7 @@ class Rule(Enum):
     LOST_UPDATE = "no lost acknowledged update"
     ONE_SESSION = "one session never two"
     SIGNED_OUT = "no use after sign-out"
+    IDLE = "the idle timeout, and no other"
     FOREIGN_DATA = "no foreign data"
 
 
@@ -51,13 +58,14 @@ class Violation:
         return f"{self.rule.value}: {self.what}\n{told(self.concerned)}"
 
 
-def check(history: History, bound: float = 0.0) -> list[Violation]:
+def check(history: History, bound: float = 0.0, max_age: float = math.inf) -> list[Violation]:
     """Return what is wrong; ``bound``: seconds for which a copy may be behind the store."""
-    view = View(history, bound)
+    view = View(history, bound, max_age)
     rules = (
         foreign_data(view),
         one_session(view),
         signed_out(view),
+        idle(view),
         facts(view),
         cookies(view),
     )
@@ -67,9 +75,9 @@ def check(history: History, bound: float = 0.0) -> list[Violation]:
 class View:
     """A history, and what follows from it for sessions and lives."""
 
-    def __init__(self, history: History, bound: float) -> None:
+    def __init__(self, history: History, bound: float, max_age: float) -> None:
         self.client = history.client
-        self.bound, self.epoch = bound, history.epoch
+        self.bound, self.epoch, self.max_age = bound, history.epoch, max_age
         self.operations = history.operations
         self.numbered = {each.number: each for each in history.operations}
         self.answers = [each for each in history.operations if each.acknowledged]
@@ -110,8 +118,21 @@ class View:
     def may_have_ended(self, operation: Operation) -> bool:
         """Whether the session of the cookie sent may have ended before the answer came."""
         assert operation.sent is not None
+        if self.may_have_expired(operation):
+            return True
         ends = self.enders(operation.sent.session)
         return any(each.begin < operation.end for each in ends if each is not operation)
+
+    def may_have_expired(self, operation: Operation) -> bool:
+        """Whether the idle timeout may have passed before the answer came."""
+        assert operation.sent is not None
+        if self.max_age == math.inf:
+            return False
+        given = (each.given for each in self.answers if each.before(operation))
+        known = [operation.sent, *(each for each in given if each is not None)]
+        times = [each.time for each in known if each.session == operation.sent.session]
+        newest = max((time for time in times if time is not None), default=-math.inf)
+        return operation.end + self.epoch + SLACK >= newest + self.max_age
 
     def disturbed_by(self, operation: Operation) -> Iterator[Operation]:
         """What else can have ended its session while it ran."""
@@ -129,8 +150,9 @@ class View:
         """
         if not operation.acknowledged or operation.shown is None:
             return False
-        certain = operation.sure or operation.kind in BEGINS
-        return certain or not any(self.disturbed_by(operation))
+        if operation.sure or operation.kind in BEGINS or operation.sent is None:
+            return True
+        return not any(self.disturbed_by(operation)) and not self.may_have_expired(operation)
 
     def from_the_store(self, answer: Operation) -> bool:
         """Whether no copy can have given this answer."""
@@ -406,6 +428,36 @@ def _found_ended(view: View, earlier: Operation, later: Operation) -> bool:
         and view.may_have_ended(earlier)
         and not any(_renewed(each) for each in view.by_session[later.sent.session])
     )
+
+
+def idle(view: View) -> Iterator[Violation]:
+    """Who uses a session prolongs it in time; what nobody has used for long enough is gone."""
+    if view.max_age == math.inf:
+        return
+    for session, operations in view.by_session.items():
+        used = [*operations, *(o for o in view.answers if o.given and o.given.session == session)]
+        for each in operations:
+            if each.shown is None or not each.acknowledged or each.kind in BEGINS:
+                continue
+            others = [o for o in used if o is not each and o.begin < each.end]
+            others = [o for o in others if o.outcome is not Outcome.FAILED]
+            last = max(others, key=lambda o: o.settled, default=None)
+            if last is not None and last.settled + view.max_age + view.bound < each.begin:
+                what = f"#{each.number} shows a session that nobody has used since #{last.number}"
+                yield Violation(Rule.IDLE, what, (last, each))
+                break
+            if _not_prolonged(view, each):
+                what = f"#{each.number} uses a session and does not prolong it"
+                yield Violation(Rule.IDLE, what, (each,))
+                break
+
+
+def _not_prolonged(view: View, use: Operation) -> bool:
+    """Whether a session was used whose cookie is old, and whose client was given none."""
+    held = use.given or use.sent
+    if held is None or held.time is None or view.may_have_ended(use):
+        return False
+    return use.begin + view.epoch - held.time > view.max_age * TOUCHED + SECOND + SLACK
 
 
 # --- data of others -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -41,6 +42,9 @@ KINDS, WEIGHTS = list(USUAL), list(USUAL.values())
 HARMLESS = [Kind.READ, Kind.MUTATE, Kind.WRITE]  # what is tried with cookies of ended sessions
 SURE_READ = 0.2  # the same of those that only read, where there are copies
 OLD = 0.2  # share of the rounds in which a cookie that has been replaced is sent
+RESTS = 0.5  # share of the rounds after which a client rests, where sessions expire
+RESTED = (0.7, 1.5)  # shares of the idle timeout for which it does, at the most
+READS = 5  # times as often as elsewhere: changes prolong a session anyway
 AGED = 0.5  # share of the cookies that are sent as if they were older, where there are copies
 AGE = 60  # seconds by which they are
 CROWD = [1, 1, 2, 2, 3]  # requests at a time
@@ -56,12 +60,17 @@ class Client:
         balancer: Balancer,
         chance: Random,
         numbers: Iterator[int],
-        copies: bool = False,
+        bound: float = 0.0,
+        max_age: float = math.inf,
     ) -> None:
         self.name = name
         self.history = History(name, numbers, time.time() - time.monotonic())
-        self._balancer, self._chance, self._copies = balancer, chance, copies
+        self._balancer, self._chance = balancer, chance
+        self._copies, self._max_age = bound > 0, max_age
+        self._ages = self._copies and max_age == math.inf
         self._weights = [weight * chance.choice(MOODS) for weight in WEIGHTS]
+        if max_age < math.inf:
+            self._weights[KINDS.index(Kind.READ)] *= READS
         self._jar: str | None = None
         self._old: list[str] = []  # cookies of sessions that are no longer in the jar
         self._earlier: list[str] = []  # cookies of the session in the jar, of earlier versions
@@ -71,6 +80,9 @@ class Client:
         while rounds and not is_over():
             rounds -= 1
             await self._round()
+            if self._max_age < math.inf and self._chance.random() < RESTS:
+                share = self._chance.random() * self._chance.choice(RESTED)
+                await asyncio.sleep(self._max_age * share)
         for server in self._balancer.servers:  # at the end all is there, on every server
             await self._send(Kind.READ, server=server)
         for old in self._old[-3:]:
@@ -102,7 +114,7 @@ class Client:
         chance = self._chance
         key = chance.choice(KEYS) if kind is Kind.WRITE else None
         raw = replayed or self._jar
-        if raw is not None and self._copies and chance.random() < AGED:
+        if raw is not None and self._ages and chance.random() < AGED:
             raw = _aged(raw)
         operation = self.history.begin(kind, time.monotonic(), _cookie(raw), key)
         if replayed:

@@ -1,6 +1,7 @@
 """Ways to get it wrong on purpose, inside the servers: each of them must be caught.
 
-A new one is a function that takes the store's URL and returns what the middleware is given.
+A new one is a function that takes the store's URL and returns what the middleware is given, and a
+line in `CONTROLS`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sharedsession import flows
@@ -144,15 +146,50 @@ def replica_without_floor(url: str) -> Any:
     return store
 
 
-CONTROLS: dict[str, Callable[[str], Any]] = {
-    "last writer wins": last_writer_wins,
-    "create, then delete": obvious_renewal,
-    "near cache without the floor": near_without_floor,
-    "replica without the floor": replica_without_floor,
+class TouchesInVain(SQLStore):
+    """A store that says it has prolonged a session, and has not."""
+
+    def touch(self, key: str, ttl: int) -> bool:
+        return super().load(key) is not None
+
+
+def touches_in_vain(url: str) -> Any:
+    return TouchesInVain.from_url(url)
+
+
+class NeverExpires(SQLStore):
+    """A store that keeps what nobody uses."""
+
+    def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
+        return super().create(key, data, ttl * 1000, owner)
+
+    def touch(self, key: str, ttl: int) -> bool:
+        return super().load(key) is not None
+
+
+def never_expires(url: str) -> Any:
+    return NeverExpires.from_url(url)
+
+
+@dataclass(frozen=True)
+class Control:
+    """What makes the middleware's store of its URL, and the mode in which it must be caught."""
+
+    broken: Callable[[str], Any]
+    mode: str = "sqlite"
+    bound: float = 0.0
+
+
+CONTROLS = {
+    "last writer wins": Control(last_writer_wins),
+    "create, then delete": Control(obvious_renewal),
+    "near cache without the floor": Control(near_without_floor, bound=BOUND),
+    "replica without the floor": Control(replica_without_floor, bound=BOUND),
+    "touches in vain": Control(touches_in_vain, "sqlite-expiring"),
+    "never expires": Control(never_expires, "sqlite-expiring"),
 }
-WITH_COPIES = frozenset({"near cache without the floor", "replica without the floor"})
 
 
 def store(url: str, control: str | None) -> Any:
     """Return what the middleware is given as its store."""
-    return url if not control else CONTROLS[control](url)
+    return url if not control else CONTROLS[control].broken(url)

@@ -521,6 +521,79 @@ def test_copies_forbid_nothing(name: str) -> None:
     assert [str(each) for each in check(GOOD[name], BOUND)] == []
 
 
+MAX_AGE = 10.0
+
+# The first session's cookie says that it was written when the history began.
+IN_TIME: dict[str, History] = {
+    "who rests for long enough finds nothing": history(
+        at(0, 1)(*SIGNED_IN, given="A@0"),
+        at(9990, 10000)(READ, "A@0", NOTHING),
+    ),
+    "who has used it meanwhile finds it": history(
+        at(0, 1)(*SIGNED_IN, given="A@0"),
+        at(9000, 9001)(READ, "A@0", holds(1), given="A@9"),
+        at(18000, 18001)(READ, "A@9", holds(1), given="A@18"),
+    ),
+    "a use of which nobody has heard may have prolonged it": history(
+        at(0, 1)(*SIGNED_IN, given="A@0"),
+        at(9000, 9001).unknown(READ, "A@0"),
+        at(19000, 19001)(READ, "A@0", holds(1), given="A@19"),
+    ),
+    "a change is dropped where the time passes": history(
+        at(0, 1)(*SIGNED_IN, given="A@0"),
+        at(9950, 10050)(MUTATE, "A@0", holds(1, 2), sure=False),
+        at(10060, 10070)(READ, "A@0", NOTHING),
+    ),
+}
+NOT_IN_TIME: dict[str, tuple[Rule, History]] = {
+    "it ends too early": (
+        Rule.LOST_UPDATE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(9900, 9901)(READ, "A@0", NOTHING),
+        ),
+    ),
+    "it ends though it was used": (
+        Rule.LOST_UPDATE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(5000, 5001)(READ, "A@0", holds(1), given="A@5"),
+            at(12000, 12001)(READ, "A@0", NOTHING),
+        ),
+    ),
+    "it outlives its time": (
+        Rule.IDLE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(10002, 10003)(READ, "A@0", holds(1), given="A@10"),
+        ),
+    ),
+    "a use does not prolong it": (
+        Rule.IDLE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(5000, 5001)(READ, "A@0", holds(1)),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(IN_TIME))
+def test_an_idle_timeout_ends_a_session_in_its_time(name: str) -> None:
+    """What rests for the whole time may be gone, and what is used lives on."""
+    assert [str(each) for each in check(IN_TIME[name], max_age=MAX_AGE)] == []
+
+
+@pytest.mark.parametrize("name", list(NOT_IN_TIME))
+def test_an_idle_timeout_is_exact(name: str) -> None:
+    """Too early or too late, it is noticed."""
+    rule, wrong = NOT_IN_TIME[name]
+
+    found = check(wrong, max_age=MAX_AGE)
+
+    assert {each.rule for each in found} == {rule}, [str(each) for each in found]
+
+
 def test_a_violation_tells_what_happened() -> None:
     """It names the rule and shows the operations concerned, one a line, in milliseconds."""
     _, wrong = BAD["an own change is missing, once"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -68,8 +69,15 @@ class Mode:
     settings: Mapping[str, Any] = field(default_factory=dict)
     bound: float = 0.0
     expendable: bool = True  # servers hold nothing, so any of them may be killed
+    crowd: int = 1  # clients where others have one: most of them rest
+
+    @property
+    def max_age(self) -> float:
+        """Seconds after which an idle session ends; infinite where no run takes that long."""
+        return float(self.settings.get("max_age", math.inf))
 
 
+EXPIRING = {"max_age": 2}
 NEAR = {"near_cache": True}
 LEASED = {"near_cache": {"pushed_lease": 0}}  # as if the store could not push
 MODES = {
@@ -86,6 +94,8 @@ MODES = {
         Mode("redis-unsteady", partial(unsteady, redis)),
         Mode("memcached-unsteady", partial(unsteady, memcached)),
         Mode("postgresql-unsteady", partial(unsteady, postgresql)),
+        Mode("sqlite-expiring", sqlite, settings=EXPIRING, crowd=6),
+        Mode("redis-expiring", redis, settings=EXPIRING, crowd=6),
         Mode("sqlite-near", sqlite, settings=NEAR, bound=1.0),
         Mode("memcached-near", memcached, settings=NEAR, bound=1.0),
         Mode("redis-near", redis, settings=NEAR, bound=1.0),
