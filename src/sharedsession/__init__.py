@@ -10,10 +10,12 @@ from .exceptions import (
     TooLarge,
 )
 from .session import Session
+from .settings import NearCache
 
 __all__ = [
     "ConfigurationError",
     "LateChange",
+    "NearCache",
     "NotEncodable",
     "Session",
     "SessionError",

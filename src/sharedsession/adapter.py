@@ -17,12 +17,13 @@ from typing import Any, TypeVar, cast
 
 from .concurrency import THREADS, DeadlinePassed, threads_run
 from .exceptions import RETRY_AFTER, UNAVAILABLE, StoreUnavailable
-from .flows import Flow, Manager, Visit, drive, finishing, opening
+from .flows import Flow, Manager, Visit, drive, finishing, is_settled, opening
 from .record import Data
 from .session import EmptyInOutage, Loading, Session, UnusedSession
 from .settings import Settings, gather
-from .stores import open_store
-from .stores.base import AsyncStore, Store
+from .stores import open_store, open_with_copies
+from .stores.base import AsyncStore, Copying, Entry, Store, StorePair
+from .stores.near import with_copies
 from .stores.waiting import within
 
 T = TypeVar("T")
@@ -38,17 +39,52 @@ class Stores:
     """The store that the settings name, in the colours that there are."""
 
     def __init__(self, settings: Settings) -> None:
-        self.sync: Store | None = None
-        self.asynchronous: AsyncStore | None = None
-        chosen = settings.store
+        chosen, replica = settings.store, settings.read_from
+        copies = settings.near_cache is not None or replica is not None
         self.owned = isinstance(chosen, str)
-        if isinstance(chosen, str):
-            self._pair = open_store(chosen, settings.timeout)  # held: it is shared while it lives
-            self.sync, self.asynchronous = self._pair.sync, self._pair.asynchronous
-        elif _awaits(chosen):
-            self.asynchronous = cast(AsyncStore, chosen)
+        if isinstance(chosen, str) and isinstance(replica, str | None):
+            pair = (
+                open_with_copies(
+                    chosen,
+                    settings.timeout,
+                    settings.near_cache,
+                    replica,
+                    settings.stale_if_outage,
+                )
+                if copies
+                else open_store(chosen, settings.timeout)
+            )
         else:
-            self.sync = cast(Store, chosen)
+            pair = _opened(chosen, settings.timeout)
+            if copies:
+                beside = None if replica is None else _opened(replica, settings.timeout)
+                pair = with_copies(pair, settings.near_cache, beside, settings.stale_if_outage)
+        self._pair = pair  # held: it is shared while it lives
+        self.sync, self.asynchronous = pair.sync, pair.asynchronous
+        either = pair.asynchronous if pair.sync is None else pair.sync
+        self.copies = either if isinstance(either, Copying) else None
+
+    @property
+    def lag(self) -> float:
+        """By how many seconds an answer may be behind the store itself."""
+        return 0.0 if self.copies is None else self.copies.lag
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many loads were answered by whom, where there are copies."""
+        return dict(getattr(self.copies, "counts", {}))
+
+    def peek(self) -> Callable[[str, int], Entry | None] | None:
+        """Return what looks for a copy at hand; None where there are none."""
+        return None if self.copies is None else self.copies.peek
+
+
+def _opened(store: str | Store | AsyncStore, timeout: float) -> StorePair:
+    if isinstance(store, str):
+        return open_store(store, timeout)
+    if _awaits(store):
+        return StorePair(None, cast(AsyncStore, store))
+    return StorePair(cast(Store, store), None)
 
 
 def _awaits(store: object) -> bool:
@@ -104,6 +140,8 @@ class Sessions:
             )
         self._store: Store = self._stores.sync
         self._timeout = settings.timeout
+        self.manager.lag = self._stores.lag
+        self._peek = self._stores.peek()
         bounded = getattr(self._store, "blocking", True) and threads_run()
         self._within = self._make_call if bounded else None
         self._threads: tuple[int, ThreadPoolExecutor] | None = None
@@ -111,7 +149,7 @@ class Sessions:
     @property
     def counts(self) -> dict[str, int]:
         """How often each event happened in this process: created, renewed, gone, outage, …."""
-        return dict(self.manager.counts)
+        return {**self.manager.counts, **self._stores.counts}
 
     def open(
         self,
@@ -164,12 +202,13 @@ class Sessions:
         if session._failed:
             return
         session._late = session._failed = True
-        self.run(finishing(session, late=late, repeat=repeat))
+        if not is_settled(session, late=late, repeat=repeat):
+            self.run(finishing(session, late=late, repeat=repeat))
         session._failed = False
 
     def run(self, flow: Flow[T]) -> T:
         """Drive a flow with the store, under one deadline."""
-        return drive(flow, self._store, self.manager, self._within)
+        return drive(flow, self._store, self.manager, self._within, self._peek)
 
     def _begin(
         self, cookies: str | None, manager: Callable[[], Manager] | None, session: Session
@@ -185,7 +224,11 @@ class Sessions:
         visit = session._backed("the first use")
         assert isinstance(visit, Visit)
         if not visit.opened:
-            self.run(opening(visit))
+            try:
+                self.run(opening(visit))
+            except StoreUnavailable:
+                if not from_outdated_copies(visit, self._stores):
+                    raise
             if visit.record is not None:
                 session._before = visit.record.data
         return visit.data
@@ -231,6 +274,22 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     """Make a call of a store that ends its waits in time, if it can, when nobody waits for it."""
     with within(seconds):
         return call()
+
+
+def from_outdated_copies(visit: Visit, stores: Stores) -> bool:
+    """Open a session from copies alone, where the settings allow that in an outage."""
+    if stores.copies is None:
+        return False
+    flow, entry = opening(visit, outdated=True), cast("Entry | None", None)
+    try:
+        step = flow.send(None)
+        while (entry := stores.copies.outdated(*step[1:])) is not None:
+            step = flow.send(entry)
+    except StopIteration:
+        return True
+    finally:
+        flow.close()
+    return False
 
 
 # --- the response ---------------------------------------------------------------------------------

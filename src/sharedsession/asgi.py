@@ -6,17 +6,35 @@ session is used. The response is held back at its start until the record is stor
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal
 
 from . import concurrency
-from .adapter import Headers, Stores, add_headers, met_outage, unavailable, warn_proxy
+from .adapter import (
+    Headers,
+    Stores,
+    add_headers,
+    from_outdated_copies,
+    met_outage,
+    unavailable,
+    warn_proxy,
+)
 from .exceptions import SessionError, StoreUnavailable
-from .flows import Flow, Manager, Visit, adrive, finishing, opening, too_late
+from .flows import (
+    Flow,
+    Manager,
+    Visit,
+    adrive,
+    finishing,
+    first_step,
+    is_settled,
+    opening,
+    too_late,
+)
 from .session import Loading, Session, UnusedSession
-from .settings import UNSET, OnOutage, Unset, gather
+from .settings import UNSET, NearCache, OnOutage, Unset, gather
 from .stores.base import AsyncStore, Store
 
 # ASGI's own types: what a scope or a message holds differs from server to server.
@@ -60,6 +78,11 @@ class SessionMiddleware:
             503 when it uses the session; ``"readonly-empty"``, an empty session, and the 503 only
             when it wants to store something; or a function of the scope and the error that returns
             one of the two.
+        near_cache: True, or a `NearCache`, keeps copies of sessions in this server's memory, so
+            that most reads ask no store; default False. See docs/consistency.md for what it costs.
+        stale_if_outage: seconds for which copies may be read while the store is down; default 0.
+        read_from: the URL of a replica of the store near this server, which answers reads;
+            default none.
         scope_key: where in the scope the session is put, default ``"session"``.
 
     Raises:
@@ -84,6 +107,9 @@ class SessionMiddleware:
         owner_key: str | Iterable[str] | Unset = UNSET,
         timeout: float | Unset = UNSET,
         on_outage: OnOutage | Unset = UNSET,
+        near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
+        stale_if_outage: float | Unset = UNSET,
+        read_from: str | Store | AsyncStore | None | Unset = UNSET,
         scope_key: str = "session",
     ) -> None:
         given = dict(locals())
@@ -92,6 +118,8 @@ class SessionMiddleware:
         self.scope_key = scope_key
         self.manager = Manager(settings)
         self._stores = Stores(settings)
+        self.manager.lag = self._stores.lag
+        self._peek = self._stores.peek()
         self._begin = self._begin_visit  # bound once, not for each request
         self._needle = settings.session_cookie.encode() + b"="
         self._threads = ThreadPoolExecutor(concurrency.THREADS, "sharedsession")
@@ -100,7 +128,7 @@ class SessionMiddleware:
     @property
     def counts(self) -> dict[str, int]:
         """How often each event happened in this process: created, renewed, gone, outage, …."""
-        return dict(self.manager.counts)
+        return {**self.manager.counts, **self._stores.counts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -157,12 +185,14 @@ class SessionMiddleware:
         try:
             await self.run(opening(visit))
         except StoreUnavailable as outage:
-            tolerates = self.manager.settings.tolerance(scope)
-            session = UnusedSession.unloaded(Loading(failure=outage, tolerates=tolerates))
-        else:
-            dict.update(session, visit.data)
-            if visit.record is not None:
-                session._before = visit.record.data
+            if not from_outdated_copies(visit, self._stores):
+                tolerates = self.manager.settings.tolerance(scope)
+                session = UnusedSession.unloaded(Loading(failure=outage, tolerates=tolerates))
+                session._backing = visit
+                return session
+        dict.update(session, visit.data)
+        if visit.record is not None:
+            session._before = visit.record.data
         session._backing = visit
         return session
 
@@ -177,7 +207,7 @@ class SessionMiddleware:
     async def run(self, flow: Flow[Any]) -> Any:
         """Drive a flow with the store that suits the running event loop, under one deadline."""
         try:
-            step = flow.send(None)
+            step = first_step(flow, self._peek)
         except StopIteration as done:  # most often there is nothing to ask the store
             return done.value
         runtime = concurrency.current()
@@ -334,11 +364,11 @@ class _Exchange:
 
     async def _commit(self, message: Message) -> Message:
         session = self.session
-        if session._used:
-            self.middleware.check_proxy(self.scope)
         await self._close(late=False)
         if not (session._used or session.accessed):
             return message
+        if isinstance(session._backing, Visit) and session._backing.answer is not None:
+            self.middleware.check_proxy(self.scope)
         headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
         add_headers(headers, session, https=self.scope.get("scheme") in ("https", "wss"))
         return {**message, "headers": headers}
@@ -350,7 +380,8 @@ class _Exchange:
             raise SessionError(
                 f"session.{name} was called but not awaited: write 'await session.{name}'."
             )
-        await self.middleware.run(finishing(session, late=late))
+        if not is_settled(session, late=late):
+            await self.middleware.run(finishing(session, late=late))
 
     def _take_replacement(self) -> None:
         """The application may have put something else in its session's place."""

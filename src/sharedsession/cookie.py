@@ -18,12 +18,14 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from itsdangerous import TimestampSigner
 from itsdangerous.encoding import base64_decode, base64_encode, bytes_to_int, int_to_bytes
 
 from .settings import Settings
 
+REMEMBERED = 4096  # cookies of the most recent clients, with what was found out about them
 CANDIDATES = 4  # cookies of our name that are looked up, when a client sends several that verify
 _SHAPE = re.compile(
     r"([A-Za-z0-9_-]{43})\.([0-9]{1,18})\.([A-Za-z0-9_-]{1,11})\.([A-Za-z0-9_-]{43})", re.ASCII
@@ -48,6 +50,7 @@ def new_id() -> str:
     return secrets.token_urlsafe(32)
 
 
+@lru_cache(REMEMBERED)
 def store_key(session_id: str, namespace: str) -> str:
     """Return the key under which the store keeps a session.
 
@@ -94,6 +97,7 @@ class CookieCodec:
         )
         self._signer.keep_keys()
         self._settings = settings
+        self.verify = lru_cache(REMEMBERED)(self._verify)
 
     def read(self, headers: Iterable[str]) -> list[Cookie]:
         """Return the cookies of our name that verify, in the client's order, at most four.
@@ -112,7 +116,7 @@ class CookieCodec:
                         found[cookie.id] = max(known, cookie, key=lambda each: each.version)
         return list(found.values())
 
-    def verify(self, value: str) -> Cookie | None:
+    def _verify(self, value: str) -> Cookie | None:
         """Return the cookie, or None for whatever this package did not issue."""
         shape = _SHAPE.fullmatch(value)
         if shape is None:

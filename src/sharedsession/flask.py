@@ -29,7 +29,7 @@ from .adapter import Sessions, met_outage, unavailable, warn_proxy
 from .exceptions import ConfigurationError, StoreUnavailable
 from .flows import Manager, Visit
 from .session import EmptyInOutage, Session, UnusedSession
-from .settings import LONGEST, UNSET, OnOutage, Settings, Unset, gather
+from .settings import LONGEST, UNSET, NearCache, OnOutage, Settings, Unset, gather
 from .stores.base import Store
 
 if TYPE_CHECKING:
@@ -37,7 +37,17 @@ if TYPE_CHECKING:
 
 FINISH = "sharedsession.finish"  # where in the environment the end of a response is prepared
 MOST_MANAGERS = 64  # combinations of options that are remembered; they can differ by request
-OWN_OPTIONS = ("store", "absolute_timeout", "namespace", "owner_key", "timeout", "on_outage")
+OWN_OPTIONS = (
+    "store",
+    "absolute_timeout",
+    "namespace",
+    "owner_key",
+    "timeout",
+    "on_outage",
+    "near_cache",
+    "stale_if_outage",
+    "read_from",
+)
 FLASK_NAMES = {
     "session_cookie": "SESSION_COOKIE_NAME",
     "domain": "SESSION_COOKIE_DOMAIN",
@@ -83,6 +93,11 @@ class SharedSession(SessionInterface):
             503 when it uses the session; ``"readonly-empty"``, an empty session, and the 503 only
             when it wants to store something; or a function of the WSGI environment and the error
             that returns one of the two.
+        near_cache: True, or a `NearCache`, keeps copies of sessions in this server's memory, so
+            that most reads ask no store; default False. See docs/consistency.md for what it costs.
+        stale_if_outage: seconds for which copies may be read while the store is down; default 0.
+        read_from: the URL of a replica of the store near this server, which answers reads;
+            default none.
         https_only: False keeps Secure off cookies that are set over https. By default they have
             it, and with SESSION_COOKIE_SECURE all cookies do.
 
@@ -101,6 +116,9 @@ class SharedSession(SessionInterface):
         owner_key: str | Iterable[str] | Unset = UNSET,
         timeout: float | Unset = UNSET,
         on_outage: OnOutage | Unset = UNSET,
+        near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
+        stale_if_outage: float | Unset = UNSET,
+        read_from: str | Store | None | Unset = UNSET,
         https_only: bool | None | Unset = UNSET,
     ) -> None:
         given = dict(locals())

@@ -56,7 +56,7 @@ from .record import (
 )
 from .session import EmptyInOutage, Intent, Session, UnusedSession
 from .settings import Settings
-from .stores.base import Entry, Store
+from .stores.base import FRESHEST, Entry, Store
 
 T = TypeVar("T")
 Step = tuple[Any, ...]  # a verb and its arguments, which differ from verb to verb
@@ -65,9 +65,9 @@ Flow = Generator[Step, Any, T]  # what is sent in is the verb's answer
 MARK_KEPT = 300  # seconds that an end mark stays, for requests that are still on their way
 QUIET = 10.0  # seconds after an end in which a request with the old cookie stores nothing
 TOUCH_AFTER = 0.1  # share of the idle timeout between two touches
+CLOCKS_APART = 2  # seconds, with what is lost of a cookie's time by rounding it
 BREAKER_TIMEOUT = 0.1  # seconds that an attempt may take while the store is known to be down,
 BREAKER_PAUSE = 2.0  # but for one in so many seconds, which may take its full time
-FRESHEST = 2**62  # as `at_least`: no copy will do
 
 log = logging.getLogger("sharedsession")
 
@@ -127,6 +127,7 @@ class Manager:
         self.clock: Callable[[], float] = clock if like is None else like.clock
         self.counts: Counter[str] = Counter() if like is None else like.counts
         self.breaker: Breaker = Breaker() if like is None else like.breaker
+        self.lag: float = 0.0 if like is None else like.lag  # seconds by which copies may be behind
 
     def report(self, event: str, handle: str | None, level: int = logging.DEBUG) -> None:
         """Count an event, and log it with the first 12 characters of the store key."""
@@ -136,6 +137,15 @@ class Manager:
     def patience(self) -> float:
         """Seconds that opening or closing may take now."""
         return self.breaker.patience(self.settings.timeout)
+
+    def floor(self, cookie: Cookie) -> int:
+        """Return the version below which a copy must not answer this client.
+
+        Answers may arrive in another order than they were given, and the older cookie last. So for
+        a while after it was written no copy will do: by then they all are newer.
+        """
+        fresh = self.lag and self.clock() - cookie.timestamp < self.lag + CLOCKS_APART
+        return FRESHEST if fresh else cookie.version
 
     def absolute_end(self, record: Record) -> float | None:
         """The hard end of a session: as stored, or earlier when the setting is stricter by now."""
@@ -179,6 +189,7 @@ class Visit:
         "marked",
         "met_outage",
         "opened",
+        "outdated",
         "record",
         "removed",
         "run",
@@ -195,6 +206,7 @@ class Visit:
         self.cookies = cookies
         self.run = run
         self.opened = not cookies
+        self.outdated = False  # opened from a copy, because the store did not answer
         self.data: Data = {}  # as loaded
         self.cookie: Cookie | None = None  # of the session at hand
         self.key: str | None = None
@@ -297,13 +309,16 @@ class Visit:
 # --- opening --------------------------------------------------------------------------------------
 
 
-def opening(visit: Visit) -> Flow[None]:
-    """Find the first of the client's sessions that is alive; none: a new, empty one."""
+def opening(visit: Visit, *, outdated: bool = False) -> Flow[None]:
+    """Find the first of the client's sessions that is alive; none: a new, empty one.
+
+    ``outdated``: from copies, during an outage, in which nothing can be prolonged.
+    """
     manager = visit.manager
-    visit.ended, visit.marked = False, []
+    visit.ended, visit.marked, visit.outdated = False, [], outdated
     for cookie in visit.cookies:
         key = visit.key_of(cookie)
-        entry = yield "load", key, cookie.version
+        entry = yield "load", key, cookie.version if outdated else manager.floor(cookie)
         found = visit.look(key, entry)
         if isinstance(found, tuple):
             record, visit.data = found
@@ -344,7 +359,7 @@ def decide(visit: Visit, intent: Intent, *, used: bool, repeat: bool = False) ->
 
     ``repeat``: the client is to get its cookie, whether it has anything to learn or not.
     """
-    manager, settings = visit.manager, visit.manager.settings
+    settings = visit.manager.settings
     if visit.entry is None or visit.cookie is None:
         if (intent.ends or intent.destroyed) and visit.marked:
             return Action.END_SUCCESSOR
@@ -363,12 +378,19 @@ def decide(visit: Visit, intent: Intent, *, used: bool, repeat: bool = False) ->
         before = owners(decode_data(intent.before), settings.owner_key)
         stays = before == owners(intent.data, settings.owner_key)
         return Action.REPLACE if stays else Action.RENEW
-    if visit.late or not used:
+    return upkeep(visit, repeat=repeat) if used else Action.NOTHING
+
+
+def upkeep(visit: Visit, *, repeat: bool = False) -> Action:
+    """Say what a session that was used, and not changed, needs."""
+    assert visit.entry is not None
+    assert visit.cookie is not None
+    if visit.late or visit.outdated:
         return Action.NOTHING
     if visit.answer is not None:  # of a commit() some time ago: the session may have ended since
         return Action.REISSUE
-    age = max(0.0, manager.clock() - visit.cookie.timestamp)
-    if age >= settings.idle_timeout * TOUCH_AFTER:
+    age = max(0.0, visit.manager.clock() - visit.cookie.timestamp)
+    if age >= visit.manager.settings.idle_timeout * TOUCH_AFTER:
         return Action.TOUCH
     if repeat or visit.entry.version != visit.cookie.version:
         return Action.REISSUE
@@ -443,16 +465,37 @@ def closing(visit: Visit, session: Session, *, repeat: bool = False) -> Flow[Int
     return intent
 
 
+def is_settled(session: Session, *, late: bool = False, repeat: bool = False) -> bool:
+    """Whether there is nothing to do at the end that `finishing` is for: most often.
+
+    Nobody has used the session, or it could not be loaded; or it lives and was only read, and all
+    else can stay as it is.
+    """
+    visit = session._backing
+    known = not isinstance(session, UnusedSession | EmptyInOutage)
+    if not known or not (session._used or session.accessed):
+        if isinstance(visit, Visit):
+            visit.late = True
+        return True
+    if not isinstance(visit, Visit) or visit.record is None or visit.busy:
+        return False
+    visit.late = late
+    settled = (
+        session._is_as_before()
+        and visit.manager.settings.idle_timeout > 0
+        and visit.manager.alive(visit.record)
+        and upkeep(visit, repeat=repeat) is Action.NOTHING
+    )
+    visit.late = True
+    return settled
+
+
 def finishing(session: Session, *, late: bool = False, repeat: bool = False) -> Flow[None]:
     """The end of the response's headers, or, ``late``, of the whole request: commit.
 
-    ``repeat``: hand out the cookie even if the client has nothing to learn from it.
+    For a session of which `is_settled` does not say that there is nothing to do. ``repeat``: hand
+    out the cookie even if the client has nothing to learn from it.
     """
-    known = not isinstance(session, UnusedSession | EmptyInOutage)
-    if not known or not (session._used or session.accessed):
-        if isinstance(session._backing, Visit):
-            session._backing.late = True
-        return  # nobody has used it, or it could not be loaded
     visit = session._backed("the end of a request")
     assert isinstance(visit, Visit)
     visit.begin("The end of the request" if late else "The end of the response's headers")
@@ -505,7 +548,7 @@ def _look_again(visit: Visit) -> Flow[None]:
 
     Nothing may be handed out for a session that was ended in the meantime.
     """
-    entry = yield "load", visit.key, visit.floor
+    entry = yield "load", visit.key, FRESHEST
     found = visit.look(visit.key or "", entry)
     if isinstance(found, tuple):
         visit.entry, visit.record = entry, found[0]
@@ -524,7 +567,7 @@ def _prolong(visit: Visit, *, touch: bool) -> Flow[None]:
     alive = True
     if touch:
         alive = yield "touch", visit.key, visit.manager.ttl(visit.record)
-    entry = (yield "load", visit.key, visit.floor) if alive else None
+    entry = (yield "load", visit.key, FRESHEST) if alive else None
     found = visit.look(visit.key or "", entry)
     if isinstance(found, tuple):
         visit.issue(now if touch else None)
@@ -680,18 +723,42 @@ def reloading(visit: Visit, session: Session) -> Flow[None]:
 Within = Callable[[float, Callable[[], Any]], Any]  # Any: whatever the call returns
 
 
-def drive(flow: Flow[T], store: Store, manager: Manager, within: Within | None = None) -> T:
+Peek = Callable[[str, int], Entry | None]
+
+
+def first_step(flow: Flow[Any], peek: Peek | None) -> Step:
+    """Begin a flow, and return the first step that no copy at hand can answer.
+
+    Raises StopIteration when the flow has ended, which it most often has.
+    """
+    step = flow.send(None)
+    while peek is not None and step[0] == "load" and (entry := peek(step[1], step[2])) is not None:
+        step = flow.send(entry)
+    return step
+
+
+def drive(
+    flow: Flow[T],
+    store: Store,
+    manager: Manager,
+    within: Within | None = None,
+    peek: Peek | None = None,
+) -> T:
     """Run a flow with a store of plain functions; the deadline is checked between its calls.
 
     ``within(seconds, call)`` makes a call that may take only so long, and raises `DeadlinePassed`
-    when it takes longer; without it a call takes as long as the store lets it.
+    when it takes longer; without it a call takes as long as the store lets it. ``peek`` is asked
+    first for what is loaded first.
     """
     patience = 0.0
     deadline: float | None = None
     answer: Any = None
+    step: Step | None = None
     try:
+        step = first_step(flow, peek)
         while True:
-            verb, *arguments = flow.send(answer)  # most often there is nothing to ask the store
+            verb, *arguments = flow.send(answer) if step is None else step
+            step = None
             begun = time.monotonic()
             if deadline is None:
                 patience = manager.patience()

@@ -347,25 +347,26 @@ def decode_record(stored: bytes) -> tuple[Record | EndMark, Data]:
     Raises `UnknownFormat` for what a newer version wrote and `DamagedRecord` for anything else
     that is no record.
     """
-    if stored[:1] != FORMAT and stored[:1] in _LATER_FORMATS:
+    if stored[:1] != FORMAT:
+        if stored[:1] not in _LATER_FORMATS:
+            raise DamagedRecord("The stored bytes are no session record: no format byte")
         raise UnknownFormat(
             f"The session was stored in format {stored[0]}, which this version of sharedsession "
             "does not know. Bring every server to the same version."
         )
     try:
-        if stored[:1] != FORMAT:
-            raise ValueError("no format byte")
         created, absolute_end, owner, authenticated_at, data = msgpack.unpackb(stored[1:])
         if type(data) is list:
             marked_at, successor = data
             if not isinstance(successor, str | None):
                 raise ValueError("the successor is no key")
             return EndMark(float(marked_at), successor), {}
-        if type(data) is not bytes or not isinstance(owner, str | None):
+        if type(data) is not bytes or (owner is not None and type(owner) is not str):
             raise ValueError("a field has the wrong type")
         record = Record(float(created), _maybe(absolute_end), owner, _maybe(authenticated_at), data)
         decoded = decode_data(data)
-        if any(each in data for each in _TIMESTAMPS):  # msgpack's own type, which we never write
+        # msgpack's own type for timestamps, which we never write, in its three lengths
+        if b"\xd6\xff" in data or b"\xd7\xff" in data or b"\xc7\x0c\xff" in data:
             check_data(decoded)
     except UnknownFormat:
         raise
@@ -374,7 +375,6 @@ def decode_record(stored: bytes) -> tuple[Record | EndMark, Data]:
     return record, decoded
 
 
-_TIMESTAMPS = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
 _LATER_FORMATS = frozenset(bytes((code,)) for code in range(2, 32))
 
 

@@ -382,6 +382,14 @@ class Session(dict[Any, Any]):
         self._start_empty = start_empty  # if it cleared the session, it will do so again
         return result
 
+    def _is_as_before(self) -> bool:
+        """Whether this request has done nothing to it; found without an `Intent`."""
+        return (
+            not (self.modified or self._steps or self._start_empty or self._fresh_id)
+            and not (self._destroyed or self._renew or self._authenticated)
+            and encode_data(dict(dict.items(self))) == self._before
+        )
+
     def _intent(self) -> Intent:
         """Freeze what this request did; raises `NotEncodable` for what cannot be stored."""
         data = dict(dict.items(self))

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import partial
@@ -53,6 +54,40 @@ UNSET: Final = Unset.UNSET
 
 
 @dataclass(frozen=True, slots=True)
+class NearCache:
+    """How many copies of sessions a server keeps in its own memory, and for how long.
+
+    Whichever of the bounds is met first counts; what was not used for longest goes first.
+
+    Args:
+        entries: how many sessions at most, default 10,000.
+        megabytes: how much memory they may take, in units of 2**20 bytes, default 64.
+        lease: seconds for which a copy may be behind the store, default 1: a sign-out is effective
+            everywhere within that time.
+        pushed_lease: seconds for which a copy may be used where the store tells of writes (Redis,
+            Valkey, PostgreSQL), default 60; 0 asks no store to tell.
+
+    Raises:
+        ConfigurationError: a number makes no sense.
+    """
+
+    entries: int = 10_000
+    megabytes: float = 64
+    lease: float = 1.0
+    pushed_lease: float = 60.0
+
+    def __post_init__(self) -> None:
+        numbers = [self.entries, self.megabytes, self.lease, self.pushed_lease]
+        if not all(isinstance(each, int | float) and each >= 0 for each in numbers):
+            raise ConfigurationError("The numbers of a NearCache are 0 or more.")
+        if self.entries < 1 or not 0 < self.lease <= 60:
+            raise ConfigurationError(
+                "A NearCache has at least one entry, and a lease of above 0 and up to 60 seconds: "
+                "for so long a session may be used on this server after it was ended on another."
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What an application chose. Made by `gather`; docs/settings.md says what each field means."""
 
@@ -70,6 +105,9 @@ class Settings:
     owner_key: tuple[str, ...] = DEFAULT_OWNER_KEYS
     timeout: float = 1.0
     on_outage: OnOutage = "error"
+    near_cache: NearCache | None = None
+    stale_if_outage: float = 0.0
+    read_from: str | Store | AsyncStore | None = field(default=None, repr=False)
 
     @property
     def idle_timeout(self) -> int:
@@ -128,13 +166,41 @@ def gather(
         given["domain"] = None
     if isinstance(given.get("same_site"), str):
         given["same_site"] = given["same_site"].lower()
+    given["near_cache"] = _near_cache(given.get("near_cache"))
     settings = Settings(**given)
     _check_types(settings)
     return _check_cookie(settings)
 
 
+def _near_cache(given: object) -> NearCache | None:
+    """Return what True, a mapping or nothing stands for."""
+    match given:
+        case None | False:
+            return None
+        case True:
+            return NearCache()
+        case NearCache():
+            return given
+        case Mapping():
+            with suppress(TypeError):
+                return NearCache(**given)
+    raise ConfigurationError(
+        "near_cache is True, False or NearCache(entries=…, megabytes=…, lease=…, pushed_lease=…), "
+        "in the environment a JSON object with these names."
+    )
+
+
 _TEXT = frozenset(
-    ("store", "session_cookie", "path", "same_site", "domain", "namespace", "on_outage")
+    (
+        "store",
+        "session_cookie",
+        "path",
+        "same_site",
+        "domain",
+        "namespace",
+        "on_outage",
+        "read_from",
+    )
 )
 _TEXT_OR_LIST = frozenset(("secret_key", "owner_key"))
 
@@ -143,7 +209,8 @@ def _from_environment(name: str, variable: str, raw: str) -> Any:  # the setting
     if name in _TEXT or (name in _TEXT_OR_LIST and not raw.lstrip().startswith("[")):
         return raw
     try:
-        return json.loads("null" if raw.lower() == "none" else raw if "[" in raw else raw.lower())
+        is_json = raw.lstrip().startswith(("[", "{"))
+        return json.loads("null" if raw.lower() == "none" else raw if is_json else raw.lower())
     except ValueError:
         shown = "" if name == "secret_key" else f" {raw!r}"
         raise ConfigurationError(
@@ -216,6 +283,15 @@ def _check_types(settings: Settings) -> None:
         callable(settings.on_outage) or settings.on_outage in POLICIES,
         f"on_outage is 'error', 'readonly-empty' or a function that returns one of them, not "
         f"{settings.on_outage!r}.",
+    )
+    stale = settings.stale_if_outage
+    demand(
+        isinstance(stale, int | float) and not isinstance(stale, bool) and 0 <= stale <= LONGEST,
+        f"stale_if_outage is a number of seconds, 0 or more, not {stale!r}.",
+    )
+    demand(
+        not stale or settings.near_cache is not None,
+        "stale_if_outage is for the copies of near_cache, which is not set: add near_cache=True.",
     )
     demand(
         isinstance(settings.https_only, bool | None) and isinstance(settings.partitioned, bool),

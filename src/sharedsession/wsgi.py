@@ -8,14 +8,14 @@ length of a list, or a file that they can send by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
 from .adapter import Sessions, met_outage, unavailable, warn_proxy
 from .exceptions import StoreUnavailable
 from .session import Session
-from .settings import UNSET, OnOutage, Unset, gather
+from .settings import UNSET, NearCache, OnOutage, Unset, gather
 from .stores.base import AsyncStore, Store
 
 # WSGI's own types: what an environment holds differs from server to server.
@@ -67,6 +67,11 @@ class SessionMiddleware:
             503 when it uses the session; ``"readonly-empty"``, an empty session, and the 503 only
             when it wants to store something; or a function of the environment and the error that
             returns one of the two.
+        near_cache: True, or a `NearCache`, keeps copies of sessions in this server's memory, so
+            that most reads ask no store; default False. See docs/consistency.md for what it costs.
+        stale_if_outage: seconds for which copies may be read while the store is down; default 0.
+        read_from: the URL of a replica of the store near this server, which answers reads;
+            default none.
         environ_key: where in the environment the session is put, default
             ``"sharedsession.session"``.
 
@@ -93,6 +98,9 @@ class SessionMiddleware:
         owner_key: str | Iterable[str] | Unset = UNSET,
         timeout: float | Unset = UNSET,
         on_outage: OnOutage | Unset = UNSET,
+        near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
+        stale_if_outage: float | Unset = UNSET,
+        read_from: str | Store | AsyncStore | None | Unset = UNSET,
         environ_key: str = "sharedsession.session",
     ) -> None:
         settings = gather(dict(locals()))

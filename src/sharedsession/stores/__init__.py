@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import threading
 import weakref
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from inspect import iscoroutinefunction
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
 from ..exceptions import ConfigurationError
-from .base import AsyncStore, Store
+from .base import StorePair
+
+if TYPE_CHECKING:
+    from ..settings import NearCache
 
 CHOICES = """\
 Choose one of these stores:
@@ -49,20 +51,11 @@ SQL_SERVERS = {  # what installs the drivers, by the first part of a URL's schem
 }
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class StorePair:
-    """One store in both colours; without an asynchronous one, the sync store serves ASGI as well.
+REPLICA_SHARE = 4  # a replica that hangs may cost this fraction of the timeout
 
-    Hold on to the pair, not only to its stores: the next `open_store` finds it only that long.
-    """
+__all__ = ["StorePair", "open_store", "open_with_copies", "table_definition"]
 
-    sync: Store | None
-    asynchronous: AsyncStore | None
-
-
-_pairs: weakref.WeakValueDictionary[tuple[str, float | None], StorePair] = (
-    weakref.WeakValueDictionary()
-)
+_pairs: weakref.WeakValueDictionary[tuple[Any, ...], StorePair] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
@@ -75,6 +68,27 @@ def open_store(url: str, timeout: float = 1.0) -> StorePair:
         pair = _pairs.get(key)
         if pair is None:
             pair = _pairs[key] = _open(url, scheme, timeout)
+    return pair
+
+
+def open_with_copies(
+    url: str,
+    timeout: float,
+    near_cache: NearCache | None,
+    read_from: str | None,
+    stale_if_outage: float,
+) -> StorePair:
+    """Return the store at ``url`` with copies before it, which are shared in the same way."""
+    from .near import with_copies
+
+    key = (url, timeout, near_cache, read_from, stale_if_outage)
+    primary = open_store(url, timeout)
+    replica = None if read_from is None else open_store(read_from, timeout / REPLICA_SHARE)
+    with _lock:
+        pair = _pairs.get(key)
+        if pair is None:
+            pair = with_copies(primary, near_cache, replica, stale_if_outage)
+            _pairs[key] = pair
     return pair
 
 

@@ -16,11 +16,13 @@ A store knows nothing of cookies, requests, merging or encoding. What every verb
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 TOKEN_BYTES = 8
 TOKENS_KEPT = 4
+FRESHEST = 2**62  # as `at_least`: no copy will do
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,75 @@ class AsyncStore(Protocol):
     async def delete(self, key: str) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class StorePair:
+    """One store in both colours; without an asynchronous one, the sync store serves ASGI as well.
+
+    Hold on to the pair, not only to its stores: `open_store` finds it again only that long.
+    """
+
+    sync: Store | None
+    asynchronous: AsyncStore | None
+
+
 @runtime_checkable
 class Sweeper(Protocol):
     """A store that can remove what has expired."""
 
     def sweep(self, limit: int) -> int:
         """Remove at most ``limit`` expired entries and return how many there were."""
+
+
+@runtime_checkable
+class Replicated(Protocol):
+    """A store that can be read as a replica."""
+
+    def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
+        """Return what `load` would of each key, all from one server and of one moment."""
+
+
+@runtime_checkable
+class Copying(Protocol):
+    """A store that answers some loads from copies: see `near`."""
+
+    lag: float
+    """By how many seconds an answer may be behind what the store itself would answer."""
+
+    def peek(self, key: str, at_least: int = 0) -> Entry | None:
+        """Return a copy, or None where `load` would have to ask; never waits."""
+
+    def outdated(self, key: str, at_least: int = 0) -> Entry | None:
+        """Return a copy for the time of an outage, as old as the settings allow; never waits."""
+
+
+@runtime_checkable
+class Pushing(Protocol):
+    """A store that tells of each write of a session, whoever makes it."""
+
+    def beat(self, listener: str, number: int) -> None:
+        """Send a beat by the way that writes take; it reaches this listener alone."""
+
+    def listen(self, listener: str) -> Iterator[Event]:
+        """Yield what happens, until the iterator is closed; raise when nothing more will come.
+
+        The first is `READY`: from then on everything is told. `QUIET` says, a few times a second,
+        that nothing has happened.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that a listener hears: a key whose session was written or ended, or a beat."""
+
+    key: str | None = None
+    beat: int | None = None
+
+
+READY, QUIET, ALL = Event(), Event(), Event()  # ALL: no key is what it was
+
+
+class NoPush(Exception):
+    """A store cannot tell of its writes; a sentence says why, and what to do."""
 
 
 def new_token() -> bytes:

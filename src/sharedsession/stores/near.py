@@ -1,0 +1,576 @@
+"""Copies that answer in the place of a store: in this process's memory, and in a replica.
+
+A copy answers where two things are known of it. It is no older than what the client has seen: its
+version is at least the one in the client's cookie. And it was the current one less than a *lease*
+ago, or else it could outlive a sign-out on another server:
+
+* a session loaded less than a lease ago, or, where the store pushes, one that no push has told of
+  since it was loaded, while beats sent by the writers' way come back by push within a lease;
+* what a replica holds, while it shows, in the same answer, a beat that was written to the primary
+  less than a lease ago. Its "absent" is never final: the session may be on its way.
+
+Everything else is asked of the store itself, whose answer is final. Copies and connections belong
+to one process: a child of it begins with none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import threading
+import time
+import weakref
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, cast
+
+from ..exceptions import ConfigurationError
+from ..settings import NearCache
+from .base import FRESHEST, AsyncStore, Entry, Event, Pushing, Replicated, Store, StorePair
+from .push import Hearing, Pulse
+
+OVERHEAD = 640  # bytes that a copy takes beside its data
+LEASE = 1.0  # seconds, of what a replica shows
+BEAT_TTL = 60  # seconds that a beat outlives its server
+
+
+# --- copies in this process's memory --------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class _Copy:
+    entry: Entry
+    as_of: float  # monotonic: it shows whatever was stored before
+    told: bool  # pushes tell of what was stored since; not so of what a replica answered
+    size: int
+
+
+class Copies:
+    """Copies of entries, the most recently used ones, within bounds."""
+
+    def __init__(
+        self,
+        limits: NearCache,
+        pushing: Pushing | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._limits = limits
+        self._most_bytes = int(limits.megabytes * 2**20)
+        listens = limits.pushed_lease > limits.lease
+        self.hearing = Hearing(pushing if listens else None, limits.lease, _teller(self))
+        self._clock = clock
+        self._copies: OrderedDict[str, _Copy] = OrderedDict()
+        self._asking: dict[str, Asking] = {}
+        self._lock = threading.Lock()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._copies)
+
+    def get(self, key: str, at_least: int) -> Entry | None:
+        """Return a copy that is new enough, and was the current one less than a lease ago."""
+        copy = self._copies.get(key)
+        if copy is None or copy.entry.version < at_least:
+            return None
+        now, limits = time.monotonic(), self._limits
+        age = now - copy.as_of
+        self.hearing.need(now)
+        if age >= limits.lease and not (
+            copy.told and age < limits.pushed_lease and self.hearing.covers(copy.as_of, now)
+        ):
+            return None
+        return self._use(key, copy)
+
+    def outdated(self, key: str, at_least: int, seconds: float) -> Entry | None:
+        """Return a copy that was the current one so many seconds ago, or less."""
+        copy = self._copies.get(key)
+        if copy is None or copy.entry.version < at_least:
+            return None
+        known = self.hearing.known(copy.as_of) if copy.told else copy.as_of
+        return self._use(key, copy) if time.monotonic() - known < seconds else None
+
+    def _use(self, key: str, copy: _Copy) -> Entry | None:
+        expires = copy.entry.expires
+        if expires is not None and expires <= self._clock():
+            return None
+        try:
+            self._copies.move_to_end(key)
+        except KeyError:  # it has just been pushed out
+            return None
+        return copy.entry
+
+    def ask(self, key: str) -> Asking:
+        """Note that the store is about to be asked; `keep` what it answers, then `leave`."""
+        self.hearing.need(time.monotonic())
+        with self._lock:
+            asking = self._asking.get(key)
+            if asking is None:
+                asking = self._asking[key] = Asking()
+            asking.number += 1
+        return asking
+
+    def keep(
+        self, key: str, asking: Asking, entry: Entry | None, as_of: float, *, told: bool
+    ) -> None:
+        """Keep an answer, unless something has happened to the key since it was asked for.
+
+        Of two answers that overtook each other it is not known which is the older one: versions
+        tell, but can come twice after a failover. So an answer below the copy at hand ends both.
+        """
+        with self._lock:
+            if asking.is_void:
+                return
+            known = self._remove(key)
+            if entry is None or (known is not None and known.entry.version > entry.version):
+                return
+            size = OVERHEAD + len(key) + len(entry.data)
+            if size > self._most_bytes:
+                return
+            self._copies[key] = _Copy(entry, as_of, told, size)
+            self.bytes += size
+            while self.bytes > self._most_bytes or len(self._copies) > self._limits.entries:
+                _, oldest = self._copies.popitem(last=False)
+                self.bytes -= oldest.size
+
+    def leave(self, key: str, asking: Asking) -> None:
+        """Whoever asked has an answer, or none."""
+        with self._lock:
+            asking.number -= 1
+            if asking.number == 0 and self._asking.get(key) is asking:
+                del self._asking[key]
+
+    def forget(self, key: str) -> None:
+        """The key has been written, or may have been: also what is being answered is no copy."""
+        with self._lock:
+            self._remove(key)
+            asking = self._asking.pop(key, None)
+            if asking is not None:
+                asking.is_void = True
+
+    def clear(self) -> None:
+        """Every key may have been written."""
+        with self._lock:
+            self._copies.clear()
+            self.bytes = 0
+            for asking in self._asking.values():
+                asking.is_void = True
+            self._asking.clear()
+
+    def _remove(self, key: str) -> _Copy | None:
+        copy = self._copies.pop(key, None)
+        if copy is not None:
+            self.bytes -= copy.size
+        return copy
+
+
+def _teller(copies: Copies) -> Callable[[Event], None]:
+    """Return what is told of writes; it does not keep the copies from being dropped."""
+    reference = weakref.ref(copies)
+
+    def tell(event: Event) -> None:
+        told = reference()
+        if told is not None and event.key is not None:
+            told.forget(event.key)
+        elif told is not None:
+            told.clear()
+
+    return tell
+
+
+class Asking:
+    """Those who ask the store for a key at the same time."""
+
+    __slots__ = ("is_void", "number")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.is_void = False  # the key was written meanwhile
+
+
+# --- a replica ------------------------------------------------------------------------------------
+
+
+class Beat:
+    """What is written to the primary, for the replica to show."""
+
+    def __init__(self, listener: str) -> None:
+        self.key = f"heartbeat-{listener}"
+        self.entry: Entry | None = None  # as last written
+
+
+class Following:
+    """How far a replica follows its primary: it shows beats that were written there."""
+
+    def __init__(self) -> None:
+        self.pulse = Pulse(LEASE)
+        self.beat = Beat(self.pulse.listener)
+        self._rests_until = -math.inf
+
+    def may_answer(self, at_least: int) -> bool:
+        """Say whether the replica is to be asked."""
+        return at_least < FRESHEST and time.monotonic() >= self._rests_until
+
+    def rest(self) -> None:
+        """It does not answer, or is behind: leave it alone for a while."""
+        self._rests_until = time.monotonic() + LEASE / 2
+
+    def as_of(self, beat: Entry | None) -> float:
+        """Return when the beat was sent that came along with an answer."""
+        return -math.inf if beat is None else self.pulse.sent(int.from_bytes(beat.data, "big"))
+
+
+# --- what both colours share ----------------------------------------------------------------------
+
+
+class Here:
+    """What one process knows: its copies, and how far the replica follows."""
+
+    def __init__(
+        self,
+        limits: NearCache | None,
+        pushing: Pushing | None,
+        follows: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self.process = os.getpid()
+        self.copies = None if limits is None else Copies(limits, pushing, clock)
+        self.following = Following() if follows else None
+        self.counts: Counter[str] = Counter()
+
+
+class Shared:
+    """The way to what this process knows; a child of it begins anew."""
+
+    def __init__(
+        self,
+        limits: NearCache | None,
+        pushing: Pushing | None,
+        follows: bool,
+        outdated: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._make = partial(Here, limits, pushing, follows, clock)
+        self._here = self._make()
+        self._lock = threading.Lock()
+        self.outdated = outdated
+        self.keeps: object = None  # what the stores with copies need to live
+        self.lag = max(LEASE if follows else 0.0, 0.0 if limits is None else limits.lease)
+
+    def here(self) -> Here:
+        here = self._here
+        if here.process != os.getpid():  # not every server runs Python's fork hooks
+            self._lock = threading.Lock()  # somebody may have held it in the parent
+            here = self._here = self._make()
+        return here
+
+
+class _Question:
+    """A load that no copy at hand can answer: asked of the replica, then of the store itself."""
+
+    __slots__ = ("_as_of", "_asking", "_at_least", "_here", "_key", "_told", "answered", "entry")
+
+    def __init__(self, here: Here, key: str, at_least: int) -> None:
+        self._here, self._key, self._at_least = here, key, at_least
+        self.answered, self.entry = False, cast("Entry | None", None)
+
+    def __enter__(self) -> _Question:
+        self._as_of, self._told = time.monotonic(), True
+        copies = self._here.copies
+        self._asking = None if copies is None else copies.ask(self._key)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        copies, asking = self._here.copies, self._asking
+        if copies is not None and asking is not None:
+            if self.answered:
+                copies.keep(self._key, asking, self.entry, self._as_of, told=self._told)
+            copies.leave(self._key, asking)
+
+    def settle(self, entry: Entry | None) -> Entry | None:
+        """Take the store's own answer, which is final."""
+        self.answered, self.entry = True, entry
+        self._here.counts["store"] += 1
+        return entry
+
+    def take(self, answers: Sequence[Entry | None]) -> None:
+        """Take what the replica showed: a beat, and what it has under the key."""
+        following, (beat, entry) = cast(Following, self._here.following), answers
+        as_of = following.as_of(beat)
+        if time.monotonic() - as_of >= LEASE:
+            following.rest()
+        elif entry is not None and entry.version >= self._at_least:
+            self.answered, self.entry = True, entry
+            self._as_of, self._told = as_of, False
+            self._here.counts["replica"] += 1
+
+
+class _Writing:
+    """Around a write: whatever comes of it, the copy is none any more."""
+
+    __slots__ = ("_copies", "_key")
+
+    def __init__(self, here: Here, key: str) -> None:
+        self._copies, self._key = here.copies, key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._copies is not None:
+            self._copies.forget(self._key)
+
+
+class _Near:
+    """What needs no store."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self.lag = shared.lag
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many loads were answered by a copy, the replica and the store itself."""
+        return dict(self._shared.here().counts)
+
+    def peek(self, key: str, at_least: int = 0) -> Entry | None:
+        """Return the copy at hand, or None where `load` would have to ask."""
+        here = self._shared.here()
+        if here.copies is None:
+            return None
+        entry = here.copies.get(key, at_least)
+        if entry is not None:
+            here.counts["copy"] += 1
+        return entry
+
+    def outdated(self, key: str, at_least: int = 0) -> Entry | None:
+        """Return a copy for the time of an outage, as old as the settings allow."""
+        here = self._shared.here()
+        if here.copies is None or not self._shared.outdated:
+            return None
+        entry = here.copies.outdated(key, at_least, self._shared.outdated)
+        if entry is not None:
+            here.counts["outdated copy"] += 1
+        return entry
+
+
+class NearStore(_Near):
+    """A store with copies before it."""
+
+    def __init__(self, primary: Store, replica: Replicated | None, shared: Shared) -> None:
+        super().__init__(shared)
+        self._primary, self._replica = primary, replica
+        self.blocking = getattr(primary, "blocking", True)
+
+    def load(self, key: str, at_least: int = 0) -> Entry | None:
+        entry = self.peek(key, at_least)
+        if entry is not None:
+            return entry
+        here = self._shared.here()
+        self._send_beats(here)
+        with _Question(here, key, at_least) as question:
+            following, replica = here.following, self._replica
+            if following is not None and replica is not None and following.may_answer(at_least):
+                try:
+                    question.take(replica.load_all([following.beat.key, key]))
+                except Exception:  # noqa: BLE001 - whatever it is, the store itself has the answer
+                    following.rest()
+            if question.answered:
+                return question.entry
+            return question.settle(self._primary.load(key, at_least))
+
+    def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
+        with _Writing(self._shared.here(), key):
+            return self._primary.create(key, data, ttl, owner)
+
+    def replace(
+        self,
+        key: str,
+        entry: Entry,
+        data: bytes,
+        ttl: int,
+        owner: str | None = None,
+        at_least: int = 0,
+    ) -> Entry | None:
+        with _Writing(self._shared.here(), key):
+            return self._primary.replace(key, entry, data, ttl, owner, at_least)
+
+    def touch(self, key: str, ttl: int) -> bool:
+        with _Writing(self._shared.here(), key):
+            return self._primary.touch(key, ttl)
+
+    def delete(self, key: str) -> None:
+        with _Writing(self._shared.here(), key):
+            self._primary.delete(key)
+
+    def _send_beats(self, here: Here) -> None:
+        """Let the beats go the way that the writes of this store go."""
+        if here.copies is not None and here.copies.hearing.store is not None:
+            pulse = here.copies.hearing.pulse
+            pulse.send = partial(cast(Pushing, self._primary).beat, pulse.listener)
+        if here.following is not None:
+            here.following.pulse.send = partial(_write_beat, self._primary, here.following.beat)
+            here.following.pulse.need(time.monotonic())
+
+
+def _write_beat(store: Store, beat: Beat, number: int) -> None:
+    data, entry = number.to_bytes(8, "big"), beat.entry
+    if entry is None or (entry := store.replace(beat.key, entry, data, BEAT_TTL)) is None:
+        entry = store.create(beat.key, data, BEAT_TTL) or store.load(beat.key)
+    beat.entry = entry
+
+
+# --- the async colour -----------------------------------------------------------------------------
+
+
+class AsyncNearStore(_Near):
+    """An async store with copies before it."""
+
+    def __init__(self, primary: AsyncStore, replica: Any, shared: Shared) -> None:
+        super().__init__(shared)
+        self._primary = primary
+        self._replica = replica  # Replicated, awaited
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+
+    async def load(self, key: str, at_least: int = 0) -> Entry | None:
+        entry = self.peek(key, at_least)
+        if entry is not None:
+            return entry
+        here = self._shared.here()
+        self._send_beats(here)
+        with _Question(here, key, at_least) as question:
+            following, replica = here.following, self._replica
+            if following is not None and replica is not None and following.may_answer(at_least):
+                try:
+                    question.take(await replica.load_all([following.beat.key, key]))
+                except Exception:  # noqa: BLE001 - as above
+                    following.rest()
+            if question.answered:
+                return question.entry
+            return question.settle(await self._primary.load(key, at_least))
+
+    async def create(
+        self, key: str, data: bytes, ttl: int, owner: str | None = None
+    ) -> Entry | None:
+        with _Writing(self._shared.here(), key):
+            return await self._primary.create(key, data, ttl, owner)
+
+    async def replace(
+        self,
+        key: str,
+        entry: Entry,
+        data: bytes,
+        ttl: int,
+        owner: str | None = None,
+        at_least: int = 0,
+    ) -> Entry | None:
+        with _Writing(self._shared.here(), key):
+            return await self._primary.replace(key, entry, data, ttl, owner, at_least)
+
+    async def touch(self, key: str, ttl: int) -> bool:
+        with _Writing(self._shared.here(), key):
+            return await self._primary.touch(key, ttl)
+
+    async def delete(self, key: str) -> None:
+        with _Writing(self._shared.here(), key):
+            await self._primary.delete(key)
+
+    def _send_beats(self, here: Here) -> None:
+        """Let the beats go the way that the writes of this loop go."""
+        loop = asyncio.get_running_loop()
+        if here.copies is not None and here.copies.hearing.store is not None:
+            pulse = here.copies.hearing.pulse
+            if not _sends_on(pulse, loop):
+                # Any: the awaited twin of `Pushing`
+                beat = partial(cast(Any, self._primary).beat, pulse.listener)
+                pulse.send = _OnLoop(loop, beat)
+        if here.following is not None:
+            pulse = here.following.pulse
+            if not _sends_on(pulse, loop):
+                beat = partial(_awrite_beat, self._primary, here.following.beat)
+                pulse.send = _OnLoop(loop, beat)
+            pulse.need(time.monotonic())
+
+
+async def _awrite_beat(store: AsyncStore, beat: Beat, number: int) -> None:
+    data, entry = number.to_bytes(8, "big"), beat.entry
+    if entry is None or (entry := await store.replace(beat.key, entry, data, BEAT_TTL)) is None:
+        entry = await store.create(beat.key, data, BEAT_TTL) or await store.load(beat.key)
+    beat.entry = entry
+
+
+class _OnLoop:
+    """Sends beats on an event loop, one at a time, while it runs."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, send: Callable[[int], Awaitable[None]]
+    ) -> None:
+        self.loop = weakref.ref(loop)
+        self._send = send
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, number: int) -> None:
+        loop = self.loop()
+        if loop is not None:
+            with suppress(RuntimeError):  # it has been closed
+                loop.call_soon_threadsafe(self._begin, number)
+
+    def _begin(self, number: int) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._go(number))
+
+    async def _go(self, number: int) -> None:
+        with suppress(Exception):  # a beat that does not come back says it all
+            await self._send(number)
+
+
+def with_copies(
+    pair: StorePair,
+    near_cache: NearCache | None,
+    replica: StorePair | None,
+    outdated: float,
+    clock: Callable[[], float] = time.time,
+) -> StorePair:
+    """Return the same store in the same colours, with copies before it that both share."""
+    pushing = pair.sync if isinstance(pair.sync, Pushing) else None
+    shared = Shared(near_cache, pushing, replica is not None, outdated, clock)
+    shared.keeps = pair, replica
+    sync, asynchronous = pair.sync, pair.asynchronous
+    return StorePair(
+        None if sync is None else NearStore(sync, _readable(replica, "sync"), shared),
+        None
+        if asynchronous is None
+        else AsyncNearStore(asynchronous, _readable(replica, "asynchronous"), shared),
+    )
+
+
+def _readable(
+    replica: StorePair | None, colour: str
+) -> Any:  # Replicated, or its awaited twin; None: this colour reads from the primary
+    if replica is None:
+        return None
+    store = getattr(replica, colour)
+    if store is not None and not isinstance(store, Replicated):
+        raise ConfigurationError(
+            f"read_from names a replica of Redis, Valkey or an SQL database; {type(store).__name__}"
+            " is none: it has no load_all."
+        )
+    return store
+
+
+def _sends_on(pulse: Pulse, loop: asyncio.AbstractEventLoop) -> bool:
+    return isinstance(pulse.send, _OnLoop) and pulse.send.loop() is loop
