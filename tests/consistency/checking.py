@@ -135,10 +135,11 @@ class View:
         return operation.end + self.epoch + SLACK >= newest + self.max_age
 
     def disturbed_by(self, operation: Operation) -> Iterator[Operation]:
-        """What else can have ended its session while it ran."""
+        """What else can have ended its session while it ran, or since the copy that it saw."""
         if operation.sent is not None:
+            lag = self.may_lag(operation)
             for each in self.enders(operation.sent.session):
-                overlaps = each.begin < operation.end and operation.begin < each.settled
+                overlaps = each.begin < operation.end and operation.begin < each.settled + lag
                 if overlaps and each is not operation:
                     yield each
 

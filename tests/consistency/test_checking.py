@@ -366,7 +366,7 @@ def test_what_is_wrong_is_caught_by_its_rule(name: str) -> None:
 
 BOUND = 1.0
 
-# With copies these are allowed for a second, and not for longer: the last answer may be behind.
+# With copies these are allowed for a second, and not for longer.
 LAGGING: dict[str, History] = {
     "a session outlives its end": begun(
         at(2, 3)(SIGN_OUT, "A"),
@@ -390,6 +390,11 @@ LAGGING: dict[str, History] = {
         at(2, 4)(RENEW, "B", holds(1), given="C"),
         at(5, 6)(MUTATE, "C", holds(1, 4), given="C2"),
         at(1002, 1003)(READ, "A", holds(1)),
+    ),
+    "a change is dropped that saw a copy of a session renewed before": begun(
+        at(2, 3)(RENEW, "A", holds(1), given="B"),
+        at(1002, 1003)(MUTATE, "A", holds(1, 3), sure=False),
+        at(2000, 2001)(READ, "B", holds(1)),
     ),
     "what an answer without a cookie showed, of a session that was ending": begun(
         at(2, 3)(WRITE, "A", holds(1, k=2), key="k", given="A2"),
