@@ -228,7 +228,8 @@ class PostgreSQL(Database):
         self.execute("CREATE DATABASE app OWNER app")
         rules = self.data / "pg_hba.conf"
         rules.write_text(
-            "local all all trust\nhost all root 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 md5\n"
+            "local all all trust\nhost all,replication root 127.0.0.1/32 trust\n"
+            "host all all 127.0.0.1/32 md5\n"
         )
         self.execute("SELECT pg_reload_conf()")
 
@@ -243,6 +244,22 @@ class PostgreSQL(Database):
         with self.connect("app") as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
+
+
+class Standby(PostgreSQL):
+    """A replica that reads only; it follows a server that it reaches through ``port``."""
+
+    def __init__(self, port: int, *options: str) -> None:
+        super().__init__("wal_retrieve_retry_interval=200ms", *options)
+        self._primary = port
+
+    def make(self) -> None:
+        words = f"--host=127.0.0.1 --port={self._primary} --username=root".split()
+        more = "--checkpoint=fast --no-sync --write-recovery-conf".split()
+        self.run(_postgresql("pg_basebackup"), *words, *more, "-D", self.data)
+
+    def prepare(self) -> None:
+        pass
 
 
 class PgBouncer(Database):

@@ -314,9 +314,12 @@ class SixNodes(_Group):
         return answer
 
     def primaries(self) -> list[RedisServer]:
-        return [
-            each for each in self.servers if self.admin(each).role()[0] in (b"master", "master")
-        ]
+        return self.primaries_but(None)
+
+    def primaries_but(self, failing: RedisServer | None) -> list[RedisServer]:
+        """Return the primaries among those that have not failed."""
+        alive = [each for each in self.servers if each is not failing]
+        return [each for each in alive if self.admin(each).role()[0] in (b"master", "master")]
 
     @property
     def url(self) -> str:

@@ -74,9 +74,10 @@ class RedisServer:
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         return [str(self.binary), *words, *self._options]
 
-    def start(self) -> Self:
+    def start(self, *options: str) -> Self:
+        """Start it, with options of this time beside its own."""
         self._process = subprocess.Popen(
-            self._command(),
+            [*self._command(), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )

@@ -41,7 +41,7 @@ def main() -> int:
     how = Run(given.operations, given.seconds, given.seed, given.clients, not given.calm)
     reports = []
     say(HEAD)
-    for name in given.store:
+    for name in [CONTROLS[given.control].mode] if given.control else given.store:
         reports.append(run(MODES[name], how, given.control))
         say(row(reports[-1]))
         if reports[-1].violations:

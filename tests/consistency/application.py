@@ -2,8 +2,8 @@
 
 ``/<kind>/<number>/<client or key>/<how>``, where ``how`` is ``sure`` when the application itself
 waits for the store, with commit() or, when it only reads, with reload(). `asgi` and `wsgi` are for
-servers of either kind; the environment says where the sessions are and, for the controls, what is
-broken.
+servers of either kind; the environment says where the sessions are, which more settings the
+middleware is given and, for the controls, what is broken.
 """
 
 from __future__ import annotations
@@ -134,9 +134,13 @@ def _store() -> Any:
     return controls.store(os.environ["STORE"], os.environ.get("CONTROL"))
 
 
+def _settings() -> dict[str, Any]:
+    return {**SETTINGS, "store": _store(), **json.loads(os.environ.get("SETTINGS", "{}"))}
+
+
 def asgi() -> Any:
-    return AsgiMiddleware(_asgi, store=_store(), **SETTINGS)
+    return AsgiMiddleware(_asgi, **_settings())
 
 
 def wsgi() -> Any:
-    return WsgiMiddleware(_wsgi, store=_store(), **SETTINGS)
+    return WsgiMiddleware(_wsgi, **_settings())

@@ -10,16 +10,32 @@ too. Where it does not, the rule that is broken is
 * **monotonic reads**: it was not acknowledged (yet), but an answer had shown it.
 
 A life may be missing from an answer only when something that ends it had begun by then.
+
+Where servers hold copies, ``bound`` says for how long a copy may be behind the store. It softens
+the rules for answers that a copy can have given, and for these alone: not for what commit() and
+reload() have seen, not within the time after a cookie's own timestamp in which the store itself is
+read, and never below the version in the cookie that was sent. So a fact may be missing, for that
+long, where the cookie sent stands for less: for an earlier version, as an answer that overtook
+another leaves behind, or for the session before a renewal. An absence is always the store's word.
+
+With an idle timeout, ``max_age``, a session may also be missing when that much time has passed
+since the time in its newest cookie, and must be when nobody can have used it for as long.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 from .history import BEGINS, ENDS, LEAVES, History, Kind, Operation, Outcome, Shown, told
+
+WINDOW = 2.0  # seconds beyond the bound in which the store is read, after a cookie's timestamp
+SLACK = 0.05  # seconds by which clocks of one machine are read at different times
+TOUCHED = 0.1  # share of the idle timeout after which a session is given a new one
+SECOND = 1.0  # a cookie's time is in whole seconds
 
 
 class Rule(Enum):
@@ -28,6 +44,7 @@ class Rule(Enum):
     LOST_UPDATE = "no lost acknowledged update"
     ONE_SESSION = "one session never two"
     SIGNED_OUT = "no use after sign-out"
+    IDLE = "the idle timeout, and no other"
     FOREIGN_DATA = "no foreign data"
 
 
@@ -41,13 +58,14 @@ class Violation:
         return f"{self.rule.value}: {self.what}\n{told(self.concerned)}"
 
 
-def check(history: History, bound: float = 0.0) -> list[Violation]:
-    """Return what is wrong; ``bound``: seconds for which a copy may outlive its session's end."""
-    view = View(history)
+def check(history: History, bound: float = 0.0, max_age: float = math.inf) -> list[Violation]:
+    """Return what is wrong; ``bound``: seconds for which a copy may be behind the store."""
+    view = View(history, bound, max_age)
     rules = (
         foreign_data(view),
-        one_session(view, bound),
-        signed_out(view, bound),
+        one_session(view),
+        signed_out(view),
+        idle(view),
         facts(view),
         cookies(view),
     )
@@ -57,8 +75,9 @@ def check(history: History, bound: float = 0.0) -> list[Violation]:
 class View:
     """A history, and what follows from it for sessions and lives."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, bound: float, max_age: float) -> None:
         self.client = history.client
+        self.bound, self.epoch, self.max_age = bound, history.epoch, max_age
         self.operations = history.operations
         self.numbered = {each.number: each for each in history.operations}
         self.answers = [each for each in history.operations if each.acknowledged]
@@ -91,24 +110,36 @@ class View:
         for each in self.by_session[session]:
             if each.kind in ENDS and each.outcome is not Outcome.FAILED and not _in_vain(each):
                 yield each
-        seen = {session}
-        while (session := self.came_from.get(session, "")) and session not in seen:
-            seen.add(session)
-            for each in self.by_session[session]:
+        for ancestor in self._ancestors(session):
+            for each in self.by_session[ancestor]:
                 if each.kind in LEAVES and each.outcome is not Outcome.FAILED:
                     yield each
 
     def may_have_ended(self, operation: Operation) -> bool:
         """Whether the session of the cookie sent may have ended before the answer came."""
         assert operation.sent is not None
+        if self.may_have_expired(operation):
+            return True
         ends = self.enders(operation.sent.session)
         return any(each.begin < operation.end for each in ends if each is not operation)
 
+    def may_have_expired(self, operation: Operation) -> bool:
+        """Whether the idle timeout may have passed before the answer came."""
+        assert operation.sent is not None
+        if self.max_age == math.inf:
+            return False
+        given = (each.given for each in self.answers if each.before(operation))
+        known = [operation.sent, *(each for each in given if each is not None)]
+        times = [each.time for each in known if each.session == operation.sent.session]
+        newest = max((time for time in times if time is not None), default=-math.inf)
+        return operation.end + self.epoch + SLACK >= newest + self.max_age
+
     def disturbed_by(self, operation: Operation) -> Iterator[Operation]:
-        """What else can have ended its session while it ran."""
+        """What else can have ended its session while it ran, or since the copy that it saw."""
         if operation.sent is not None:
+            lag = self.may_lag(operation)
             for each in self.enders(operation.sent.session):
-                overlaps = each.begin < operation.end and operation.begin < each.settled
+                overlaps = each.begin < operation.end and operation.begin < each.settled + lag
                 if overlaps and each is not operation:
                     yield each
 
@@ -120,8 +151,46 @@ class View:
         """
         if not operation.acknowledged or operation.shown is None:
             return False
-        certain = operation.sure or operation.kind in BEGINS
-        return certain or not any(self.disturbed_by(operation))
+        if operation.sure or operation.kind in BEGINS or operation.sent is None:
+            return True
+        return not any(self.disturbed_by(operation)) and not self.may_have_expired(operation)
+
+    def from_the_store(self, answer: Operation) -> bool:
+        """Whether no copy can have given this answer."""
+        if answer.sure:
+            return True
+        if answer.sent is None or answer.sent.time is None:
+            return False
+        return answer.end + self.epoch < answer.sent.time + self.bound + WINDOW - SLACK
+
+    def may_lag(self, answer: Operation) -> float:
+        """Seconds for which an answer may show a session that has ended: a change may not."""
+        changed = answer.kind is not Kind.READ and answer.given is not None
+        return 0.0 if changed or self.from_the_store(answer) else self.bound
+
+    def excuses(self, answer: Operation, known: Operation) -> bool:
+        """Whether a copy may have given an answer that lacks what was known before."""
+        if answer.shown is None or self.from_the_store(answer):
+            return False
+        return known.end + self.bound >= answer.begin and self._asks_for_less(answer, known)
+
+    def _asks_for_less(self, answer: Operation, known: Operation) -> bool:
+        """Whether the cookie sent stands for less than what an earlier answer had shown."""
+        asked, held = answer.sent, known.given or known.sent
+        if asked is None or held is None:
+            return False
+        if asked.session != held.session:
+            return asked.session in self._ancestors(held.session)
+        # Nobody is given a newer version of a session that has ended, whatever the answer shows.
+        at_least = known.given is None and self.may_have_ended(known)
+        return at_least or asked.version < held.version
+
+    def _ancestors(self, session: str) -> Iterator[str]:
+        """The sessions that a session was before it was renewed."""
+        seen = {session}
+        while (session := self.came_from.get(session, "")) and session not in seen:
+            seen.add(session)
+            yield session
 
 
 def _in_vain(operation: Operation) -> bool:
@@ -231,7 +300,8 @@ def _older(
         return True
     first = next((o for o in _by_end(operations) if _proves(view, o, key, one)), None)
     return first is not None and any(
-        first.before(each) and _proves(view, each, key, other) for each in operations
+        first.before(each) and _proves(view, each, key, other) and not view.excuses(each, first)
+        for each in operations
     )
 
 
@@ -253,9 +323,9 @@ def _missing(view: View, fact: Fact, operations: list[Operation]) -> Violation |
     ]
     lacking = [each for each in operations if _lacks(view, fact, each)]
     acknowledged = [fact.left_by] if view.effective(fact.left_by) else []
-    for known in acknowledged + showing[:1]:
+    for known in acknowledged + showing:
         for each in lacking:
-            if not known.before(each):
+            if not known.before(each) or view.excuses(each, known):
                 continue
             again = next((other for other in showing if other.end > each.end), None)
             rule = Rule.MONOTONIC_READS
@@ -297,7 +367,7 @@ def cookies(view: View) -> Iterator[Violation]:
 # --- sessions that should not be there ------------------------------------------------------------
 
 
-def one_session(view: View, bound: float) -> Iterator[Violation]:
+def one_session(view: View) -> Iterator[Violation]:
     """A life has one live session: a renewal has one heir, and its old cookie shows nothing."""
     for session, operations in view.by_session.items():
         heirs = [o for o in operations if o.acknowledged and o.kind in ENDS and _renewed(o)]
@@ -312,7 +382,8 @@ def one_session(view: View, bound: float) -> Iterator[Violation]:
                 what = f"the cookie of life {life} shows life {each.shown.life}"
                 yield Violation(Rule.ONE_SESSION, what, (each,))
                 break
-            late = next((heir for heir in heirs if heir.end + bound < each.begin), None)
+            lag = view.may_lag(each)
+            late = next((heir for heir in heirs if heir.end + lag < each.begin), None)
             if late is not None:
                 what = f"the cookie that #{late.number} replaced shows a live session"
                 yield Violation(Rule.ONE_SESSION, what, (late, each))
@@ -327,17 +398,18 @@ def _renewed(operation: Operation) -> bool:
     )
 
 
-def signed_out(view: View, bound: float) -> Iterator[Violation]:
+def signed_out(view: View) -> Iterator[Violation]:
     """After a sign-out nothing shows the life; what was found ended once stays ended."""
     for life, operations in view.by_life.items():
         outs = [o for o in view.answers if o.kind in LEAVES and view.left(o) == life]
         for each in operations:
             if each.shown is None:
                 continue
-            out = next((out for out in outs if out.end + bound < each.begin), None)
+            lag = view.may_lag(each)
+            out = next((out for out in outs if out.end + lag < each.begin), None)
             if out is None and each.sent is not None:
                 ended = view.by_session[each.sent.session]
-                out = next((o for o in ended if _found_ended(view, o, each, bound)), None)
+                out = next((o for o in ended if _found_ended(view, o, each)), None)
             if out is not None:
                 what = f"#{each.number} shows life {life}, which #{out.number} ended"
                 if out.kind not in LEAVES:
@@ -346,17 +418,47 @@ def signed_out(view: View, bound: float) -> Iterator[Violation]:
                 break
 
 
-def _found_ended(view: View, earlier: Operation, later: Operation, bound: float) -> bool:
+def _found_ended(view: View, earlier: Operation, later: Operation) -> bool:
     return (
         later.sent is not None
         and earlier.acknowledged
         and earlier.shown is None
         and earlier.kind not in LEAVES
-        and earlier.end + bound < later.begin
+        and earlier.end + view.may_lag(later) < later.begin
         and later.kind not in BEGINS
         and view.may_have_ended(earlier)
         and not any(_renewed(each) for each in view.by_session[later.sent.session])
     )
+
+
+def idle(view: View) -> Iterator[Violation]:
+    """Who uses a session prolongs it in time; what nobody has used for long enough is gone."""
+    if view.max_age == math.inf:
+        return
+    for session, operations in view.by_session.items():
+        used = [*operations, *(o for o in view.answers if o.given and o.given.session == session)]
+        for each in operations:
+            if each.shown is None or not each.acknowledged or each.kind in BEGINS:
+                continue
+            others = [o for o in used if o is not each and o.begin < each.end]
+            others = [o for o in others if o.outcome is not Outcome.FAILED]
+            last = max(others, key=lambda o: o.settled, default=None)
+            if last is not None and last.settled + view.max_age + view.bound < each.begin:
+                what = f"#{each.number} shows a session that nobody has used since #{last.number}"
+                yield Violation(Rule.IDLE, what, (last, each))
+                break
+            if _not_prolonged(view, each):
+                what = f"#{each.number} uses a session and does not prolong it"
+                yield Violation(Rule.IDLE, what, (each,))
+                break
+
+
+def _not_prolonged(view: View, use: Operation) -> bool:
+    """Whether a session was used whose cookie is old, and whose client was given none."""
+    held = use.given or use.sent
+    if held is None or held.time is None or view.may_have_ended(use):
+        return False
+    return use.begin + view.epoch - held.time > view.max_age * TOUCHED + SECOND + SLACK
 
 
 # --- data of others -------------------------------------------------------------------------------

@@ -1,13 +1,26 @@
-"""Clients with cookie jars, who send several requests at a time and note what they see."""
+"""Clients with cookie jars, who send several requests at a time and note what they see.
+
+Where servers hold copies, half of the cookies are sent with an older timestamp, signed anew: under
+young ones the store itself is read, and clients would have to rest for seconds before copies
+answer. Cookies of earlier versions are sent as well, as after answers that overtook each other.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
 from urllib.parse import quote
+
+from itsdangerous.encoding import base64_decode, bytes_to_int
+
+from sharedsession.cookie import CookieCodec
+from sharedsession.settings import gather
+from tests.guarantees.driver import SECRET
 
 from .balancer import Answer, Balancer, NeverSent, NoAnswer
 from .history import Cookie, History, Kind, Operation, Outcome, Shown
@@ -27,6 +40,13 @@ USUAL = {
 }
 KINDS, WEIGHTS = list(USUAL), list(USUAL.values())
 HARMLESS = [Kind.READ, Kind.MUTATE, Kind.WRITE]  # what is tried with cookies of ended sessions
+SURE_READ = 0.2  # the same of those that only read, where there are copies
+OLD = 0.2  # share of the rounds in which a cookie that has been replaced is sent
+RESTS = 0.5  # share of the rounds after which a client rests, where sessions expire
+RESTED = (0.7, 1.5)  # shares of the idle timeout for which it does, at the most
+READS = 5  # times as often as elsewhere: changes prolong a session anyway
+AGED = 0.5  # share of the cookies that are sent as if they were older, where there are copies
+AGE = 60  # seconds by which they are
 CROWD = [1, 1, 2, 2, 3]  # requests at a time
 MOODS = (0.2, 1, 5)  # no two clients are alike: rare things meet only where neither is rare
 
@@ -35,20 +55,34 @@ class Client:
     """One browser, and the history of what it did and saw."""
 
     def __init__(
-        self, name: str, balancer: Balancer, chance: Random, numbers: Iterator[int]
+        self,
+        name: str,
+        balancer: Balancer,
+        chance: Random,
+        numbers: Iterator[int],
+        bound: float = 0.0,
+        max_age: float = math.inf,
     ) -> None:
         self.name = name
-        self.history = History(name, numbers)
+        self.history = History(name, numbers, time.time() - time.monotonic())
         self._balancer, self._chance = balancer, chance
+        self._copies, self._max_age = bound > 0, max_age
+        self._ages = self._copies and max_age == math.inf
         self._weights = [weight * chance.choice(MOODS) for weight in WEIGHTS]
+        if max_age < math.inf:
+            self._weights[KINDS.index(Kind.READ)] *= READS
         self._jar: str | None = None
         self._old: list[str] = []  # cookies of sessions that are no longer in the jar
+        self._earlier: list[str] = []  # cookies of the session in the jar, of earlier versions
         self._signed_in = False
 
     async def run(self, rounds: int, is_over: Callable[[], bool]) -> History:
         while rounds and not is_over():
             rounds -= 1
             await self._round()
+            if self._max_age < math.inf and self._chance.random() < RESTS:
+                share = self._chance.random() * self._chance.choice(RESTED)
+                await asyncio.sleep(self._max_age * share)
         for server in self._balancer.servers:  # at the end all is there, on every server
             await self._send(Kind.READ, server=server)
         for old in self._old[-3:]:
@@ -62,10 +96,10 @@ class Client:
         else:
             crowd = chance.choice(CROWD)
             asked = [self._send(kind) for kind in chance.choices(KINDS, self._weights, k=crowd)]
-        if self._old and chance.random() < 0.2:
-            asked.append(
-                self._send(chance.choice(HARMLESS), replayed=chance.choice(self._old[-3:]))
-            )
+        for those in (self._old, self._earlier):
+            if those and chance.random() < OLD:
+                old = chance.choice(those[-3:])
+                asked.append(self._send(chance.choice(HARMLESS), replayed=old))
         done = await asyncio.gather(*asked)
         own = [each for each in done if not each.note]
         if any(each.acknowledged for each in own):
@@ -80,10 +114,13 @@ class Client:
         chance = self._chance
         key = chance.choice(KEYS) if kind is Kind.WRITE else None
         raw = replayed or self._jar
+        if raw is not None and self._ages and chance.random() < AGED:
+            raw = _aged(raw)
         operation = self.history.begin(kind, time.monotonic(), _cookie(raw), key)
         if replayed:
             operation.note = "an old cookie"
-        how = "sure" if chance.random() < SURE else "-"
+        sure = SURE_READ if self._copies and kind is Kind.READ else SURE
+        how = "sure" if chance.random() < sure else "-"
         word = quote(key or self.name)
         path = f"/{kind.name.lower()}/{operation.number}/{word}/{how}"
         try:
@@ -121,6 +158,9 @@ class Client:
             new, was = _value(header), self._jar
             if was is not None and _session(new) != _session(was):
                 self._old.append(was)
+                self._earlier.clear()
+            elif was is not None and self._copies:
+                self._earlier.append(was)
             self._jar = new
 
 
@@ -137,5 +177,15 @@ def _session(raw: str | None) -> str | None:
 def _cookie(raw: str | None) -> Cookie | None:
     if raw is None:
         return None
-    session, version, _ = raw.split(".", 2)
-    return Cookie(session[:12], int(version))
+    session, version, timestamp, _ = raw.split(".")
+    return Cookie(session[:12], int(version), bytes_to_int(base64_decode(timestamp)))
+
+
+CODEC = CookieCodec(gather({"secret_key": SECRET, "store": "memory://"}))
+
+
+def _aged(raw: str) -> str:
+    """The same cookie as if the session had last been written long ago."""
+    cookie = CODEC.verify(raw)
+    assert cookie is not None
+    return CODEC.sign(replace(cookie, timestamp=cookie.timestamp - AGE))

@@ -1,16 +1,25 @@
 """Ways to get it wrong on purpose, inside the servers: each of them must be caught.
 
-A new one is a function that takes the store's URL and returns what the middleware is given.
+A new one is a function that takes the store's URL and returns what the middleware is given, and a
+line in `CONTROLS`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sharedsession import flows
 from sharedsession.stores.base import Entry
 from sharedsession.stores.sql import SQLStore
+
+BOUND = 1.0  # seconds for which a copy may be behind, in the controls that hold copies
 
 
 class LastWriterWins(SQLStore):
@@ -44,12 +53,143 @@ def obvious_renewal(url: str) -> Any:
     return url
 
 
-CONTROLS: dict[str, Callable[[str], Any]] = {
-    "last writer wins": last_writer_wins,
-    "create, then delete": obvious_renewal,
+class Copying(SQLStore):
+    """A store that answers from copies; a server that has written asks the store itself, once."""
+
+    def copy(self, key: str) -> Entry | None:
+        raise NotImplementedError
+
+    def forget(self, key: str) -> None:
+        raise NotImplementedError
+
+    def load(self, key: str, at_least: int = 0) -> Entry | None:
+        return self.copy(key) or super().load(key, at_least)
+
+    def replace(self, key: str, *arguments: Any, **more: Any) -> Entry | None:
+        self.forget(key)
+        return super().replace(key, *arguments, **more)
+
+    def delete(self, key: str) -> None:
+        self.forget(key)
+        super().delete(key)
+
+
+class NearWithoutFloor(Copying):
+    """Copies answer for as long as they may, whatever version the client has seen."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._copies: dict[str, tuple[float, Entry]] = {}
+
+    def load(self, key: str, at_least: int = 0) -> Entry | None:
+        now = time.monotonic()
+        entry = super().load(key, at_least)
+        if entry is not None:
+            self._copies.setdefault(key, (now, entry))
+        return entry
+
+    def copy(self, key: str) -> Entry | None:
+        loaded, entry = self._copies.get(key, (0.0, None))
+        if time.monotonic() - loaded < BOUND:
+            return entry
+        self.forget(key)
+        return None
+
+    def forget(self, key: str) -> None:
+        self._copies.pop(key, None)
+
+
+def near_without_floor(url: str) -> Any:
+    return NearWithoutFloor.from_url(url)
+
+
+class ReplicaWithoutFloor(Copying):
+    """Reads go to another database, which is at most so far behind: no version is compared."""
+
+    replica: SQLStore
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._written: set[str] = set()
+
+    def copy(self, key: str) -> Entry | None:
+        if key not in self._written:
+            return self.replica.load(key)
+        self._written.discard(key)
+        return None
+
+    def forget(self, key: str) -> None:
+        self._written.add(key)
+
+    def follow(self, file: str) -> None:
+        """Make a replica that is renewed twice in the time for which it may be behind."""
+        name = f"{file}.replica-{os.getpid()}"
+        self.replica = SQLStore.from_url(f"sqlite:///{name}")
+
+        def renew() -> None:
+            while True:
+                with (
+                    contextlib.suppress(sqlite3.Error),
+                    contextlib.closing(sqlite3.connect(file)) as primary,
+                    contextlib.closing(sqlite3.connect(name)) as replica,
+                ):
+                    primary.backup(replica)
+                time.sleep(BOUND / 2)
+
+        threading.Thread(target=renew, daemon=True).start()
+
+
+def replica_without_floor(url: str) -> Any:
+    store = ReplicaWithoutFloor.from_url(url)
+    assert isinstance(store, ReplicaWithoutFloor)
+    store.follow(url.removeprefix("sqlite:///"))
+    return store
+
+
+class TouchesInVain(SQLStore):
+    """A store that says it has prolonged a session, and has not."""
+
+    def touch(self, key: str, ttl: int) -> bool:
+        return super().load(key) is not None
+
+
+def touches_in_vain(url: str) -> Any:
+    return TouchesInVain.from_url(url)
+
+
+class NeverExpires(SQLStore):
+    """A store that keeps what nobody uses."""
+
+    def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
+        return super().create(key, data, ttl * 1000, owner)
+
+    def touch(self, key: str, ttl: int) -> bool:
+        return super().load(key) is not None
+
+
+def never_expires(url: str) -> Any:
+    return NeverExpires.from_url(url)
+
+
+@dataclass(frozen=True)
+class Control:
+    """What makes the middleware's store of its URL, and the mode in which it must be caught."""
+
+    broken: Callable[[str], Any]
+    mode: str = "sqlite"
+    bound: float = 0.0
+
+
+CONTROLS = {
+    "last writer wins": Control(last_writer_wins),
+    "create, then delete": Control(obvious_renewal),
+    "near cache without the floor": Control(near_without_floor, bound=BOUND),
+    "replica without the floor": Control(replica_without_floor, bound=BOUND),
+    "touches in vain": Control(touches_in_vain, "sqlite-expiring"),
+    "never expires": Control(never_expires, "sqlite-expiring"),
 }
 
 
 def store(url: str, control: str | None) -> Any:
     """Return what the middleware is given as its store."""
-    return url if not control else CONTROLS[control](url)
+    return url if not control else CONTROLS[control].broken(url)

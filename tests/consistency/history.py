@@ -37,10 +37,14 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """What a client can tell of a cookie: which session, and the version it stands for."""
+    """What a client can tell of a cookie: which session, and the version it stands for.
+
+    ``time`` is its own timestamp, in seconds since 1970.
+    """
 
     session: str
     version: int
+    time: int | None = None
 
     def __str__(self) -> str:
         return f"{self.session[:4]}.{self.version}"
@@ -95,10 +99,16 @@ class Operation:
 
 
 class History:
-    """The operations of one client, in the order in which they began."""
+    """The operations of one client, in the order in which they began.
 
-    def __init__(self, client: str, numbers: Iterable[int] | None = None) -> None:
+    ``epoch`` is what makes seconds since 1970 of the times of the operations.
+    """
+
+    def __init__(
+        self, client: str, numbers: Iterable[int] | None = None, epoch: float = 0.0
+    ) -> None:
         self.client = client
+        self.epoch = epoch
         self.operations: list[Operation] = []
         self._numbers = iter(count(1) if numbers is None else numbers)
 

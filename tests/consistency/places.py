@@ -18,12 +18,16 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.databases import PostgreSQL
+from tests.databases import MariaDB, PostgreSQL, Standby
 from tests.memcached_servers import MemcachedServer
+from tests.redis_servers import SixNodes, Watched, until
 from tests.reliability.proxy import Fate, Proxy
 from tests.servers import RedisServer
 
 PATIENCE = 60.0  # seconds that a lock may take to be had
+DOWN_AFTER = 600  # milliseconds of silence after which a Redis node is taken for dead
+CONNECTIONS = "max_connections=60"
+LAGS = (0.05, 1.5)  # seconds by which what follows a store is late, shorter and longer than a lease
 LOST = 0.1  # share of the store's answers that are lost, while they are
 
 Fault = Callable[[float], None]
@@ -31,8 +35,11 @@ Fault = Callable[[float], None]
 
 @dataclass
 class Place:
+    """A store, and what can happen to it. ``read_from``: the URL of its replica."""
+
     url: str
     faults: Mapping[str, Fault] = field(default_factory=dict)
+    read_from: str = ""
 
 
 def store_faults(server: Any) -> dict[str, Fault]:
@@ -79,6 +86,57 @@ def redis() -> Iterator[Place]:
 
 
 @contextmanager
+def redis_replica() -> Iterator[Place]:
+    """A server and a replica, which reads may go to."""
+    durable = ("--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0")
+    with RedisServer(None, *durable) as server, Proxy(server.port) as link:
+        follow = ("--replicaof", f"127.0.0.1 {link.port}", "--repl-timeout", "5")
+        with RedisServer(None, *follow) as replica:
+            faults = store_faults(server) | replica_faults(replica, link)
+            yield Place(server.url, faults, replica.url)
+
+
+@contextmanager
+def redis_sentinel() -> Iterator[Place]:
+    """A service that fails over. What is acknowledged has been confirmed by the replica."""
+    with Watched(down_after=DOWN_AFTER) as service:
+
+        def failover(seconds: float) -> None:
+            old = service.primary
+            old.kill()
+            service.swap()
+            time.sleep(seconds)
+            old.start("--replicaof", f"127.0.0.1 {service.primary.port}")
+            service.follow()
+
+        yield Place(f"{service.url}?wait_replicas=1", {"failover": failover})
+
+
+@contextmanager
+def redis_cluster() -> Iterator[Place]:
+    """A cluster of three shards, each of which can fail over."""
+    with SixNodes() as cluster:
+        cluster.node_timeout(DOWN_AFTER)
+        chance = Random(cluster.servers[0].port)
+
+        def failover(seconds: float) -> None:
+            old = chance.choice(cluster.primaries())
+            old.kill()
+            until(lambda: len(cluster.primaries_but(old)) == 3, "a replica takes over")
+            time.sleep(seconds)
+            old.start()
+            cluster.ready()
+
+        yield Place(f"{cluster.url}?wait_replicas=1", {"failover": failover})
+
+
+@contextmanager
+def mariadb() -> Iterator[Place]:
+    with MariaDB() as server:
+        yield Place(server.url, store_faults(server))
+
+
+@contextmanager
 def memcached() -> Iterator[Place]:
     with MemcachedServer() as server:
         # Killed, it would forget everything.
@@ -87,13 +145,52 @@ def memcached() -> Iterator[Place]:
 
 @contextmanager
 def postgresql() -> Iterator[Place]:
-    with PostgreSQL("max_connections=60") as server:
+    with PostgreSQL(CONNECTIONS) as server:
         yield Place(server.url, store_faults(server))
 
 
 @contextmanager
-def unsteady(open_place: Callable[[], AbstractContextManager[Place]]) -> Iterator[Place]:
-    """The same store behind a network that loses answers of what was done, and connections."""
+def postgresql_replica() -> Iterator[Place]:
+    """A server and a replica, which reads may go to."""
+    with PostgreSQL(CONNECTIONS) as server, Proxy(server.port) as link:
+        with Standby(link.port, CONNECTIONS) as replica:
+            faults = store_faults(server) | replica_faults(replica, link)
+            yield Place(server.url, faults, replica.url)
+
+
+def replica_faults(replica: Any, link: Proxy) -> dict[str, Fault]:
+    """What can happen to a replica, and to the link over which it follows its primary."""
+    chance = Random(link.port)
+
+    def lags(seconds: float) -> None:
+        link.delay = chance.uniform(*LAGS)
+        time.sleep(2 * seconds)
+        link.delay = 0.0
+
+    def stalls(seconds: float) -> None:
+        link.hold()
+        time.sleep(2 * seconds)
+        link.release()
+
+    def is_cut_off(seconds: float) -> None:
+        link.refuse()
+        time.sleep(2 * seconds)
+        link.restore()
+
+    happens = {
+        name.replace("store", "replica"): fault for name, fault in store_faults(replica).items()
+    }
+    return happens | {"replica lags": lags, "replica stalls": stalls, "replica cut off": is_cut_off}
+
+
+@contextmanager
+def unsteady(
+    open_place: Callable[[], AbstractContextManager[Place]], pushes: bool = False
+) -> Iterator[Place]:
+    """The same store behind a network that loses answers of what was done, and connections.
+
+    ``pushes``: it also delays and loses those of changes, which near caches wait for.
+    """
     with open_place() as place:
         port = urlsplit(place.url).port
         assert port is not None
@@ -118,4 +215,24 @@ def unsteady(open_place: Callable[[], AbstractContextManager[Place]]) -> Iterato
                 "connections lost": connections_lost,
                 "silence": silence,
             }
+            if pushes:
+                faults |= push_faults(proxy, chance)
             yield Place(place.url.replace(f":{port}", f":{proxy.port}"), faults)
+
+
+def push_faults(proxy: Proxy, chance: Random) -> dict[str, Fault]:
+    """What can happen to pushes alone, while reads and writes go on."""
+
+    def late(seconds: float) -> None:
+        proxy.push_delay = chance.uniform(*LAGS)
+        time.sleep(2 * seconds)
+        proxy.push_delay = 0.0
+
+    def swallowed(seconds: float) -> None:
+        proxy.silence_pushes()
+        time.sleep(seconds)
+
+    def cut(seconds: float) -> None:
+        proxy.reset_pushes()
+
+    return {"pushes late": late, "pushes swallowed": swallowed, "pushes cut": cut}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 
 from .balancer import Balancer, Weather
 from .checking import Violation, check
 from .clients import Client
+from .controls import CONTROLS
 from .world import Mode, World, world
 
 ROUNDS = 60  # of one client, until its history is judged and another one comes
+RESTFUL_ROUNDS = 12  # the same of one that rests in between
 LASTS = (0.2, 1.4)  # seconds of a fault, shorter and longer than the deadline of 1 s
 CALM = (0.3, 1.5)  # seconds between two faults
 
@@ -57,6 +60,8 @@ class Run:
 
 def run(mode: Mode, how: Run, control: str = "") -> Report:
     """Run a mode, or a control on it."""
+    if control:
+        mode = replace(mode, bound=CONTROLS[control].bound)
     with world(mode, control) as started:
         return asyncio.run(_Running(started, how).go())
 
@@ -84,7 +89,7 @@ class _Running:
                 going.create_task(self._faults(stop))
                 try:
                     async with asyncio.TaskGroup() as clients:
-                        for _ in range(self.how.clients):
+                        for _ in range(self.how.clients * self.world.mode.crowd):
                             clients.create_task(self._clients(balancer))
                 finally:
                     stop.set()
@@ -96,15 +101,18 @@ class _Running:
 
     async def _clients(self, balancer: Balancer) -> None:
         """One client after the other."""
+        bound, max_age = self.world.mode.bound, self.world.mode.max_age
+        rounds = ROUNDS if max_age == math.inf else RESTFUL_ROUNDS
         while not self.is_over():
             name = f"client {next(self.names)}"
-            client = Client(name, balancer, Random(f"{self.how.seed} {name}"), self.numbers)
-            history = await client.run(ROUNDS, self.is_over)
+            chance = Random(f"{self.how.seed} {name}")
+            client = Client(name, balancer, chance, self.numbers, bound, max_age)
+            history = await client.run(rounds, self.is_over)
             report = self.report
             report.operations += len(history.operations)
             report.outcomes.update(each.outcome.name for each in history.operations)
             report.kinds.update(each.kind.value for each in history.operations)
-            found = check(history, self.world.mode.bound)
+            found = check(history, bound, max_age)
             report.violations += [(name, violation) for violation in found]
 
     async def _faults(self, stop: asyncio.Event) -> None:

@@ -19,8 +19,11 @@ NOTHING = None
 
 
 def _cookie(text: str | None) -> Cookie | None:
-    """``"A"`` or, where the version matters, ``"A3"``."""
-    return None if text is None else Cookie(text[0], int(text[1:] or 1))
+    """``"A"`` or, where they matter, ``"A3"`` with the version, ``"A3@10"`` with the time."""
+    if text is None:
+        return None
+    name, _, time = text.partition("@")
+    return Cookie(name[0], int(name[1:] or 1), int(time) if time else None)
 
 
 @dataclass
@@ -36,13 +39,13 @@ class at:  # noqa: N801 - a row of a history reads better so
         *,
         given: str | None = None,
         key: str | None = None,
-        sure: bool = True,
+        sure: bool | None = None,
         outcome: Outcome = Outcome.ACKNOWLEDGED,
     ) -> Operation:
         cookie, new = _cookie(sent), _cookie(given)
         begin = self.begin / 1000
         end = self.end / 1000 if outcome is not Outcome.UNKNOWN else math.inf
-        sure = sure and kind is not READ
+        sure = kind is not READ if sure is None else sure
         return Operation(0, kind, begin, cookie, key, end, outcome, sure, shown, new)
 
     def unknown(self, kind: Kind, sent: str | None, key: str | None = None) -> Operation:
@@ -361,12 +364,239 @@ def test_what_is_wrong_is_caught_by_its_rule(name: str) -> None:
     assert {each.rule for each in found} == {rule}, [str(each) for each in found]
 
 
-def test_a_bound_allows_a_session_to_outlive_its_end() -> None:
-    """Within the stated bound a copy may still be shown, beyond it not."""
-    late = begun(at(2, 3)(SIGN_OUT, "A"), at(8, 9)(READ, "A", holds(1)))
+BOUND = 1.0
 
-    assert check(late, bound=0.006) == []
-    assert [each.rule for each in check(late, bound=0.004)] == [Rule.SIGNED_OUT]
+# With copies these are allowed for a second, and not for longer.
+LAGGING: dict[str, History] = {
+    "a session outlives its end": begun(
+        at(2, 3)(SIGN_OUT, "A"),
+        at(1002, 1003)(READ, "A", holds(1)),
+    ),
+    "a session outlives its renewal": begun(
+        at(2, 3)(RENEW, "A", holds(1), given="B"),
+        at(1002, 1003)(READ, "A", holds(1)),
+    ),
+    "a cookie of an earlier version misses a change": begun(
+        at(2, 3)(MUTATE, "A", holds(1, 2), given="A2"),
+        at(1002, 1003)(READ, "A", holds(1)),
+    ),
+    "a cookie of an earlier version misses what was seen": begun(
+        at(2, 9999)(WRITE, "A", holds(1, k=2), key="k", given="A2"),
+        at(3, 4)(READ, "A", holds(1, k=2), given="A2"),
+        at(1003, 1004)(READ, "A", holds(1)),
+    ),
+    "the session before a renewal misses what came after": begun(
+        at(2, 3)(RENEW, "A", holds(1), given="B"),
+        at(2, 4)(RENEW, "B", holds(1), given="C"),
+        at(5, 6)(MUTATE, "C", holds(1, 4), given="C2"),
+        at(1002, 1003)(READ, "A", holds(1)),
+    ),
+    "a change is dropped that saw a copy of a session renewed before": begun(
+        at(2, 3)(RENEW, "A", holds(1), given="B"),
+        at(1002, 1003)(MUTATE, "A", holds(1, 3), sure=False),
+        at(2000, 2001)(READ, "B", holds(1)),
+    ),
+    "what an answer without a cookie showed, of a session that was ending": begun(
+        at(2, 3)(WRITE, "A", holds(1, k=2), key="k", given="A2"),
+        at(4, 7)(RENEW, "A2", holds(1, k=2), given="B"),
+        at(4, 8)(MUTATE, "A", holds(1, 4, k=2), sure=False),
+        at(1002, 1003)(READ, "A", holds(1)),
+    ),
+    "an older value comes back to a cookie of an earlier version": begun(
+        at(2, 7)(WRITE, "A", holds(1, k=2), key="k", given="A2"),
+        at(2, 8)(WRITE, "A", holds(1, k=3), key="k", given="A3"),
+        at(3, 4)(READ, "A", holds(1, k=2), given="A2"),
+        at(5, 6)(READ, "A2", holds(1, k=3), given="A3"),
+        at(1005, 1006)(READ, "A", holds(1, k=2), given="A2"),
+    ),
+    "the store is read for three seconds only after the cookie's time": begun(
+        at(3500, 3501)(MUTATE, "A@1", holds(1, 2), given="A2@3"),
+        at(3900, 4000)(READ, "A@1", holds(1)),
+    ),
+}
+
+# With copies these are as wrong as without.
+SHARP: dict[str, tuple[Rule, History]] = {
+    "the version that the cookie stands for is not reached": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 3)(MUTATE, "A", holds(1, 2), given="A2"),
+            at(4, 5)(READ, "A2", holds(1)),
+        ),
+    ),
+    "a read showed it, and gave a cookie that stands for it": (
+        Rule.MONOTONIC_READS,
+        begun(
+            at(2, 9)(MUTATE, "A", holds(1, 2), given="A2"),
+            at(3, 4)(READ, "A", holds(1, 2), given="A2"),
+            at(5, 6)(READ, "A2", holds(1)),
+        ),
+    ),
+    "a read showed it, and its cookie was right": (
+        Rule.MONOTONIC_READS,
+        begun(
+            at(2, 9)(MUTATE, "A", holds(1, 2), given="A2"),
+            at(3, 4)(READ, "A3", holds(1, 2)),
+            at(5, 6)(READ, "A3", holds(1)),
+        ),
+    ),
+    "the session after a renewal misses what came before": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 3)(MUTATE, "A", holds(1, 2), given="A2"),
+            at(4, 5)(RENEW, "A", holds(1, 2), given="B"),
+            at(6, 7)(READ, "B", holds(1)),
+        ),
+    ),
+    "two values of a key take turns under one cookie": (
+        Rule.MONOTONIC_READS,
+        begun(
+            at(2, 9)(WRITE, "A", holds(1, k=2), key="k", given="A2"),
+            at(2, 9)(WRITE, "A", holds(1, k=3), key="k", given="A3"),
+            at(3, 4)(READ, "A3", holds(1, k=2)),
+            at(5, 6)(READ, "A3", holds(1, k=3)),
+            at(7, 8)(READ, "A3", holds(1, k=2)),
+        ),
+    ),
+    "a session is absent that nobody ended": (
+        Rule.LOST_UPDATE,
+        begun(at(2, 3)(READ, "A", NOTHING)),
+    ),
+    "reload() shows less than was known": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 3)(MUTATE, "A", holds(1, 2), given="A2"),
+            at(4, 5)(READ, "A", holds(1), sure=True),
+        ),
+    ),
+    "reload() shows a session after its end": (
+        Rule.SIGNED_OUT,
+        begun(at(2, 3)(SIGN_OUT, "A"), at(4, 5)(READ, "A", holds(1), sure=True)),
+    ),
+    "a session is changed after its end": (
+        Rule.SIGNED_OUT,
+        begun(
+            at(2, 3)(SIGN_OUT, "A"),
+            at(4, 5)(MUTATE, "A", holds(1, 3), sure=False, given="A2"),
+        ),
+    ),
+    "a session is changed after its renewal": (
+        Rule.ONE_SESSION,
+        begun(
+            at(2, 3)(RENEW, "A", holds(1), given="B"),
+            at(4, 5)(MUTATE, "A", holds(1, 3), sure=False, given="A2"),
+            at(6, 7)(READ, "B", holds(1, 3)),
+        ),
+    ),
+    "a young cookie is not answered by the store": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(3500, 3501)(MUTATE, "A@1", holds(1, 2), given="A2@3"),
+            at(3502, 3503)(READ, "A@1", holds(1)),
+        ),
+    ),
+    "a session outlives its end under a young cookie": (
+        Rule.SIGNED_OUT,
+        begun(at(2, 3)(SIGN_OUT, "A@0"), at(4, 5)(READ, "A@0", holds(1))),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(LAGGING))
+def test_copies_may_be_behind_for_as_long_as_is_stated(name: str) -> None:
+    """Within the bound it is allowed, beyond it, or where there are no copies, it is not."""
+    assert [str(each) for each in check(LAGGING[name], BOUND)] == []
+    assert check(LAGGING[name], BOUND / 4)
+    assert check(LAGGING[name])
+
+
+@pytest.mark.parametrize("name", list(SHARP))
+def test_copies_excuse_nothing_else(name: str) -> None:
+    """What no copy can have answered is judged as ever, and by the rule that is broken."""
+    rule, wrong = SHARP[name]
+
+    for bound in (0.0, BOUND):
+        found = check(wrong, bound)
+        assert {each.rule for each in found} == {rule}, [str(each) for each in found]
+
+
+@pytest.mark.parametrize("name", list(GOOD))
+def test_copies_forbid_nothing(name: str) -> None:
+    """What is allowed without copies is allowed with them."""
+    assert [str(each) for each in check(GOOD[name], BOUND)] == []
+
+
+MAX_AGE = 10.0
+
+# The first session's cookie says that it was written when the history began.
+IN_TIME: dict[str, History] = {
+    "who rests for long enough finds nothing": history(
+        at(0, 1)(*SIGNED_IN, given="A@0"),
+        at(9990, 10000)(READ, "A@0", NOTHING),
+    ),
+    "who has used it meanwhile finds it": history(
+        at(0, 1)(*SIGNED_IN, given="A@0"),
+        at(9000, 9001)(READ, "A@0", holds(1), given="A@9"),
+        at(18000, 18001)(READ, "A@9", holds(1), given="A@18"),
+    ),
+    "a use of which nobody has heard may have prolonged it": history(
+        at(0, 1)(*SIGNED_IN, given="A@0"),
+        at(9000, 9001).unknown(READ, "A@0"),
+        at(19000, 19001)(READ, "A@0", holds(1), given="A@19"),
+    ),
+    "a change is dropped where the time passes": history(
+        at(0, 1)(*SIGNED_IN, given="A@0"),
+        at(9950, 10050)(MUTATE, "A@0", holds(1, 2), sure=False),
+        at(10060, 10070)(READ, "A@0", NOTHING),
+    ),
+}
+NOT_IN_TIME: dict[str, tuple[Rule, History]] = {
+    "it ends too early": (
+        Rule.LOST_UPDATE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(9900, 9901)(READ, "A@0", NOTHING),
+        ),
+    ),
+    "it ends though it was used": (
+        Rule.LOST_UPDATE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(5000, 5001)(READ, "A@0", holds(1), given="A@5"),
+            at(12000, 12001)(READ, "A@0", NOTHING),
+        ),
+    ),
+    "it outlives its time": (
+        Rule.IDLE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(10002, 10003)(READ, "A@0", holds(1), given="A@10"),
+        ),
+    ),
+    "a use does not prolong it": (
+        Rule.IDLE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(5000, 5001)(READ, "A@0", holds(1)),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(IN_TIME))
+def test_an_idle_timeout_ends_a_session_in_its_time(name: str) -> None:
+    """What rests for the whole time may be gone, and what is used lives on."""
+    assert [str(each) for each in check(IN_TIME[name], max_age=MAX_AGE)] == []
+
+
+@pytest.mark.parametrize("name", list(NOT_IN_TIME))
+def test_an_idle_timeout_is_exact(name: str) -> None:
+    """Too early or too late, it is noticed."""
+    rule, wrong = NOT_IN_TIME[name]
+
+    found = check(wrong, max_age=MAX_AGE)
+
+    assert {each.rule for each in found} == {rule}, [str(each) for each in found]
 
 
 def test_a_violation_tells_what_happened() -> None:

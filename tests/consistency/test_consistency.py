@@ -25,6 +25,6 @@ def test_every_answer_is_allowed(mode: str) -> None:
 @pytest.mark.parametrize("control", list(CONTROLS))
 def test_a_control_is_caught(control: str) -> None:
     """The same clients see at once that a broken variant is broken, without any fault."""
-    report = run(MODES["sqlite"], CAUGHT, control)
+    report = run(MODES[CONTROLS[control].mode], CAUGHT, control)
 
     assert report.violations, report

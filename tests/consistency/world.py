@@ -7,6 +7,8 @@ join all runs it takes one line in `MODES`.
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import signal
 import subprocess
@@ -15,17 +17,31 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tests.deployments.running import ask_anew, wait_until
 from tests.servers import _free_port
 
 from .application import HEALTH
-from .places import Fault, Place, memcached, memory, postgresql, redis, sqlite, unsteady
+from .places import (
+    Fault,
+    Place,
+    mariadb,
+    memcached,
+    memory,
+    postgresql,
+    postgresql_replica,
+    redis,
+    redis_cluster,
+    redis_replica,
+    redis_sentinel,
+    sqlite,
+    unsteady,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT = 60.0
@@ -41,26 +57,60 @@ GUNICORN = (
 
 @dataclass(frozen=True)
 class Mode:
-    """How sessions are kept. ``bound``: seconds for which a copy may outlive its session's end."""
+    """How sessions are kept.
+
+    ``settings`` are the middleware's, beside those of all modes. ``bound``: seconds for which a
+    copy may be behind the store; zero where there are no copies.
+    """
 
     name: str
     open: Callable[[], AbstractContextManager[Place]]
     servers: Sequence[str] = (UVICORN, UVICORN, GUNICORN)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     bound: float = 0.0
     expendable: bool = True  # servers hold nothing, so any of them may be killed
+    crowd: int = 1  # clients where others have one: most of them rest
+
+    @property
+    def max_age(self) -> float:
+        """Seconds after which an idle session ends; infinite where no run takes that long."""
+        return float(self.settings.get("max_age", math.inf))
 
 
+EXPIRING = {"max_age": 2}
+NEAR = {"near_cache": True}
+LEASED = {"near_cache": {"pushed_lease": 0}}  # as if the store could not push
 MODES = {
     mode.name: mode
     for mode in [
         Mode("memory", memory, [UVICORN], expendable=False),
         Mode("sqlite", sqlite),
         Mode("redis", redis),
+        Mode("redis-sentinel", redis_sentinel),
+        Mode("redis-cluster", redis_cluster),
         Mode("memcached", memcached),
         Mode("postgresql", postgresql),
+        Mode("mariadb", mariadb),
         Mode("redis-unsteady", partial(unsteady, redis)),
         Mode("memcached-unsteady", partial(unsteady, memcached)),
         Mode("postgresql-unsteady", partial(unsteady, postgresql)),
+        Mode("sqlite-expiring", sqlite, settings=EXPIRING, crowd=6),
+        Mode("redis-expiring", redis, settings=EXPIRING, crowd=6),
+        Mode("sqlite-near", sqlite, settings=NEAR, bound=1.0),
+        Mode("memcached-near", memcached, settings=NEAR, bound=1.0),
+        Mode("redis-near", redis, settings=NEAR, bound=1.0),
+        Mode("redis-near-leased", redis, settings=LEASED, bound=1.0),
+        Mode("redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0),
+        Mode("postgresql-near", postgresql, settings=NEAR, bound=1.0),
+        Mode(
+            "postgresql-near-unsteady",
+            partial(unsteady, postgresql, True),
+            settings=NEAR,
+            bound=1.0,
+        ),
+        Mode("redis-replica", redis_replica, bound=1.0),
+        Mode("postgresql-replica", postgresql_replica, bound=1.0),
+        Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0),
     ]
 }
 
@@ -159,7 +209,14 @@ def world(mode: Mode, control: str = "") -> Iterator[World]:
     """Start the store and the servers of a mode, and end them all afterwards."""
     with ExitStack() as stack:
         place = stack.enter_context(mode.open())
-        environment = {"STORE": place.url, "CONTROL": control}
+        settings = dict(mode.settings)
+        if place.read_from:
+            settings["read_from"] = place.read_from
+        environment = {
+            "STORE": place.url,
+            "CONTROL": control,
+            "SETTINGS": json.dumps(settings),
+        }
         servers = []
         for number, command in enumerate(mode.servers, 1):
             name = f"{command.partition(' ')[0]} {number}"

@@ -2,13 +2,18 @@
 
 A `Proxy` passes bytes on to a port of this machine. `refuse`, `silence` and `vanish` are outages,
 ended by `restore`. ``fate`` is asked about every answer, with the bytes of the command it belongs
-to, and decides what becomes of it; ``delay`` and ``drip`` slow answers down.
+to, and decides what becomes of it; ``delay`` and ``drip`` slow answers down, ``hold`` keeps them
+back for a while.
+
+A connection on which a client has asked to be told of changes, by LISTEN or CLIENT TRACKING, is
+known as one for *pushes*; these can be late, fall silent or be cut while all others are served.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -18,6 +23,7 @@ from types import TracebackType
 from sharedsession.testing import LoopThread
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
+ASKS_FOR_PUSHES = re.compile(rb"TRACKING|(?<!UN)LISTEN")
 CROWD = 8  # connections that fill the queue of a listener that accepts none
 
 
@@ -39,8 +45,10 @@ class Proxy:
         self.fate: Callable[[bytes], Fate] = lambda asked: Fate.ARRIVES
         self.delay = 0.0  # seconds before each answer
         self.drip = 0.0  # seconds after each byte of an answer
+        self.push_delay = 0.0  # the same as delay, of pushes
         self.fates: list[Fate] = []  # of those answers that did not arrive
         self._silent = False
+        self._held: asyncio.Event | None = None
         self._links: set[_Link] = set()
         self._crowd: list[socket.socket] = []
         self._server: asyncio.Server | None = None
@@ -77,6 +85,22 @@ class Proxy:
         """Reset every connection; new ones work."""
         self._thread.run(self._reset())
 
+    def hold(self) -> None:
+        """Keep back all answers until `release`, which lets them arrive."""
+        self._thread.run(self._hold())
+
+    def release(self) -> None:
+        self._thread.run(self._release())
+
+    def silence_pushes(self) -> None:
+        """Swallow everything on the connections for pushes, which stay open and dead."""
+        for link in set(self._links):
+            link.dead |= link.is_for_pushes
+
+    def reset_pushes(self) -> None:
+        """Reset the connections for pushes."""
+        self._thread.run(self._reset(only_pushes=True))
+
     def restore(self) -> None:
         """New connections work again."""
         self._silent = False
@@ -101,6 +125,7 @@ class Proxy:
         self._silent = False
         for caller in self._crowd:
             caller.close()
+        self.release()
         self._thread.run(self._stop())
         self._thread.run(self._gone())
         self._thread.__exit__()
@@ -116,9 +141,26 @@ class Proxy:
         if reset:
             await self._reset()
 
-    async def _reset(self) -> None:
+    async def _reset(self, only_pushes: bool = False) -> None:
         for link in set(self._links):
-            link.reset()
+            if link.is_for_pushes or not only_pushes:
+                link.reset()
+
+    async def _hold(self) -> None:
+        self._held = asyncio.Event()
+
+    async def _release(self) -> None:
+        if self._held is not None:
+            self._held.set()
+            self._held = None
+
+    async def slow_down(self, pushes: bool) -> None:
+        """Wait for as long as an answer is late."""
+        delay = self.push_delay if pushes else self.delay
+        if delay:
+            await asyncio.sleep(delay)
+        if self._held is not None:
+            await self._held.wait()
 
     async def _gone(self) -> None:
         await asyncio.gather(*(link.task for link in self._links), return_exceptions=True)
@@ -143,6 +185,7 @@ class _Link:
         self._ends = [writer]
         self._asked = b""  # since the last answer
         self.dead = False
+        self.is_for_pushes = False
 
     async def serve(self, target: int) -> None:
         try:
@@ -170,6 +213,7 @@ class _Link:
         while data := await self._reader.read(2**16):
             if not self.dead:
                 self._asked += data
+                self.is_for_pushes |= ASKS_FOR_PUSHES.search(data) is not None
                 server.write(data)
                 await server.drain()
         server.close()
@@ -177,8 +221,7 @@ class _Link:
     async def _answers(self, server: asyncio.StreamReader) -> None:
         while data := await server.read(2**16):
             asked, self._asked = self._asked, b""
-            if self._proxy.delay:
-                await asyncio.sleep(self._proxy.delay)
+            await self._proxy.slow_down(self.is_for_pushes)
             if self.dead:
                 continue
             fate = self._proxy.fate(asked) if asked else Fate.ARRIVES

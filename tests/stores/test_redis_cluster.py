@@ -287,7 +287,7 @@ def test_a_node_that_fails_is_replaced(cluster: SixNodes, fault: str) -> None:
             assert not writer.step()
         assert all(other.step() for other in others * 3)
         # Whoever has taken over has no replica until the old node is back, as one.
-        until(lambda: len(alive(cluster, failing)) == 3, "a replica takes over")
+        until(lambda: len(cluster.primaries_but(failing)) == 3, "a replica takes over")
         for writer in writers:
             until(lambda: not writer.step() and "0 of 1 replicas" in writer.outage, "it is found")
         failing.start() if fault == "kill" else failing.resume()
@@ -297,14 +297,6 @@ def test_a_node_that_fails_is_replaced(cluster: SixNodes, fault: str) -> None:
         assert all(writer.step() for writer in [*writers, *others] * 5)
         assert all(writer.longest < 2 * TIMEOUT + 0.5 for writer in [*writers, *others])
     cluster.node_timeout(15000)
-
-
-def alive(cluster: SixNodes, failing: RedisServer) -> list[RedisServer]:
-    return [
-        each
-        for each in cluster.servers
-        if each is not failing and cluster.admin(each).role()[0] == b"master"
-    ]
 
 
 def test_an_outage_ends_within_the_timeout() -> None:
