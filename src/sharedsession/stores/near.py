@@ -128,7 +128,7 @@ class Copies:
             known = self._remove(key)
             if entry is None or (known is not None and known.entry.version > entry.version):
                 return
-            size = OVERHEAD + len(key) + len(entry.data)
+            size = OVERHEAD + len(key) + 2 * len(entry.data)  # as stored, and decoded
             if size > self._most_bytes:
                 return
             self._copies[key] = _Copy(entry, as_of, told, size)
