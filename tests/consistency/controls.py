@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharedsession import flows
-from sharedsession.stores.base import Entry
+from sharedsession.stores import near
+from sharedsession.stores.base import FRESHEST, Entry
 from sharedsession.stores.sql import SQLStore
 
+COPIES: Any = near.Copies  # what is broken here
+MANAGER: Any = flows.Manager
 BOUND = 1.0  # seconds for which a copy may be behind, in the controls that hold copies
 
 
@@ -74,33 +77,33 @@ class Copying(SQLStore):
         super().delete(key)
 
 
-class NearWithoutFloor(Copying):
-    """Copies answer for as long as they may, whatever version the client has seen."""
+def copies_without_floor(url: str) -> Any:
+    """Copies answer whatever version the client has seen."""
+    get = near.Copies.get
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self._copies: dict[str, tuple[float, Entry]] = {}
+    def whatever(copies: near.Copies, key: str, at_least: int) -> Entry | None:
+        return get(copies, key, at_least if at_least == FRESHEST else 0)
 
-    def load(self, key: str, at_least: int = 0) -> Entry | None:
-        now = time.monotonic()
-        entry = super().load(key, at_least)
-        if entry is not None:
-            self._copies.setdefault(key, (now, entry))
-        return entry
-
-    def copy(self, key: str) -> Entry | None:
-        loaded, entry = self._copies.get(key, (0.0, None))
-        if time.monotonic() - loaded < BOUND:
-            return entry
-        self.forget(key)
-        return None
-
-    def forget(self, key: str) -> None:
-        self._copies.pop(key, None)
+    COPIES.get = whatever
+    return url
 
 
-def near_without_floor(url: str) -> Any:
-    return NearWithoutFloor.from_url(url)
+def copies_without_window(url: str) -> Any:
+    """Copies answer under a cookie that has just been written."""
+    MANAGER.floor = lambda manager, cookie: cookie.version
+    return url
+
+
+def copies_for_too_long(url: str) -> Any:
+    """Copies answer for three times as long as is stated, which may be after a sign-out."""
+    keep = near.Copies.keep
+
+    def longer(copies: near.Copies, key: str, *those: Any, told: bool) -> None:
+        asking, entry, as_of = those
+        keep(copies, key, asking, entry, as_of + 2 * BOUND, told=told)
+
+    COPIES.keep = longer
+    return url
 
 
 class ReplicaWithoutFloor(Copying):
@@ -173,17 +176,22 @@ def never_expires(url: str) -> Any:
 
 @dataclass(frozen=True)
 class Control:
-    """What makes the middleware's store of its URL, and the mode in which it must be caught."""
+    """What makes the middleware's store of its URL, and the mode in which it must be caught.
+
+    ``bound``: another one than the mode's.
+    """
 
     broken: Callable[[str], Any]
     mode: str = "sqlite"
-    bound: float = 0.0
+    bound: float | None = None
 
 
 CONTROLS = {
     "last writer wins": Control(last_writer_wins),
     "create, then delete": Control(obvious_renewal),
-    "near cache without the floor": Control(near_without_floor, bound=BOUND),
+    "copies without the floor": Control(copies_without_floor, "sqlite-near"),
+    "copies without the window": Control(copies_without_window, "sqlite-near"),
+    "copies for too long": Control(copies_for_too_long, "sqlite-near"),
     "replica without the floor": Control(replica_without_floor, bound=BOUND),
     "touches in vain": Control(touches_in_vain, "sqlite-expiring"),
     "never expires": Control(never_expires, "sqlite-expiring"),

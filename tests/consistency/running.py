@@ -33,6 +33,7 @@ class Report:
     outcomes: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    loads: Counter[str] = field(default_factory=Counter)  # by where from, where there are copies
     violations: list[tuple[str, Violation]] = field(default_factory=list)
 
     @property
@@ -60,8 +61,9 @@ class Run:
 
 def run(mode: Mode, how: Run, control: str = "") -> Report:
     """Run a mode, or a control on it."""
-    if control:
-        mode = replace(mode, bound=CONTROLS[control].bound)
+    bound = CONTROLS[control].bound if control else None
+    if bound is not None:
+        mode = replace(mode, bound=bound)
     with world(mode, control) as started:
         return asyncio.run(_Running(started, how).go())
 
@@ -95,6 +97,8 @@ class _Running:
                     stop.set()
         finally:
             await balancer.close()
+        for server in self.world.servers:
+            self.report.loads.update(await asyncio.to_thread(server.loads))
         self.report.faults["answer dropped"] = balancer.dropped
         self.report.seconds = time.monotonic() - self.begun
         return self.report

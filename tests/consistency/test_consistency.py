@@ -20,6 +20,8 @@ def test_every_answer_is_allowed(mode: str) -> None:
     assert report.violations == [], report.told()
     assert report.outcomes["ACKNOWLEDGED"] > 50, report
     assert sum(report.faults.values()) > 0, report
+    if MODES[mode].bound:
+        assert report.loads["copy"] + report.loads["replica"] > 0, report
 
 
 @pytest.mark.parametrize("control", list(CONTROLS))

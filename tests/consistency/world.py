@@ -96,21 +96,24 @@ MODES = {
         Mode("postgresql-unsteady", partial(unsteady, postgresql)),
         Mode("sqlite-expiring", sqlite, settings=EXPIRING, crowd=6),
         Mode("redis-expiring", redis, settings=EXPIRING, crowd=6),
-        Mode("sqlite-near", sqlite, settings=NEAR, bound=1.0),
-        Mode("memcached-near", memcached, settings=NEAR, bound=1.0),
-        Mode("redis-near", redis, settings=NEAR, bound=1.0),
-        Mode("redis-near-leased", redis, settings=LEASED, bound=1.0),
-        Mode("redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0),
-        Mode("postgresql-near", postgresql, settings=NEAR, bound=1.0),
+        Mode("sqlite-near", sqlite, settings=NEAR, bound=1.0, crowd=2),
+        Mode("memcached-near", memcached, settings=NEAR, bound=1.0, crowd=2),
+        Mode("redis-near", redis, settings=NEAR, bound=1.0, crowd=2),
+        Mode("redis-near-leased", redis, settings=LEASED, bound=1.0, crowd=2),
+        Mode(
+            "redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0, crowd=2
+        ),
+        Mode("postgresql-near", postgresql, settings=NEAR, bound=1.0, crowd=2),
         Mode(
             "postgresql-near-unsteady",
             partial(unsteady, postgresql, True),
             settings=NEAR,
             bound=1.0,
+            crowd=2,
         ),
-        Mode("redis-replica", redis_replica, bound=1.0),
-        Mode("postgresql-replica", postgresql_replica, bound=1.0),
-        Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0),
+        Mode("redis-replica", redis_replica, bound=1.0, crowd=2),
+        Mode("postgresql-replica", postgresql_replica, bound=1.0, crowd=2),
+        Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0, crowd=2),
     ]
 }
 
@@ -145,7 +148,9 @@ class Server:
         process = self._process
         assert process is not None
         wait_until(
-            lambda: process.poll() is not None or self._answers(), "a server starts", START_LIMIT
+            lambda: process.poll() is not None or self.loads() is not None,
+            "a server starts",
+            START_LIMIT,
         )
         if process.poll() is not None:
             self._log.seek(0)
@@ -178,10 +183,11 @@ class Server:
         self.kill()
         self._log.close()
 
-    def _answers(self) -> bool:
+    def loads(self) -> Any:
+        """Where its process has loaded sessions from, and how often; None when it does not run."""
         with contextlib.suppress(OSError, HTTPException):
-            return ask_anew(f"http://127.0.0.1:{self.port}{HEALTH}") == {}
-        return False
+            return ask_anew(f"http://127.0.0.1:{self.port}{HEALTH}")
+        return None
 
 
 def _paths() -> str:
