@@ -59,7 +59,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _init(options: argparse.Namespace) -> int:
     url = _chosen(options)
     if options.print:
-        text = table_definition(url)
+        text = table_definition(url, near_cache=options.near_cache)
         if text is not None:
             print(text, end="")
             return 0
@@ -70,7 +70,17 @@ def _init(options: argparse.Namespace) -> int:
         return 0
     create()
     print("The table is there, with its indices.")
+    if options.near_cache:
+        print(_make_trigger(store))
     return 0
+
+
+def _make_trigger(store: Store) -> str:
+    create: Callable[[], None] | None = getattr(store, "create_trigger", None)
+    if create is None or not getattr(store, "pushes", False):
+        return "This store does not tell of writes: near_cache needs nothing more."
+    create()
+    return "The trigger that tells of writes is there."
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -169,6 +179,11 @@ def _parser() -> argparse.ArgumentParser:
         "--print",
         action="store_true",
         help="only print the statements, for those who use migrations; nothing is connected to",
+    )
+    init.add_argument(
+        "--near-cache",
+        action="store_true",
+        help="also the trigger by which PostgreSQL tells servers with near_cache of writes",
     )
     sweep = commands.add_parser(
         "sweep",

@@ -92,7 +92,7 @@ def open_with_copies(
     return pair
 
 
-def table_definition(url: str) -> str | None:
+def table_definition(url: str, *, near_cache: bool = False) -> str | None:
     """Return the SQL that makes the table of the store at ``url``; None where it needs none."""
     scheme = url.partition(":")[0].lower()
     if scheme != "sqlite" and scheme.partition("+")[0] not in SQL_SERVERS:
@@ -101,7 +101,7 @@ def table_definition(url: str) -> str | None:
         from .sql_dialects import definition
     except ModuleNotFoundError as error:
         _missing(error, scheme)
-    return definition(url)
+    return definition(url, near_cache=near_cache)
 
 
 def _open(url: str, scheme: str, timeout: float) -> StorePair:

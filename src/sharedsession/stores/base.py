@@ -131,7 +131,10 @@ class Replicated(Protocol):
     """A store that can be read as a replica."""
 
     def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
-        """Return what `load` would of each key, all from one server and of one moment."""
+        """Return what `load` would of each key, all from one server and of one moment.
+
+        With ``expires`` wherever the store can say, even if that costs more.
+        """
 
 
 @runtime_checkable
@@ -151,6 +154,9 @@ class Copying(Protocol):
 @runtime_checkable
 class Pushing(Protocol):
     """A store that tells of each write of a session, whoever makes it."""
+
+    pushes: bool
+    """Whether this one can: not every server and every client library does."""
 
     def beat(self, listener: str, number: int) -> None:
         """Send a beat by the way that writes take; it reaches this listener alone."""

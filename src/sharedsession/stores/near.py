@@ -391,7 +391,7 @@ class NearStore(_Near):
                     following.rest()
             if question.answered:
                 return question.entry
-            return question.settle(self._primary.load(key, at_least))
+            return question.settle(self._load(key, at_least))
 
     def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
         with _Writing(self._shared.here(), key):
@@ -416,6 +416,12 @@ class NearStore(_Near):
     def delete(self, key: str) -> None:
         with _Writing(self._shared.here(), key):
             self._primary.delete(key)
+
+    def _load(self, key: str, at_least: int) -> Entry | None:
+        """Ask the store itself; until when an entry lives matters for a copy of it."""
+        if isinstance(self._primary, Replicated):
+            return self._primary.load_all([key])[0]
+        return self._primary.load(key, at_least)
 
     def _send_beats(self, here: Here) -> None:
         """Let the beats go the way that the writes of this store go."""
@@ -461,7 +467,7 @@ class AsyncNearStore(_Near):
                     following.rest()
             if question.answered:
                 return question.entry
-            return question.settle(await self._primary.load(key, at_least))
+            return question.settle(await self._load(key, at_least))
 
     async def create(
         self, key: str, data: bytes, ttl: int, owner: str | None = None
@@ -488,6 +494,13 @@ class AsyncNearStore(_Near):
     async def delete(self, key: str) -> None:
         with _Writing(self._shared.here(), key):
             await self._primary.delete(key)
+
+    async def _load(self, key: str, at_least: int) -> Entry | None:
+        load_all = getattr(self._primary, "load_all", None)
+        if load_all is not None:
+            entry: Entry | None = (await load_all([key]))[0]
+            return entry
+        return await self._primary.load(key, at_least)
 
     def _send_beats(self, here: Here) -> None:
         """Let the beats go the way that the writes of this loop go."""
@@ -546,7 +559,7 @@ def with_copies(
     clock: Callable[[], float] = time.time,
 ) -> StorePair:
     """Return the same store in the same colours, with copies before it that both share."""
-    pushing = pair.sync if isinstance(pair.sync, Pushing) else None
+    pushing = pair.sync if isinstance(pair.sync, Pushing) and pair.sync.pushes else None
     shared = Shared(near_cache, pushing, replica is not None, outdated, clock)
     shared.keeps = pair, replica
     sync, asynchronous = pair.sync, pair.asynchronous

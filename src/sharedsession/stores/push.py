@@ -25,7 +25,7 @@ from .base import ALL, READY, Event, NoPush, Pushing
 BEATS = 4  # within a lease
 IDLE = 5.0  # seconds without any use, after which the threads rest
 DEAF = 3.0  # seconds without a beat, after which a connection is given up
-LONGEST_PAUSE = 10.0  # seconds between two tries to listen
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between two tries to listen
 
 log = logging.getLogger("sharedsession")
 
@@ -162,7 +162,7 @@ class Hearing(Worker):
 
 
 def _listen(reference: weakref.ref[Worker]) -> None:
-    pause = 0.1
+    pause = SHORTEST_PAUSE
     while True:
         hearing = reference()
         if not isinstance(hearing, Hearing) or hearing.store is None or hearing.may_rest():
@@ -183,5 +183,5 @@ def _listen(reference: weakref.ref[Worker]) -> None:
                 hearing.lament(error)
             del hearing
         held = time.monotonic() - begun > 2 * DEAF
-        pause = 0.1 if held else min(pause * 2, LONGEST_PAUSE)
+        pause = SHORTEST_PAUSE if held else min(pause * 2, LONGEST_PAUSE)
         time.sleep(pause)

@@ -26,7 +26,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -37,7 +37,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 
 from ..exceptions import StoreUnavailable
-from .base import TOKEN_BYTES, Entry, holds_token, new_token, with_token
+from . import sql_pushes
+from .base import TOKEN_BYTES, Entry, Event, holds_token, new_token, with_token
 from .loops import Loops
 from .sql_dialects import (
     SERVER_CONNECTIONS,
@@ -100,6 +101,23 @@ class _Verbs:
         with self._in_time():
             return self._load(key, self._clock())
 
+    def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
+        """See `base.Replicated`."""
+        with self._in_time():
+            values = {"keys": list(keys), "now": self._clock()}
+            rows = self._run(self._statements.select_all, values, _all_rows)
+            found = {row[0]: Entry(row[3], row[1], row[4], row[2]) for row in rows}
+            return [found.get(key) for key in keys]
+
+    def beat(self, listener: str, number: int) -> None:
+        """See `base.Pushing`."""
+        with self._in_time():
+            self._run(
+                sql_pushes.BEAT,
+                sql_pushes.beat_values(self._statements, listener, number),
+                _row_count,
+            )
+
     def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
         with self._in_time():
             now, tokens = self._clock(), with_token(self._new_token())
@@ -149,6 +167,11 @@ class _Verbs:
         """Make the table and its indices, where they are not yet."""
         with self._in_time():
             self._attempt(partial(self._statements.create, self._engine, complete=True))
+
+    def create_trigger(self) -> None:
+        """Make what tells of writes, where it is not yet; PostgreSQL only."""
+        with self._in_time():
+            self._attempt(partial(sql_pushes.create, self._engine, self._statements))
 
     def _sweep(self, limit: int) -> int:
         most = min(limit, 10_000)  # databases bound the number of values in a statement
@@ -299,6 +322,17 @@ class SQLStore(_Verbs):
         weakref.finalize(store, _dispose, engine, store._process)
         return store
 
+    @property
+    def pushes(self) -> bool:
+        """PostgreSQL does, if its driver is psycopg."""
+        return sql_pushes.are_heard(self._engine)
+
+    def listen(self, listener: str) -> Iterator[Event]:
+        """See `base.Pushing`."""
+        if self._process[0] != os.getpid():
+            self._forget_connections()
+        return sql_pushes.listen(self._engine, self._statements, listener)
+
     def close(self) -> None:
         """Close the connections that were made from a URL; the next call opens new ones."""
         if self._timeout is not None:
@@ -372,6 +406,14 @@ class AsyncSQLStore:
         at_least: int = 0,
     ) -> Entry | None:
         return await self._call(_Verbs.replace, key, entry, data, ttl, owner, at_least)
+
+    async def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
+        """See `base.Replicated`."""
+        return await self._call(_Verbs.load_all, keys)
+
+    async def beat(self, listener: str, number: int) -> None:
+        """See `base.Pushing`."""
+        await self._call(_Verbs.beat, listener, number)
 
     async def touch(self, key: str, ttl: int) -> bool:
         return await self._call(_Verbs.touch, key, ttl)
@@ -510,6 +552,10 @@ def _values(entry: Entry, owner: str | None) -> dict[str, object]:
 
 def _first_row(result: Result) -> tuple[int, bytes, bytes, float] | None:
     return cast("tuple[int, bytes, bytes, float] | None", result.first())
+
+
+def _all_rows(result: Result) -> Sequence[Any]:
+    return result.all()
 
 
 def _first_column(result: Result) -> Sequence[object]:

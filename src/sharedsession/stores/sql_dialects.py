@@ -28,6 +28,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from ..exceptions import ConfigurationError
+from . import sql_pushes
 from .base import TOKEN_BYTES, TOKENS_KEPT
 from .waiting import alook_up, bounded, deadline, look_up
 
@@ -123,14 +124,20 @@ def refuse_memory(url: sa.URL) -> None:
         )
 
 
-def definition(url: str) -> str:
-    """Return the statements that make the table, for the database of ``url``; asks nobody."""
+def definition(url: str, *, near_cache: bool = False) -> str:
+    """Return the statements that make the table, for the database of ``url``; asks nobody.
+
+    ``near_cache``: also what tells of writes, in a database that can.
+    """
     place = find(url)
     dialect = place.url.get_dialect()()
-    table = Statements(place.table, place.schema, dialect).table
+    known = Statements(place.table, place.schema, dialect)
+    table = known.table
     statements: list[sa.schema.ExecutableDDLElement] = [CreateTable(table)]
     statements += [CreateIndex(index) for index in _indices(table)]
     texts = [str(statement.compile(dialect=dialect)) for statement in statements]
+    if near_cache and dialect.name == "postgresql":
+        texts += sql_pushes.definition(known)
     lines = [[line.rstrip() for line in text.strip().splitlines()] for text in texts]
     return "".join("\n".join(each) + ";\n" for each in lines)
 
@@ -145,6 +152,7 @@ class Statements:
     """
 
     def __init__(self, name: str, schema: str | None, dialect: Dialect) -> None:
+        self.dialect = dialect
         self.table = _table(name, schema)
         self._column = self.table.c
         self._now = sa.bindparam("now", type_=self._column.expires.type)
@@ -158,6 +166,10 @@ class Statements:
         self.select = sa.select(column.version, column.tokens, column.data, column.expires).where(
             alive
         )
+        keys = sa.bindparam("keys", type_=column.key.type, expanding=True)
+        self.select_all = sa.select(
+            column.key, column.version, column.tokens, column.data, column.expires
+        ).where(column.key.in_(keys), column.expires > now)
         self.insert = self._insert(dialect)
         self.take_over = sa.update(self.table).where(this_key, column.expires <= now).values(**new)
         old_tokens = sa.bindparam("old_tokens", type_=column.tokens.type)
@@ -167,7 +179,6 @@ class Statements:
         limit = sa.bindparam("limit", type_=sa.Integer)
         self.expired = sa.select(column.key).where(column.expires <= now)
         self.expired = self.expired.order_by(column.expires).limit(limit)
-        keys = sa.bindparam("keys", type_=column.key.type, expanding=True)
         self.delete_expired = sa.delete(self.table).where(
             column.key.in_(keys), column.expires <= now
         )

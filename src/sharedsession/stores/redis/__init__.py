@@ -9,8 +9,8 @@ what is left of a lifetime is not read back, so `Entry.expires` is None.
 An async client belongs to the event loop that made it. Each loop is given its own, held by an
 async generator: the loop's own shutdown closes that, and with it the client and its sockets.
 
-`clients` makes the clients, `routes` knows which server has a key,
-and in `lines` commands of asyncio that wait at the same time travel together.
+`clients` makes the clients, `routes` knows which server has a key, in `lines` commands of asyncio
+that wait at the same time travel together, and `pushes` hears what the server tells of writes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import asyncio
 import dataclasses
 import functools
 import logging
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import redis
@@ -28,7 +29,7 @@ import redis.asyncio
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException
 
 from ...exceptions import ConfigurationError, StoreUnavailable
-from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, new_token, with_token
+from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, Event, new_token, with_token
 from ..loops import Loops
 from ..waiting import within
 from .clients import (
@@ -44,13 +45,15 @@ from .clients import (
     replicas,
 )
 from .lines import Lines
+from .pushes import BEATS, listen
 from .routes import Answers, Cluster, Command, Request, Server, Unconfirmed, Wait
-from .scripts import ERASE, SHAS, SWAP, whole_script
+from .scripts import ERASE, LOOK, SHAS, SWAP, whole_script
 
 VERSION_BYTES = 8
 TOKENS = TOKEN_BYTES * TOKENS_KEPT
 HEAD = VERSION_BYTES + TOKENS
 PREFIX = "sharedsession:"
+BEAT_TTL = 10  # seconds
 
 # After one of these idle connections are suspect too: something between may have lost them, or they
 # lead to a server that is the primary no more.
@@ -90,6 +93,23 @@ class _Verbs:
     def _load(self, key: str) -> Request:
         key = self._prefix + key
         return key, ("GET", key)
+
+    def _look(self, keys: Sequence[str]) -> Request:
+        names = [self._prefix + key for key in keys]
+        return names[0], ("EVALSHA", SHAS[LOOK], len(names), *names)
+
+    def _found(self, answer: object) -> list[Entry | None]:
+        now, found = time.time(), []
+        for value, left in cast("list[tuple[object, int]]", answer):
+            entry = self._entry(value)
+            if entry is not None and left >= 0:
+                entry = dataclasses.replace(entry, expires=now + left / 1000)
+            found.append(entry)
+        return found
+
+    def _beat(self, listener: str, number: int) -> Request:
+        key = f"{BEATS}{listener}:{number}"
+        return key, ("SET", key, b"", "EX", BEAT_TTL)
 
     def _write(
         self, key: str, entry: Entry | None, data: bytes, ttl: int, at_least: int = 0
@@ -192,6 +212,24 @@ class RedisStore(_Verbs):
     def delete(self, key: str) -> None:
         self._run(self._delete(key), self._wait)
 
+    def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
+        """See `base.Replicated`; in a cluster, of one key at a time."""
+        return self._found(self._run(self._look(keys)))
+
+    @property
+    def pushes(self) -> bool:
+        """A cluster does not: each of its nodes would have to be listened to."""
+        return isinstance(self._way, Server)
+
+    def beat(self, listener: str, number: int) -> None:
+        """See `base.Pushing`."""
+        self._run(self._beat(listener, number))
+
+    def listen(self, listener: str) -> Iterator[Event]:
+        """See `base.Pushing`."""
+        assert isinstance(self._way, Server)
+        return listen(self._way.client, self._prefix, listener)
+
     def _run(self, request: Request, wait: Wait | None = None) -> object:
         if self._timeout is None:
             return self._try(request, wait)
@@ -266,6 +304,14 @@ class AsyncRedisStore(_Verbs):
     ) -> Entry | None:
         replaced, request = self._write(key, entry, data, ttl, at_least)
         return _written(replaced, await self._run(request, self._wait))
+
+    async def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
+        """See `base.Replicated`; in a cluster, of one key at a time."""
+        return self._found(await self._run(self._look(keys)))
+
+    async def beat(self, listener: str, number: int) -> None:
+        """See `base.Pushing`."""
+        await self._run(self._beat(listener, number))
 
     async def touch(self, key: str, ttl: int) -> bool:
         return bool(await self._run(self._touch(key, ttl)))

@@ -1,6 +1,6 @@
 """The scripts of the writes: a server runs each as one step.
 
-Each sends something to the replicas whenever it succeeds, also when it finds that it was run
+A write sends something to the replicas whenever it succeeds, also when it finds that it was run
 before: WAIT waits for what its own connection has sent, and for nothing else.
 """
 
@@ -33,9 +33,17 @@ if redis.call('UNLINK', KEYS[1]) == 0 then
 end
 return 1
 """
+# What stands under each key, and for how many milliseconds it will.
+LOOK = """
+local found = {}
+for number, key in ipairs(KEYS) do
+  found[number] = {redis.call('GET', key), redis.call('PTTL', key)}
+end
+return found
+"""
 SHAS = {
     script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-    for script in (SWAP, ERASE)
+    for script in (SWAP, ERASE, LOOK)
 }
 SCRIPTS = {sha: script for script, sha in SHAS.items()}
 

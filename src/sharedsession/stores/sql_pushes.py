@@ -1,0 +1,125 @@
+"""What PostgreSQL tells of writes: a trigger notifies, and a connection of its own listens.
+
+The trigger tells of every write of a session, by whomever: an older version of the application, a
+person, a sweep. A notification sent by our own statements would miss those. A touch changes no data
+and is not told, nor is the end of what expired long ago. Beats go by the way of writes and look
+whether the trigger is there; they change no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from .base import ALL, QUIET, READY, Event, NoPush
+
+if TYPE_CHECKING:
+    from .sql_dialects import Statements
+
+PATIENCE = 0.25  # seconds without anything, after which that is said
+LONG_AGO = 600  # seconds, far more than clocks differ
+NAME = "sharedsession_tell"
+CHANNEL = "sharedsession_"  # and the table's number
+
+BEAT = sa.text(
+    "SELECT pg_notify(:channel, :number) FROM pg_trigger WHERE tgrelid = to_regclass(:table) "
+    "AND tgname = :trigger AND tgenabled IN ('O', 'A')"
+)
+_FUNCTION = f"""
+CREATE OR REPLACE FUNCTION {{function}}() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_OP = 'TRUNCATE' THEN
+    PERFORM pg_notify('{CHANNEL}' || TG_RELID, '');
+  ELSE
+    PERFORM pg_notify('{CHANNEL}' || TG_RELID, OLD.key);
+  END IF;
+  RETURN NULL;
+END $$"""
+_TRIGGER = f"""
+CREATE TRIGGER {NAME} AFTER UPDATE OF tokens OR DELETE ON {{table}} FOR EACH ROW
+WHEN (OLD.expires > extract(epoch FROM clock_timestamp()) - {LONG_AGO})
+EXECUTE FUNCTION {{function}}()"""
+_TRIGGER_OF_ALL = f"""
+CREATE TRIGGER {NAME}_all AFTER TRUNCATE ON {{table}} FOR EACH STATEMENT
+EXECUTE FUNCTION {{function}}()"""
+_THERE = sa.text("SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(:table)")
+_NUMBER = sa.text("SELECT CAST(CAST(to_regclass(:table) AS oid) AS bigint)")
+
+
+def are_heard(engine: sa.Engine) -> bool:
+    """Say whether this database tells, and this driver hears it."""
+    return engine.dialect.name == "postgresql" and engine.dialect.driver == "psycopg"
+
+
+def beat_values(statements: Statements, listener: str, number: int) -> dict[str, object]:
+    """Return the parameters of `BEAT`."""
+    return {
+        "channel": CHANNEL + listener,
+        "number": str(number),
+        "table": _names(statements)["table"],
+        "trigger": NAME,
+    }
+
+
+def definition(statements: Statements) -> list[str]:
+    """Return the statements that make the function and its triggers."""
+    names = _names(statements)
+    return [text.strip().format(**names) for text in (_FUNCTION, _TRIGGER, _TRIGGER_OF_ALL)]
+
+
+def create(engine: sa.Engine, statements: Statements) -> None:
+    """Make the function and its triggers, where they are not yet."""
+    statements.create(engine)
+    function, *triggers = definition(statements)
+    with engine.connect() as connection, connection.begin():
+        there = connection.execute(_THERE, _names(statements)).scalars().all()
+        missing = [
+            trigger
+            for name, trigger in zip((NAME, f"{NAME}_all"), triggers, strict=True)
+            if name not in there
+        ]
+        for statement in [function, *missing] if missing else []:
+            connection.exec_driver_sql(statement)
+
+
+def listen(engine: sa.Engine, statements: Statements, listener: str) -> Iterator[Event]:
+    """Yield what the database tells, on a connection of its own."""
+    try:
+        create(engine, statements)
+    except sa.exc.DBAPIError as error:
+        # Another process may have made them at this moment; then the next try finds them.
+        raise NoPush(
+            "its table has no trigger that tells, and it could not be made: let somebody who may "
+            f"run 'sharedsession init --near-cache' ({str(error.orig).strip()})"
+        ) from None
+    own, names = CHANNEL + listener, _names(statements)
+    with engine.connect() as connection:
+        table = CHANNEL + str(connection.execute(_NUMBER, names).scalar())
+    raw = engine.raw_connection()
+    driver: Any = raw.driver_connection  # psycopg.Connection
+    raw.detach()
+    try:
+        driver.execute(f'LISTEN "{table}"')
+        driver.execute(f'LISTEN "{own}"')
+        yield READY
+        while True:
+            told = False
+            for notice in driver.notifies(timeout=PATIENCE, stop_after=1):
+                told = True
+                if notice.channel == own:
+                    yield Event(beat=int(notice.payload))
+                else:
+                    yield Event(key=notice.payload) if notice.payload else ALL
+            if not told:
+                yield QUIET
+    finally:
+        driver.close()
+
+
+def _names(statements: Statements) -> dict[str, str]:
+    table = statements.table
+    quote = statements.dialect.identifier_preparer
+    schema = f"{quote.quote_schema(table.schema)}." if table.schema else ""
+    return {"table": quote.format_table(table), "function": schema + NAME}
