@@ -43,7 +43,8 @@ HARMLESS = [Kind.READ, Kind.MUTATE, Kind.WRITE]  # what is tried with cookies of
 SURE_READ = 0.2  # the same of those that only read, where there are copies
 OLD = 0.2  # share of the rounds in which a cookie that has been replaced is sent
 RESTS = 0.5  # share of the rounds after which a client rests, where sessions expire
-RESTED = (0.7, 1.5)  # shares of the idle timeout for which it does, at the most
+SHORT_RESTS = 0.15  # the same where copies grow old
+RESTED = (0.7, 1.5)  # shares of the idle timeout, or of two bounds, for which it does at the most
 READS = 5  # times as often as elsewhere, where copies answer or use prolongs a session
 AGED = 0.5  # share of the cookies that are sent as if they were older, where there are copies
 AGE = 60  # seconds by which they are
@@ -68,6 +69,7 @@ class Client:
         self._balancer, self._chance = balancer, chance
         self._bound, self._max_age = bound, max_age
         self._ages = bound > 0 and max_age == math.inf
+        self._rests = RESTS if max_age < math.inf else SHORT_RESTS if bound else 0.0
         self._weights = [weight * chance.choice(MOODS) for weight in WEIGHTS]
         if bound or max_age < math.inf:
             self._weights[KINDS.index(Kind.READ)] *= READS
@@ -80,9 +82,9 @@ class Client:
         while rounds and not is_over():
             rounds -= 1
             await self._round()
-            if self._max_age < math.inf and self._chance.random() < RESTS:
+            if self._rests and self._chance.random() < self._rests:
                 share = self._chance.random() * self._chance.choice(RESTED)
-                await asyncio.sleep(self._max_age * share)
+                await asyncio.sleep(share * min(self._max_age, 2 * self._bound or math.inf))
         await self._end()
         return self.history
 

@@ -18,9 +18,12 @@ from typing import Any
 from sharedsession import flows
 from sharedsession.stores import near
 from sharedsession.stores.base import FRESHEST, Entry
+from sharedsession.stores.push import Hearing
 from sharedsession.stores.sql import SQLStore
 
-COPIES: Any = near.Copies  # what is broken here
+NEAR: Any = near  # what is broken here
+COPIES: Any = near.Copies
+HEARING: Any = Hearing
 MANAGER: Any = flows.Manager
 BOUND = 1.0  # seconds for which a copy may be behind, in the controls that hold copies
 
@@ -106,6 +109,18 @@ def copies_for_too_long(url: str) -> Any:
     return url
 
 
+def pushes_unheard(url: str) -> Any:
+    """Beats come back, and what is told beside them goes unheard."""
+    NEAR._teller = lambda copies: lambda event: None
+    return url
+
+
+def silence_believed(url: str) -> Any:
+    """Whoever hears nothing believes that nothing has happened."""
+    HEARING.covers = lambda hearing, as_of, now: as_of >= hearing._since
+    return url
+
+
 class ReplicaWithoutFloor(Copying):
     """Reads go to another database, which is at most so far behind: no version is compared."""
 
@@ -178,12 +193,13 @@ def never_expires(url: str) -> Any:
 class Control:
     """What makes the middleware's store of its URL, and the mode in which it must be caught.
 
-    ``bound``: another one than the mode's.
+    ``bound``: another one than the mode's. ``faults``: it is wrong only where something happens.
     """
 
     broken: Callable[[str], Any]
     mode: str = "sqlite"
     bound: float | None = None
+    faults: bool = False
 
 
 CONTROLS = {
@@ -192,6 +208,8 @@ CONTROLS = {
     "copies without the floor": Control(copies_without_floor, "sqlite-near"),
     "copies without the window": Control(copies_without_window, "sqlite-near"),
     "copies for too long": Control(copies_for_too_long, "sqlite-near"),
+    "pushes unheard": Control(pushes_unheard, "redis-near"),
+    "silence believed": Control(silence_believed, "redis-near-unsteady", faults=True),
     "replica without the floor": Control(replica_without_floor, bound=BOUND),
     "touches in vain": Control(touches_in_vain, "sqlite-expiring"),
     "never expires": Control(never_expires, "sqlite-expiring"),

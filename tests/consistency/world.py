@@ -96,24 +96,27 @@ MODES = {
         Mode("postgresql-unsteady", partial(unsteady, postgresql)),
         Mode("sqlite-expiring", sqlite, settings=EXPIRING, crowd=6),
         Mode("redis-expiring", redis, settings=EXPIRING, crowd=6),
-        Mode("sqlite-near", sqlite, settings=NEAR, bound=1.0, crowd=2),
-        Mode("memcached-near", memcached, settings=NEAR, bound=1.0, crowd=2),
-        Mode("redis-near", redis, settings=NEAR, bound=1.0, crowd=2),
-        Mode("redis-near-leased", redis, settings=LEASED, bound=1.0, crowd=2),
+        Mode("sqlite-near", sqlite, settings=NEAR, bound=1.0, crowd=5),
+        Mode("memcached-near", memcached, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near", redis, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near-leased", redis, settings=LEASED, bound=1.0, crowd=5),
         Mode(
-            "redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0, crowd=2
+            "redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0, crowd=5
         ),
-        Mode("postgresql-near", postgresql, settings=NEAR, bound=1.0, crowd=2),
+        Mode("redis-sentinel-near", redis_sentinel, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-cluster-near", redis_cluster, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near-expiring", redis, settings=NEAR | {"max_age": 5}, bound=1.0, crowd=9),
+        Mode("postgresql-near", postgresql, settings=NEAR, bound=1.0, crowd=5),
         Mode(
             "postgresql-near-unsteady",
             partial(unsteady, postgresql, True),
             settings=NEAR,
             bound=1.0,
-            crowd=2,
+            crowd=5,
         ),
-        Mode("redis-replica", redis_replica, bound=1.0, crowd=2),
-        Mode("postgresql-replica", postgresql_replica, bound=1.0, crowd=2),
-        Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0, crowd=2),
+        Mode("redis-replica", redis_replica, bound=1.0, crowd=5),
+        Mode("postgresql-replica", postgresql_replica, bound=1.0, crowd=5),
+        Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0, crowd=5),
     ]
 }
 
