@@ -6,12 +6,8 @@ line in `CONTROLS`.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sqlite3
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +21,6 @@ NEAR: Any = near  # what is broken here
 COPIES: Any = near.Copies
 HEARING: Any = Hearing
 MANAGER: Any = flows.Manager
-BOUND = 1.0  # seconds for which a copy may be behind, in the controls that hold copies
 
 
 class LastWriterWins(SQLStore):
@@ -59,27 +54,6 @@ def obvious_renewal(url: str) -> Any:
     return url
 
 
-class Copying(SQLStore):
-    """A store that answers from copies; a server that has written asks the store itself, once."""
-
-    def copy(self, key: str) -> Entry | None:
-        raise NotImplementedError
-
-    def forget(self, key: str) -> None:
-        raise NotImplementedError
-
-    def load(self, key: str, at_least: int = 0) -> Entry | None:
-        return self.copy(key) or super().load(key, at_least)
-
-    def replace(self, key: str, *arguments: Any, **more: Any) -> Entry | None:
-        self.forget(key)
-        return super().replace(key, *arguments, **more)
-
-    def delete(self, key: str) -> None:
-        self.forget(key)
-        super().delete(key)
-
-
 def copies_without_floor(url: str) -> Any:
     """Copies answer whatever version the client has seen."""
     get = near.Copies.get
@@ -103,7 +77,7 @@ def copies_for_too_long(url: str) -> Any:
 
     def longer(copies: near.Copies, key: str, *those: Any, told: bool) -> None:
         asking, entry, as_of = those
-        keep(copies, key, asking, entry, as_of + 2 * BOUND, told=told)
+        keep(copies, key, asking, entry, as_of + 2 * near.LEASE, told=told)
 
     COPIES.keep = longer
     return url
@@ -121,47 +95,22 @@ def silence_believed(url: str) -> Any:
     return url
 
 
-class ReplicaWithoutFloor(Copying):
-    """Reads go to another database, which is at most so far behind: no version is compared."""
-
-    replica: SQLStore
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self._written: set[str] = set()
-
-    def copy(self, key: str) -> Entry | None:
-        if key not in self._written:
-            return self.replica.load(key)
-        self._written.discard(key)
-        return None
-
-    def forget(self, key: str) -> None:
-        self._written.add(key)
-
-    def follow(self, file: str) -> None:
-        """Make a replica that is renewed twice in the time for which it may be behind."""
-        name = f"{file}.replica-{os.getpid()}"
-        self.replica = SQLStore.from_url(f"sqlite:///{name}")
-
-        def renew() -> None:
-            while True:
-                with (
-                    contextlib.suppress(sqlite3.Error),
-                    contextlib.closing(sqlite3.connect(file)) as primary,
-                    contextlib.closing(sqlite3.connect(name)) as replica,
-                ):
-                    primary.backup(replica)
-                time.sleep(BOUND / 2)
-
-        threading.Thread(target=renew, daemon=True).start()
-
-
 def replica_without_floor(url: str) -> Any:
-    store = ReplicaWithoutFloor.from_url(url)
-    assert isinstance(store, ReplicaWithoutFloor)
-    store.follow(url.removeprefix("sqlite:///"))
-    return store
+    """A replica answers whatever version the client has seen."""
+    take = near._Question.take
+
+    def whatever(question: near._Question, answers: Sequence[Entry | None]) -> None:
+        question._at_least = 0
+        take(question, answers)
+
+    NEAR._Question.take = whatever
+    return url
+
+
+def replica_without_beats(url: str) -> Any:
+    """A replica answers however long ago it has heard of its primary."""
+    NEAR.Following.as_of = lambda following, beat: time.monotonic()
+    return url
 
 
 class TouchesInVain(SQLStore):
@@ -193,12 +142,11 @@ def never_expires(url: str) -> Any:
 class Control:
     """What makes the middleware's store of its URL, and the mode in which it must be caught.
 
-    ``bound``: another one than the mode's. ``faults``: it is wrong only where something happens.
+    ``faults``: it is wrong only where something happens.
     """
 
     broken: Callable[[str], Any]
     mode: str = "sqlite"
-    bound: float | None = None
     faults: bool = False
 
 
@@ -210,7 +158,8 @@ CONTROLS = {
     "copies for too long": Control(copies_for_too_long, "sqlite-near"),
     "pushes unheard": Control(pushes_unheard, "redis-near"),
     "silence believed": Control(silence_believed, "redis-near-unsteady", faults=True),
-    "replica without the floor": Control(replica_without_floor, bound=BOUND),
+    "replica without the floor": Control(replica_without_floor, "redis-replica", faults=True),
+    "replica without beats": Control(replica_without_beats, "redis-replica", faults=True),
     "touches in vain": Control(touches_in_vain, "sqlite-expiring"),
     "never expires": Control(never_expires, "sqlite-expiring"),
 }

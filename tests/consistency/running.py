@@ -6,14 +6,13 @@ import asyncio
 import math
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
 from .balancer import Balancer, Weather
 from .checking import Violation, check
 from .clients import Client
-from .controls import CONTROLS
 from .world import Mode, World, world
 
 ROUNDS = 60  # of one client, until its history is judged and another one comes
@@ -61,9 +60,6 @@ class Run:
 
 def run(mode: Mode, how: Run, control: str = "") -> Report:
     """Run a mode, or a control on it."""
-    bound = CONTROLS[control].bound if control else None
-    if bound is not None:
-        mode = replace(mode, bound=bound)
     with world(mode, control) as started:
         return asyncio.run(_Running(started, how).go())
 

@@ -54,6 +54,8 @@ GUNICORN = (
     "--no-control-socket --log-level critical tests.consistency.application:wsgi()"
 )
 
+FORKED = GUNICORN.replace("--workers 1 --threads 4", "--workers 2 --threads 4 --preload")
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -117,6 +119,8 @@ MODES = {
         Mode("redis-replica", redis_replica, bound=1.0, crowd=5),
         Mode("postgresql-replica", postgresql_replica, bound=1.0, crowd=5),
         Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0, crowd=5),
+        Mode("postgresql-near-replica", postgresql_replica, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near-forked", redis, [UVICORN, FORKED], settings=NEAR, bound=1.0, crowd=5),
     ]
 }
 
