@@ -22,6 +22,7 @@ from . import controls
 
 SETTINGS: dict[str, Any] = {"secret_key": SECRET, "owner_key": "user_id", "timeout": 1.0}
 HEALTH = "/health"
+LOADED_FROM = ("copy", "replica", "store")
 
 
 class Task:
@@ -97,8 +98,9 @@ async def _asgi(
 ) -> None:
     if scope["type"] != "http":
         return
-    body = b"{}"
-    if scope["path"] != HEALTH:
+    if scope["path"] == HEALTH:
+        body = _health()
+    else:
         task = Task(scope["path"], scope["session"])
         task.do()
         if task.sure:
@@ -116,8 +118,9 @@ async def _asgi(
 
 
 def _wsgi(environ: MutableMapping[str, Any], start_response: Any) -> Iterable[bytes]:
-    body = b"{}"
-    if environ["PATH_INFO"] != HEALTH:
+    if environ["PATH_INFO"] == HEALTH:
+        body = _health()
+    else:
         task = Task(environ["PATH_INFO"], environ["sharedsession.session"])
         task.do()
         if task.sure:
@@ -138,9 +141,19 @@ def _settings() -> dict[str, Any]:
     return {**SETTINGS, "store": _store(), **json.loads(os.environ.get("SETTINGS", "{}"))}
 
 
+_made: list[AsgiMiddleware | WsgiMiddleware] = []
+
+
+def _health() -> bytes:
+    """How many sessions were loaded from a copy, a replica and the store itself, if any."""
+    return json.dumps({name: _made[0].counts.get(name, 0) for name in LOADED_FROM}).encode()
+
+
 def asgi() -> Any:
-    return AsgiMiddleware(_asgi, **_settings())
+    _made.append(AsgiMiddleware(_asgi, **_settings()))
+    return _made[0]
 
 
 def wsgi() -> Any:
-    return WsgiMiddleware(_wsgi, **_settings())
+    _made.append(WsgiMiddleware(_wsgi, **_settings()))
+    return _made[0]

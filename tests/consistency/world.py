@@ -54,6 +54,8 @@ GUNICORN = (
     "--no-control-socket --log-level critical tests.consistency.application:wsgi()"
 )
 
+FORKED = GUNICORN.replace("--workers 1 --threads 4", "--workers 2 --threads 4 --preload")
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -96,21 +98,29 @@ MODES = {
         Mode("postgresql-unsteady", partial(unsteady, postgresql)),
         Mode("sqlite-expiring", sqlite, settings=EXPIRING, crowd=6),
         Mode("redis-expiring", redis, settings=EXPIRING, crowd=6),
-        Mode("sqlite-near", sqlite, settings=NEAR, bound=1.0),
-        Mode("memcached-near", memcached, settings=NEAR, bound=1.0),
-        Mode("redis-near", redis, settings=NEAR, bound=1.0),
-        Mode("redis-near-leased", redis, settings=LEASED, bound=1.0),
-        Mode("redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0),
-        Mode("postgresql-near", postgresql, settings=NEAR, bound=1.0),
+        Mode("sqlite-near", sqlite, settings=NEAR, bound=1.0, crowd=5),
+        Mode("memcached-near", memcached, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near", redis, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near-leased", redis, settings=LEASED, bound=1.0, crowd=5),
+        Mode(
+            "redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0, crowd=5
+        ),
+        Mode("redis-sentinel-near", redis_sentinel, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-cluster-near", redis_cluster, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near-expiring", redis, settings=NEAR | {"max_age": 5}, bound=1.0, crowd=9),
+        Mode("postgresql-near", postgresql, settings=NEAR, bound=1.0, crowd=5),
         Mode(
             "postgresql-near-unsteady",
             partial(unsteady, postgresql, True),
             settings=NEAR,
             bound=1.0,
+            crowd=5,
         ),
-        Mode("redis-replica", redis_replica, bound=1.0),
-        Mode("postgresql-replica", postgresql_replica, bound=1.0),
-        Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0),
+        Mode("redis-replica", redis_replica, bound=1.0, crowd=5),
+        Mode("postgresql-replica", postgresql_replica, bound=1.0, crowd=5),
+        Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0, crowd=5),
+        Mode("postgresql-near-replica", postgresql_replica, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near-forked", redis, [UVICORN, FORKED], settings=NEAR, bound=1.0, crowd=5),
     ]
 }
 
@@ -145,7 +155,9 @@ class Server:
         process = self._process
         assert process is not None
         wait_until(
-            lambda: process.poll() is not None or self._answers(), "a server starts", START_LIMIT
+            lambda: process.poll() is not None or self.loads() is not None,
+            "a server starts",
+            START_LIMIT,
         )
         if process.poll() is not None:
             self._log.seek(0)
@@ -178,10 +190,11 @@ class Server:
         self.kill()
         self._log.close()
 
-    def _answers(self) -> bool:
+    def loads(self) -> Any:
+        """Where its process has loaded sessions from, and how often; None when it does not run."""
         with contextlib.suppress(OSError, HTTPException):
-            return ask_anew(f"http://127.0.0.1:{self.port}{HEALTH}") == {}
-        return False
+            return ask_anew(f"http://127.0.0.1:{self.port}{HEALTH}")
+        return None
 
 
 def _paths() -> str:
