@@ -1,8 +1,8 @@
 """What every server runs: one operation per request, said by the path; the answer is what it saw.
 
 ``/<kind>/<number>/<client or key>/<how>``, where ``how`` is ``sure`` when the application itself
-waits for the store, with commit() or, when it only reads, with reload(). `asgi` and `wsgi` are for
-servers of either kind; the environment says where the sessions are, which more settings the
+waits for the store, with commit() or, when it only reads, with reload(). `asgi`, `wsgi` and `flask`
+are for servers of each kind; the environment says where the sessions are, which more settings the
 middleware is given and, for the controls, what is broken.
 """
 
@@ -11,10 +11,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, cast
+
+from flask import Flask
+from flask import session as current_session
 
 from sharedsession import Session, SessionGone
 from sharedsession.asgi import SessionMiddleware as AsgiMiddleware
+from sharedsession.flask import SharedSession
 from sharedsession.wsgi import SessionMiddleware as WsgiMiddleware
 from tests.guarantees.driver import SECRET
 
@@ -133,6 +137,24 @@ def _wsgi(environ: MutableMapping[str, Any], start_response: Any) -> Iterable[by
     return [body]
 
 
+# --- Flask ----------------------------------------------------------------------------------------
+
+
+def _flask(path: str) -> bytes:
+    # mypy: flask.session is this package's, behind a proxy of Flask's.
+    task = Task(f"/{path}", cast(Session, current_session._get_current_object()))  # type: ignore[attr-defined]
+    task.do()
+    if task.sure:
+        try:
+            task.verb()
+        except SessionGone:
+            task.gone = True
+    return task.answer()
+
+
+# --- what servers are given -----------------------------------------------------------------------
+
+
 def _store() -> Any:
     return controls.store(os.environ["STORE"], os.environ.get("CONTROL"))
 
@@ -141,7 +163,7 @@ def _settings() -> dict[str, Any]:
     return {**SETTINGS, "store": _store(), **json.loads(os.environ.get("SETTINGS", "{}"))}
 
 
-_made: list[AsgiMiddleware | WsgiMiddleware] = []
+_made: list[Any] = []  # a middleware, or what Flask has in the place of one
 
 
 def _health() -> bytes:
@@ -157,3 +179,16 @@ def asgi() -> Any:
 def wsgi() -> Any:
     _made.append(WsgiMiddleware(_wsgi, **_settings()))
     return _made[0]
+
+
+def flask() -> Any:
+    settings = _settings()
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY=settings.pop("secret_key"))
+    if "max_age" in settings:
+        app.config.update(PERMANENT_SESSION_LIFETIME=settings.pop("max_age"))
+    SharedSession(app, **settings)
+    app.add_url_rule("/<path:path>", view_func=_flask)
+    app.add_url_rule(HEALTH, view_func=_health)
+    _made.append(app.extensions["sharedsession"])
+    return app

@@ -54,6 +54,7 @@ GUNICORN = (
     "--no-control-socket --log-level critical tests.consistency.application:wsgi()"
 )
 
+FLASK = GUNICORN.replace(":wsgi()", ":flask()")
 FORKED = GUNICORN.replace("--workers 1 --threads 4", "--workers 2 --threads 4 --preload")
 
 
@@ -67,7 +68,7 @@ class Mode:
 
     name: str
     open: Callable[[], AbstractContextManager[Place]]
-    servers: Sequence[str] = (UVICORN, UVICORN, GUNICORN)
+    servers: Sequence[str] = (UVICORN, GUNICORN, FLASK)
     settings: Mapping[str, Any] = field(default_factory=dict)
     bound: float = 0.0
     expendable: bool = True  # servers hold nothing, so any of them may be killed
