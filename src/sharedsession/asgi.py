@@ -21,7 +21,6 @@ from .adapter import (
     unavailable,
     warn_proxy,
 )
-from .cookie import Cookie
 from .exceptions import SessionError, StoreUnavailable
 from .flows import (
     Flow,
@@ -123,6 +122,7 @@ class SessionMiddleware:
         self.manager.lag = self._stores.lag
         self._peek = self._stores.peek()
         self._begin = self._begin_visit  # bound once, not for each request
+        self._codec = self.manager.codec
         self._needle = settings.session_cookie.encode() + b"="
         self._threads = ThreadPoolExecutor(concurrency.THREADS, "sharedsession")
         self._warned = settings.https_only is not None
@@ -139,8 +139,9 @@ class SessionMiddleware:
             return
         session: Session = UnusedSession()
         session._begin = self._begin
-        # A dict of the headers keeps one of several cookie headers, which is enough to ask for.
-        if b"cookie" in dict(scope["headers"]) and (cookies := self._cookies(scope)):
+        needle = self._needle
+        sent = [value for name, value in scope["headers"] if name == b"cookie" and needle in value]
+        if sent and (cookies := self._codec.read([each.decode("latin-1") for each in sent])):
             visit = Visit(self.manager, cookies, self._pending)
             flow = opening(visit)
             try:
@@ -181,16 +182,6 @@ class SessionMiddleware:
             await self.run(finishing(session, late=True))
 
     # --- what exchanges and sessions ask for ---
-
-    def _cookies(self, scope: Scope) -> list[Cookie]:
-        needle = self._needle
-        return self.manager.codec.read(
-            [
-                value.decode("latin-1")
-                for name, value in scope["headers"]
-                if name == b"cookie" and needle in value
-            ]
-        )
 
     async def _load(
         self, scope: Scope, session: Session, visit: Visit, opened: Awaitable[None]
@@ -316,6 +307,10 @@ class _Pending:
 # --- one request ----------------------------------------------------------------------------------
 
 
+async def _nothing() -> None:
+    """What is left to send once our own answer has been sent."""
+
+
 class _Exchange:
     """An HTTP request whose session was used, or came with a cookie."""
 
@@ -334,26 +329,27 @@ class _Exchange:
         self.answered = False  # with our 503, in the place of the application's response
 
     def send(self, message: Message) -> Awaitable[None]:
-        if self.left and not self.answered:
-            return self._send(message)
-        return self._begin(message)
-
-    async def _begin(self, message: Message) -> None:
+        """Pass on what the application sends; commit before the start of its response."""
         if self.answered:
+            return _nothing()
+        if self.left or message["type"] not in self.starts:
+            return self._send(message)
+        if message.get("status") == 500 and met_outage(self.session):
+            return self.unavailable()
+        self.left = self.failed = self.session._late = True
+        if not self._is_settled(late=False):
+            return self._commit(message)
+        self.failed = False
+        return self._send(self._dressed(message))
+
+    async def _commit(self, message: Message) -> None:
+        try:
+            await self.middleware.run(finishing(self.session))
+            message = self._dressed(message)
+        except StoreUnavailable:
+            await self.unavailable()
             return
-        if message["type"] in self.starts:
-            if message.get("status") == 500 and met_outage(self.session):
-                await self.unavailable()
-                return
-            self.left = self.failed = self.session._late = True
-            try:
-                if not self._is_settled(late=False):
-                    await self.middleware.run(finishing(self.session))
-                message = self._dressed(message)
-            except StoreUnavailable:
-                await self.unavailable()
-                return
-            self.failed = False
+        self.failed = False
         await self._send(message)
 
     def is_over(self) -> bool:
