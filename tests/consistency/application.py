@@ -26,7 +26,7 @@ from . import controls
 
 SETTINGS: dict[str, Any] = {"secret_key": SECRET, "owner_key": "user_id", "timeout": 1.0}
 HEALTH = "/health"
-LOADED_FROM = ("copy", "replica", "store")
+LOADED_FROM = ("copy", "outdated copy", "replica", "store")
 
 
 class Task:

@@ -44,7 +44,8 @@ SURE_READ = 0.2  # the same of those that only read, where there are copies
 OLD = 0.2  # share of the rounds in which a cookie that has been replaced is sent
 RESTS = 0.5  # share of the rounds after which a client rests, where sessions expire
 SHORT_RESTS = 0.15  # the same where copies grow old
-RESTED = (0.7, 1.5)  # shares of the idle timeout, or of two bounds, for which it does at the most
+OLD_COPY = 2.0  # seconds, more than a lease
+RESTED = (0.7, 1.5)  # shares of that, or of the idle timeout, for which it does at the most
 READS = 5  # times as often as elsewhere, where copies answer or use prolongs a session
 AGED = 0.5  # share of the cookies that are sent as if they were older, where there are copies
 AGE = 60  # seconds by which they are
@@ -84,7 +85,7 @@ class Client:
             await self._round()
             if self._rests and self._chance.random() < self._rests:
                 share = self._chance.random() * self._chance.choice(RESTED)
-                await asyncio.sleep(share * min(self._max_age, 2 * self._bound or math.inf))
+                await asyncio.sleep(share * min(self._max_age, OLD_COPY))
         await self._end()
         return self.history
 

@@ -72,6 +72,7 @@ class Mode:
     settings: Mapping[str, Any] = field(default_factory=dict)
     bound: float = 0.0
     expendable: bool = True  # servers hold nothing, so any of them may be killed
+    window: bool = True  # copies do not answer under cookies that have just been written
     crowd: int = 1  # clients where others have one: most of them rest
 
     @property
@@ -82,6 +83,7 @@ class Mode:
 
 EXPIRING = {"max_age": 2}
 NEAR = {"near_cache": True}
+OUTDATED = NEAR | {"stale_if_outage": 3}
 LEASED = {"near_cache": {"pushed_lease": 0}}  # as if the store could not push
 MODES = {
     mode.name: mode
@@ -106,6 +108,7 @@ MODES = {
         Mode(
             "redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0, crowd=5
         ),
+        Mode("redis-near-outdated", redis, settings=OUTDATED, bound=3.0, window=False, crowd=5),
         Mode("redis-sentinel-near", redis_sentinel, settings=NEAR, bound=1.0, crowd=5),
         Mode("redis-cluster-near", redis_cluster, settings=NEAR, bound=1.0, crowd=5),
         Mode("redis-near-expiring", redis, settings=NEAR | {"max_age": 5}, bound=1.0, crowd=9),
