@@ -35,6 +35,7 @@ from .base import FRESHEST, AsyncStore, Entry, Event, Pushing, Replicated, Store
 from .push import Hearing, Pulse
 
 OVERHEAD = 640  # bytes that a copy takes beside its data
+REMIND = 0.1  # seconds, far less than the listener goes on without
 LEASE = 1.0  # seconds, of what a replica shows
 BEAT_TTL = 60  # seconds that a beat outlives its server
 
@@ -64,6 +65,7 @@ class Copies:
         listens = limits.pushed_lease > limits.lease
         self.hearing = Hearing(pushing if listens else None, limits.lease, _teller(self))
         self._clock = clock
+        self._remind_at = 0.0  # when the listener is next told that it is needed, monotonic
         self._copies: OrderedDict[str, _Copy] = OrderedDict()
         self._asking: dict[str, Asking] = {}
         self._lock = threading.Lock()
@@ -79,7 +81,9 @@ class Copies:
             return None
         now, limits = time.monotonic(), self._limits
         age = now - copy.as_of
-        self.hearing.need(now)
+        if now >= self._remind_at:
+            self._remind_at = now + REMIND
+            self.hearing.need(now)
         if age >= limits.lease and not (
             copy.told and age < limits.pushed_lease and self.hearing.covers(copy.as_of, now)
         ):
