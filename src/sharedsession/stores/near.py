@@ -33,6 +33,7 @@ from ..exceptions import ConfigurationError
 from ..settings import NearCache
 from .base import FRESHEST, AsyncStore, Entry, Event, Pushing, Replicated, Store, StorePair
 from .push import Hearing, Pulse
+from .waiting import within
 
 OVERHEAD = 640  # bytes that a copy takes beside its data
 REMIND = 0.1  # seconds, far less than the listener goes on without
@@ -256,12 +257,14 @@ class Shared:
         pushing: Pushing | None,
         follows: bool,
         outdated: float,
+        timeout: float | None,
         clock: Callable[[], float],
     ) -> None:
         self._make = partial(Here, limits, pushing, follows, clock)
         self._here = self._make()
         self._lock = threading.Lock()
         self.outdated = outdated
+        self.timeout = timeout  # of a load, the replica's time included; None: the clients' own
         self.keeps: object = None  # what the stores with copies need to live
         self.lag = max(LEASE if follows else 0.0, 0.0 if limits is None else limits.lease)
 
@@ -386,7 +389,7 @@ class NearStore(_Near):
             return entry
         here = self._shared.here()
         self._send_beats(here)
-        with _Question(here, key, at_least) as question:
+        with _Question(here, key, at_least) as question, within(self._shared.timeout):
             following, replica = here.following, self._replica
             if following is not None and replica is not None and following.may_answer(at_least):
                 try:
@@ -559,12 +562,13 @@ def with_copies(
     pair: StorePair,
     near_cache: NearCache | None,
     replica: StorePair | None,
-    outdated: float,
+    outdated: float = 0.0,
+    timeout: float | None = None,
     clock: Callable[[], float] = time.time,
 ) -> StorePair:
     """Return the same store in the same colours, with copies before it that both share."""
     pushing = pair.sync if isinstance(pair.sync, Pushing) and pair.sync.pushes else None
-    shared = Shared(near_cache, pushing, replica is not None, outdated, clock)
+    shared = Shared(near_cache, pushing, replica is not None, outdated, timeout, clock)
     shared.keeps = pair, replica
     sync, asynchronous = pair.sync, pair.asynchronous
     return StorePair(

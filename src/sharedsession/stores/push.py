@@ -71,6 +71,7 @@ class Pulse(Worker):
         self.listener = secrets.token_hex(8)
         self.every = lease / BEATS
         self.send: Callable[[int], None] | None = None
+        self.trouble = ""  # why the latest beat could not be sent
         self._number = 0
         self._sent: dict[int, float] = {}
 
@@ -94,12 +95,17 @@ def _beat(reference: weakref.ref[Worker]) -> None:
         send, every = pulse.send, pulse.every
         number = pulse.next()
         del pulse
+        trouble = ""
         try:
             if send is not None:
                 send(number)
-        except Exception as error:  # noqa: BLE001 - a beat that does not come back says it all
-            log.debug("a beat was not sent: %s", error)
+        except Exception as error:  # noqa: BLE001 - it shows when the beat does not come back
+            trouble = str(error)
         del send
+        pulse = reference()
+        if isinstance(pulse, Pulse):
+            pulse.trouble = trouble
+        del pulse
         time.sleep(every)
 
 
@@ -144,8 +150,9 @@ class Hearing(Worker):
             self._tell(event)
         if now - max(self._since, self._heard) > DEAF:
             raise NoPush(
-                "no beat has come back: something between drops subscriptions (a pooler in front "
-                "of PostgreSQL, for example), or writes go elsewhere"
+                self.pulse.trouble
+                or "no beat has come back: something between drops subscriptions (a pooler in "
+                "front of PostgreSQL, for example), or writes go elsewhere"
             )
 
     def lament(self, error: Exception) -> None:
