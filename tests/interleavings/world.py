@@ -4,9 +4,9 @@ Every store call of every request is one step; between two steps any other reque
 `explore` runs a scenario through all orders. With ``copies``, a load that says which version is new
 enough may be answered, in the store's place, by whatever state of that version or a newer one has
 ever been stored: what a near cache on another server may hold, and a lease does not rule out. After
-each step the world compares the store with a model of its own, which knows nothing of versions, records or merging: a *lineage* is what a user
-calls "my session", a dict that goes on under a new key when it is renewed. A violation is an
-AssertionError that begins with the guarantee's number.
+each step the world compares the store with a model of its own, which knows nothing of versions,
+records or merging: a *lineage* is what a user calls "my session", a dict that goes on under a new
+key when it is renewed. A violation is an AssertionError that begins with the guarantee's number.
 """
 
 from __future__ import annotations
