@@ -62,7 +62,7 @@ class Copies:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._limits = limits
-        self._most_bytes = int(limits.megabytes * 2**20)
+        self._most_bytes: float = limits.megabytes * 2**20
         listens = limits.pushed_lease > limits.lease
         self.hearing = Hearing(pushing if listens else None, limits.lease, _teller(self))
         self._clock = clock
@@ -242,7 +242,6 @@ class Here:
         follows: bool,
         clock: Callable[[], float],
     ) -> None:
-        self.process = os.getpid()
         self.copies = None if limits is None else Copies(limits, pushing, clock)
         self.following = Following() if follows else None
         self.counts: Counter[str] = Counter()
@@ -261,18 +260,19 @@ class Shared:
         clock: Callable[[], float],
     ) -> None:
         self._make = partial(Here, limits, pushing, follows, clock)
-        self._here = self._make()
-        self._lock = threading.Lock()
+        self._here = {os.getpid(): self._make()}
         self.outdated = outdated
         self.timeout = timeout  # of a load, the replica's time included; None: the clients' own
         self.keeps: object = None  # what the stores with copies need to live
         self.lag = max(LEASE if follows else 0.0, 0.0 if limits is None else limits.lease)
 
     def here(self) -> Here:
-        here = self._here
-        if here.process != os.getpid():  # not every server runs Python's fork hooks
-            self._lock = threading.Lock()  # somebody may have held it in the parent
-            here = self._here = self._make()
+        process = os.getpid()
+        here = self._here.get(process)
+        if here is None:  # a child; not every server runs Python's fork hooks
+            # No lock: somebody may have held it in the parent. Of several threads one is first.
+            here = self._here.setdefault(process, self._make())
+            self._here = {process: here}  # the parent's are of no use
         return here
 
 
@@ -457,7 +457,6 @@ class AsyncNearStore(_Near):
         super().__init__(shared)
         self._primary = primary
         self._replica = replica  # Replicated, awaited
-        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     async def load(self, key: str, at_least: int = 0) -> Entry | None:
         entry = self.peek(key, at_least)

@@ -18,14 +18,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 from ..concurrency import threads_run
 from .base import ALL, READY, Event, NoPush, Pushing
 
-BEATS = 4  # within a lease
+BEATS = 4  # within a lease, or within what makes a connection be given up
 IDLE = 5.0  # seconds without any use, after which the threads rest
 DEAF = 3.0  # seconds without a beat, after which a connection is given up
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between two tries to listen
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between two tries to listen, or two beats
 
 log = logging.getLogger("sharedsession")
 
@@ -56,11 +57,16 @@ class Worker:
         with self._lock:
             if self._runs or not threads_run():
                 return
-            self._runs = True
             arguments = (weakref.ref(self),)
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._run, args=arguments, name=f"sharedsession-{self._name}", daemon=True
-            ).start()
+            )
+            self._runs = True
+            try:
+                thread.start()
+            except RuntimeError as error:  # too many, or the interpreter is about to end
+                self._runs = False
+                log.debug("no thread for the %s: %s", self._name, error)
 
 
 class Pulse(Worker):
@@ -69,7 +75,7 @@ class Pulse(Worker):
     def __init__(self, lease: float) -> None:
         super().__init__("pulse", _beat)
         self.listener = secrets.token_hex(8)
-        self.every = lease / BEATS
+        self.every = max(min(lease, DEAF) / BEATS, SHORTEST_PAUSE)
         self.send: Callable[[int], None] | None = None
         self.trouble = ""  # why the latest beat could not be sent
         self._number = 0
@@ -174,10 +180,11 @@ def _listen(reference: weakref.ref[Worker]) -> None:
         hearing = reference()
         if not isinstance(hearing, Hearing) or hearing.store is None or hearing.may_rest():
             return
-        listening, begun = hearing.store.listen(hearing.pulse.listener), time.monotonic()
+        listen, begun = partial(hearing.store.listen, hearing.pulse.listener), time.monotonic()
         del hearing
         try:
-            with contextlib.closing(listening) as events:  # type: ignore[type-var]  # a generator
+            with contextlib.closing(listen()) as events:  # type: ignore[type-var]  # a generator
+                del listen
                 for event in events:
                     hearing = reference()
                     if not isinstance(hearing, Hearing) or hearing.may_rest():
