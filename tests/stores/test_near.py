@@ -378,7 +378,7 @@ class Bounded(RuleBasedStateMachine):
             assert self.copies._copies.get(key) is before
         elif before is not None and found is not None and found.version < before.entry.version:
             assert key not in self.copies._copies
-        elif found is not None and OVERHEAD + 1 + size <= ROOM:
+        elif found is not None and OVERHEAD + 1 + 2 * size <= ROOM:
             assert self.copies._copies[key].entry is found
 
     @rule(key=KEYS)

@@ -562,8 +562,8 @@ def with_copies(
     near_cache: NearCache | None,
     replica: StorePair | None,
     outdated: float = 0.0,
-    timeout: float | None = None,
     clock: Callable[[], float] = time.time,
+    timeout: float | None = None,
 ) -> StorePair:
     """Return the same store in the same colours, with copies before it that both share."""
     pushing = pair.sync if isinstance(pair.sync, Pushing) and pair.sync.pushes else None
