@@ -21,7 +21,7 @@ from .flows import Flow, Manager, Visit, drive, finishing, is_settled, opening
 from .record import Data
 from .session import EmptyInOutage, Loading, Session, UnusedSession
 from .settings import Settings, gather
-from .stores import open_store, open_with_copies
+from .stores import REPLICA_SHARE, open_store, open_with_copies
 from .stores.base import AsyncStore, Copying, Entry, Store, StorePair
 from .stores.near import with_copies
 from .stores.waiting import within
@@ -57,7 +57,9 @@ class Stores:
         else:
             pair = _opened(chosen, settings.timeout)
             if copies:
-                beside = None if replica is None else _opened(replica, settings.timeout)
+                beside = (
+                    None if replica is None else _opened(replica, settings.timeout / REPLICA_SHARE)
+                )
                 pair = with_copies(pair, settings.near_cache, beside, settings.stale_if_outage)
         self._pair = pair  # held: it is shared while it lives
         self.sync, self.asynchronous = pair.sync, pair.asynchronous

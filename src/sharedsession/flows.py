@@ -240,9 +240,9 @@ class Visit:
     def key_of(self, cookie: Cookie) -> str:
         return store_key(cookie.id, self.manager.settings.namespace)
 
-    def adopt(self, cookie: Cookie, entry: Entry, record: Record) -> None:
+    def adopt(self, cookie: Cookie, key: str, entry: Entry, record: Record) -> None:
         """From now on this is the session at hand."""
-        self.cookie, self.key, self.entry, self.record = cookie, self.key_of(cookie), entry, record
+        self.cookie, self.key, self.entry, self.record = cookie, key, entry, record
         self.ended, self.marked = False, ()
 
     def fill(self, session: Session) -> None:
@@ -317,7 +317,7 @@ def opening(visit: Visit, *, outdated: bool = False) -> Flow[None]:
         found = visit.look(key, entry)
         if isinstance(found, tuple):
             record, visit.data = found
-            visit.adopt(cookie, entry, record)
+            visit.adopt(cookie, key, entry, record)
             visit.was_found = manager.settings.idle_timeout > 0
             if not visit.was_found:  # stored under an earlier setting, and to be ended
                 visit.data = {}
@@ -621,7 +621,7 @@ def _create(visit: Visit, intent: Intent, earlier: _Fresh | None) -> Flow[_Fresh
 
 
 def _adopt(visit: Visit, fresh: _Fresh, event: str) -> bool:
-    visit.adopt(fresh.cookie, fresh.entry, fresh.record)
+    visit.adopt(fresh.cookie, fresh.key, fresh.entry, fresh.record)
     visit.issue()
     visit.manager.report(event, fresh.key)
     return True

@@ -125,7 +125,7 @@ class Client:
         key = chance.choice(KEYS) if kind is Kind.WRITE else None
         raw = replayed or self._jar
         if raw is not None and self._ages and chance.random() < AGED:
-            raw = _aged(raw)
+            raw = aged(raw)
         operation = self.history.begin(kind, time.monotonic(), _cookie(raw), key)
         if replayed:
             operation.note = "an old cookie"
@@ -194,7 +194,7 @@ def _cookie(raw: str | None) -> Cookie | None:
 CODEC = CookieCodec(gather({"secret_key": SECRET, "store": "memory://"}))
 
 
-def _aged(raw: str) -> str:
+def aged(raw: str) -> str:
     """The same cookie as if the session had last been written long ago."""
     cookie = CODEC.verify(raw)
     assert cookie is not None

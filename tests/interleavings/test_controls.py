@@ -12,7 +12,7 @@ from sharedsession.stores.memory import MemoryStore
 from tests.consistency.controls import create_then_delete
 
 from . import world
-from .world import World, explore
+from .world import Fault, World, explore
 
 
 class LastWriterWins(MemoryStore):
@@ -91,3 +91,48 @@ def test_a_cookie_repeated_without_a_look_is_caught(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(flows, "_prolong", prolong)
     with pytest.raises(AssertionError, match=r"G[15]"):
         explore(lambda: World([world.READ, world.SIGN_IN], repeat=True))
+
+
+def test_looking_again_at_a_copy_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that a copy may answer takes an ended session for one that is alive."""
+
+    def look_again(visit: flows.Visit) -> Any:
+        entry = yield "load", visit.key, visit.floor
+        found = visit.look(visit.key or "", entry)
+        if isinstance(found, tuple):
+            visit.entry, visit.record = entry, found[0]
+        else:
+            visit.lose(found)
+
+    monkeypatch.setattr(flows, "_look_again", look_again)
+    explore(lambda: World([world.SET_X, world.SIGN_IN]))  # without copies it does what it should
+    fault = Fault(1, 1, "repeated")
+    explore(lambda: World([world.SET_X, world.SIGN_IN], fault=fault), at_once=True)
+    with pytest.raises(AssertionError, match=r"G[15]"):
+        explore(lambda: World([world.SET_X, world.SIGN_IN], fault=fault, copies=True))
+
+
+def test_a_cookie_prolonged_by_a_copy_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A touch that looks at a copy hands out a cookie that displaces a fresh sign-in."""
+
+    def prolong(visit: flows.Visit, *, touch: bool) -> Any:
+        if touch and not (yield "touch", visit.key, world.IDLE):
+            visit.lose()
+            return
+        entry = yield "load", visit.key, visit.floor
+        found = visit.look(visit.key or "", entry)
+        if isinstance(found, tuple):
+            visit.issue(visit.manager.clock() if touch else None)
+        else:
+            visit.lose(found)
+
+    monkeypatch.setattr(flows, "_prolong", prolong)
+    for old, again in ((world.IDLE * 0.2, False), (0, True)):
+
+        def make(*, copies: bool) -> World:
+            kinds = [world.READ, world.SIGN_IN]
+            return World(kinds, cookie_age=old, repeat=again, copies=copies)
+
+        explore(lambda: make(copies=False))
+        with pytest.raises(AssertionError, match=r"G[15]"):
+            explore(lambda: make(copies=True))

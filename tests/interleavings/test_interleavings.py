@@ -55,6 +55,29 @@ def test_a_lost_answer_at_each_write(first: Kind, what: str) -> None:
             count(explore(lambda: World([first, second], fault=fault), at_once=True))
 
 
+@pytest.mark.parametrize("first", KINDS, ids=lambda kind: kind.name)
+def test_two_requests_that_copies_may_answer_in_every_order(first: Kind) -> None:
+    """A first load answered by a copy of any earlier state breaks none of the guarantees."""
+    before = world.RUNS["copies"]
+    for second in [*KINDS[KINDS.index(first) :], world.EXPIRE]:
+        for initial in (INITIAL, {**INITIAL, "user_id": 9}):
+            count(explore(lambda: World([first, second], initial=initial, copies=True)))
+    assert world.RUNS["copies"] > before
+
+
+@pytest.mark.parametrize("first", KINDS, ids=lambda kind: kind.name)
+def test_copies_answer_requests_whose_cookie_is_prolonged_or_repeated(first: Kind) -> None:
+    """The same when the touch is due, and where the cookie is only set again."""
+    for second in [world.READ, world.SET_SAME, world.SIGN_IN, world.RENEW, world.DESTROY]:
+        count(
+            explore(
+                lambda: World([first, second], cookie_age=world.IDLE * 0.2, copies=True),
+                at_once=True,
+            )
+        )
+        count(explore(lambda: World([first, second], repeat=True, copies=True), at_once=True))
+
+
 SOME = [world.SET_X, world.MUTATE, world.EMPTY_KEYS, world.DESTROY, world.RENEW, world.SIGN_IN]
 THREE = KINDS if ALL else SOME
 LOST = (
@@ -86,6 +109,24 @@ def test_three_requests_and_a_lost_answer(first: Kind, others: tuple[Kind, Kind]
     for what, write in product(("repeated", "unknown"), (1, 2)):
         fault = Fault(1, write, what)
         count(explore(lambda: World([first, *others], fault=fault), at_once=True))
+
+
+@pytest.mark.parametrize(
+    "first", SOME if ALL else [world.SET_X, world.DESTROY], ids=lambda kind: kind.name
+)
+def test_three_requests_that_copies_may_answer(first: Kind) -> None:
+    """Three requests, of which each may see a copy of any state that another has left behind."""
+    for others in combinations_with_replacement(ENDS, 2) if ALL else [(world.SET_Y, world.DESTROY)]:
+        count(explore(lambda: World([first, *others], copies=True), at_once=True))
+
+
+@pytest.mark.parametrize("what", FAULTS)
+@pytest.mark.parametrize("first", SOME, ids=lambda kind: kind.name)
+def test_a_lost_answer_after_a_copy(first: Kind, what: str) -> None:
+    """A write based on a copy, whose answer is lost, breaks none of the guarantees either."""
+    for second, write in product(ENDS, (1, 2)):
+        fault = Fault(1, write, what)
+        count(explore(lambda: World([first, second], fault=fault, copies=True), at_once=True))
 
 
 @pytest.mark.parametrize("second", SOME, ids=lambda kind: kind.name)

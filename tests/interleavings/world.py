@@ -1,10 +1,12 @@
 """A world of one store, one clock and one browser, in which requests are stepped by hand.
 
 Every store call of every request is one step; between two steps any other request may take one.
-`explore` runs a scenario through all orders. After each step the world compares the store with a
-model of its own, which knows nothing of versions, records or merging: a *lineage* is what a user
-calls "my session", a dict that goes on under a new key when it is renewed. A violation is an
-AssertionError that begins with the guarantee's number.
+`explore` runs a scenario through all orders. With ``copies``, a load that says which version is new
+enough may be answered, in the store's place, by whatever state of that version or a newer one has
+ever been stored: what a near cache on another server may hold, and a lease does not rule out. After
+each step the world compares the store with a model of its own, which knows nothing of versions,
+records or merging: a *lineage* is what a user calls "my session", a dict that goes on under a new
+key when it is renewed. A violation is an AssertionError that begins with the guarantee's number.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from sharedsession.flows import Manager, Visit, closing, committing, opening
 from sharedsession.record import EndMark, Record, decode_record, encode_data, encode_record
 from sharedsession.session import Loading, Session, UnusedSession
 from sharedsession.settings import gather
+from sharedsession.stores.base import FRESHEST, Entry
 from sharedsession.stores.memory import MemoryStore
 
 RUNS = Counter[str]()
 IDLE = 1000
 START = 1_000_000.0
+MOST_COPIES = 2  # that answer one request: a loop that asks copies only would never end
 INITIAL: dict[str, Any] = {"a": 1, "b": 2, "cart": [0], "n": 0}
 
 Effect = Callable[[dict[str, Any], "Request"], None]
@@ -74,6 +78,7 @@ class Request:
     counted: bool = False  # its effect is in the model
     lineage: Lineage | None = None  # that its answer handed out
     committed: bool = False  # its commit() is in the model
+    copies: int = 0  # that answered one of its loads
     created: list[str] = field(default_factory=list)
     private: set[str] = field(default_factory=set)  # of these, the ones that nobody can know yet
 
@@ -97,8 +102,11 @@ class World:
         cookie_age: float = 0,
         store_class: type[MemoryStore] = MemoryStore,
         repeat: bool = False,  # every request hands out its cookie again, as Flask's may
+        copies: bool = False,
     ) -> None:
         self.repeat = repeat
+        self.choose: Callable[[int], int] = lambda number: 0
+        self.states: dict[str, list[Entry]] | None = {} if copies else None  # as they were stored
         self.clock = Clock()
         self.store = store_class(clock=self.clock)
         self.manager = _manager(self.clock)
@@ -107,7 +115,10 @@ class World:
         cookie = Cookie(new_id(), 1, int(START))
         key = store_key(cookie.id, "")
         record = Record(START, None, None, None, encode_data(data))
-        assert self.store.create(key, encode_record(record), IDLE) is not None
+        entry = self.store.create(key, encode_record(record), IDLE)
+        assert entry is not None
+        if self.states is not None:
+            self.states[key] = [entry]
         self.clock.now += cookie_age
         self.first = cookie
         self.jar: Cookie | None = cookie
@@ -207,7 +218,7 @@ class World:
         self.steps += 1
         call = getattr(self.store, verb)
         if verb == "load":
-            return call(*arguments)
+            return self._copy(request, *arguments) or call(*arguments)
         request.writes += 1
         fault = self.fault
         what = (
@@ -235,6 +246,18 @@ class World:
             self._observe(request, key, before)
         return answer
 
+    def _copy(self, request: Request, key: str, at_least: int) -> Entry | None:
+        """Return what a copy may answer; None: the store itself does."""
+        if self.states is None or at_least >= FRESHEST or request.copies == MOST_COPIES:
+            return None
+        states = [each for each in self.states.get(key, []) if each.version >= at_least]
+        choice = self.choose(1 + len(states)) if states else 0
+        if not choice:
+            return None
+        request.copies += 1
+        RUNS["copies"] += 1
+        return states[choice - 1]
+
     # --- the model ---
 
     def _entry(self, key: str) -> Any:
@@ -247,6 +270,8 @@ class World:
         after = self.store.load(key)
         if before is not None and after is not None and before.data == after.data:
             return
+        if self.states is not None and after is not None:
+            self.states.setdefault(key, []).append(after)
         lineage = next((each for each in self.lineages if each.key == key), None)
         if before is None and after is not None:
             assert key not in self.dead, "G3 a dead session came back"
@@ -529,6 +554,13 @@ def explore(make: Callable[[], World], *, at_once: bool = False) -> int:
     while True:
         world = make()
         trail: list[tuple[int, int]] = []  # (choice, number of choices)
+
+        def choose(number: int) -> int:
+            choice = prefix[len(trail)] if len(trail) < len(prefix) else 0
+            trail.append((choice, number))
+            return choice
+
+        world.choose = choose
         running = list(world.running)
         for each in running:
             next(each)
@@ -536,8 +568,7 @@ def explore(make: Callable[[], World], *, at_once: bool = False) -> int:
             running = [each for each in running if _advances(each)]
         try:
             while running:
-                choice = prefix[len(trail)] if len(trail) < len(prefix) else 0
-                trail.append((choice, len(running)))
+                choice = choose(len(running))
                 if not _advances(running[choice]):
                     del running[choice]
                 world.check_each_step()

@@ -33,8 +33,10 @@ from ..exceptions import ConfigurationError
 from ..settings import NearCache
 from .base import FRESHEST, AsyncStore, Entry, Event, Pushing, Replicated, Store, StorePair
 from .push import Hearing, Pulse
+from .waiting import within
 
 OVERHEAD = 640  # bytes that a copy takes beside its data
+REMIND = 0.1  # seconds, far less than the listener goes on without
 LEASE = 1.0  # seconds, of what a replica shows
 BEAT_TTL = 60  # seconds that a beat outlives its server
 
@@ -60,10 +62,11 @@ class Copies:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._limits = limits
-        self._most_bytes = int(limits.megabytes * 2**20)
+        self._most_bytes: float = limits.megabytes * 2**20
         listens = limits.pushed_lease > limits.lease
         self.hearing = Hearing(pushing if listens else None, limits.lease, _teller(self))
         self._clock = clock
+        self._remind_at = 0.0  # when the listener is next told that it is needed, monotonic
         self._copies: OrderedDict[str, _Copy] = OrderedDict()
         self._asking: dict[str, Asking] = {}
         self._lock = threading.Lock()
@@ -79,7 +82,9 @@ class Copies:
             return None
         now, limits = time.monotonic(), self._limits
         age = now - copy.as_of
-        self.hearing.need(now)
+        if now >= self._remind_at:
+            self._remind_at = now + REMIND
+            self.hearing.need(now)
         if age >= limits.lease and not (
             copy.told and age < limits.pushed_lease and self.hearing.covers(copy.as_of, now)
         ):
@@ -237,7 +242,6 @@ class Here:
         follows: bool,
         clock: Callable[[], float],
     ) -> None:
-        self.process = os.getpid()
         self.copies = None if limits is None else Copies(limits, pushing, clock)
         self.following = Following() if follows else None
         self.counts: Counter[str] = Counter()
@@ -252,20 +256,23 @@ class Shared:
         pushing: Pushing | None,
         follows: bool,
         outdated: float,
+        timeout: float | None,
         clock: Callable[[], float],
     ) -> None:
         self._make = partial(Here, limits, pushing, follows, clock)
-        self._here = self._make()
-        self._lock = threading.Lock()
+        self._here = {os.getpid(): self._make()}
         self.outdated = outdated
+        self.timeout = timeout  # of a load, the replica's time included; None: the clients' own
         self.keeps: object = None  # what the stores with copies need to live
         self.lag = max(LEASE if follows else 0.0, 0.0 if limits is None else limits.lease)
 
     def here(self) -> Here:
-        here = self._here
-        if here.process != os.getpid():  # not every server runs Python's fork hooks
-            self._lock = threading.Lock()  # somebody may have held it in the parent
-            here = self._here = self._make()
+        process = os.getpid()
+        here = self._here.get(process)
+        if here is None:  # a child; not every server runs Python's fork hooks
+            # No lock: somebody may have held it in the parent. Of several threads one is first.
+            here = self._here.setdefault(process, self._make())
+            self._here = {process: here}  # the parent's are of no use
         return here
 
 
@@ -382,7 +389,7 @@ class NearStore(_Near):
             return entry
         here = self._shared.here()
         self._send_beats(here)
-        with _Question(here, key, at_least) as question:
+        with _Question(here, key, at_least) as question, within(self._shared.timeout):
             following, replica = here.following, self._replica
             if following is not None and replica is not None and following.may_answer(at_least):
                 try:
@@ -450,7 +457,6 @@ class AsyncNearStore(_Near):
         super().__init__(shared)
         self._primary = primary
         self._replica = replica  # Replicated, awaited
-        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     async def load(self, key: str, at_least: int = 0) -> Entry | None:
         entry = self.peek(key, at_least)
@@ -555,12 +561,13 @@ def with_copies(
     pair: StorePair,
     near_cache: NearCache | None,
     replica: StorePair | None,
-    outdated: float,
+    outdated: float = 0.0,
+    timeout: float | None = None,
     clock: Callable[[], float] = time.time,
 ) -> StorePair:
     """Return the same store in the same colours, with copies before it that both share."""
     pushing = pair.sync if isinstance(pair.sync, Pushing) and pair.sync.pushes else None
-    shared = Shared(near_cache, pushing, replica is not None, outdated, clock)
+    shared = Shared(near_cache, pushing, replica is not None, outdated, timeout, clock)
     shared.keeps = pair, replica
     sync, asynchronous = pair.sync, pair.asynchronous
     return StorePair(

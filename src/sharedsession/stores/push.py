@@ -18,14 +18,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 from ..concurrency import threads_run
 from .base import ALL, READY, Event, NoPush, Pushing
 
-BEATS = 4  # within a lease
+BEATS = 4  # within a lease, or within what makes a connection be given up
 IDLE = 5.0  # seconds without any use, after which the threads rest
 DEAF = 3.0  # seconds without a beat, after which a connection is given up
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between two tries to listen
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between two tries to listen, or two beats
 
 log = logging.getLogger("sharedsession")
 
@@ -56,11 +57,16 @@ class Worker:
         with self._lock:
             if self._runs or not threads_run():
                 return
-            self._runs = True
             arguments = (weakref.ref(self),)
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._run, args=arguments, name=f"sharedsession-{self._name}", daemon=True
-            ).start()
+            )
+            self._runs = True
+            try:
+                thread.start()
+            except RuntimeError as error:  # too many, or the interpreter is about to end
+                self._runs = False
+                log.debug("no thread for the %s: %s", self._name, error)
 
 
 class Pulse(Worker):
@@ -69,8 +75,9 @@ class Pulse(Worker):
     def __init__(self, lease: float) -> None:
         super().__init__("pulse", _beat)
         self.listener = secrets.token_hex(8)
-        self.every = lease / BEATS
+        self.every = max(min(lease, DEAF) / BEATS, SHORTEST_PAUSE)
         self.send: Callable[[int], None] | None = None
+        self.trouble = ""  # why the latest beat could not be sent
         self._number = 0
         self._sent: dict[int, float] = {}
 
@@ -94,12 +101,17 @@ def _beat(reference: weakref.ref[Worker]) -> None:
         send, every = pulse.send, pulse.every
         number = pulse.next()
         del pulse
+        trouble = ""
         try:
             if send is not None:
                 send(number)
-        except Exception as error:  # noqa: BLE001 - a beat that does not come back says it all
-            log.debug("a beat was not sent: %s", error)
+        except Exception as error:  # noqa: BLE001 - it shows when the beat does not come back
+            trouble = str(error)
         del send
+        pulse = reference()
+        if isinstance(pulse, Pulse):
+            pulse.trouble = trouble
+        del pulse
         time.sleep(every)
 
 
@@ -144,8 +156,9 @@ class Hearing(Worker):
             self._tell(event)
         if now - max(self._since, self._heard) > DEAF:
             raise NoPush(
-                "no beat has come back: something between drops subscriptions (a pooler in front "
-                "of PostgreSQL, for example), or writes go elsewhere"
+                self.pulse.trouble
+                or "no beat has come back: something between drops subscriptions (a pooler in "
+                "front of PostgreSQL, for example), or writes go elsewhere"
             )
 
     def lament(self, error: Exception) -> None:
@@ -167,10 +180,11 @@ def _listen(reference: weakref.ref[Worker]) -> None:
         hearing = reference()
         if not isinstance(hearing, Hearing) or hearing.store is None or hearing.may_rest():
             return
-        listening, begun = hearing.store.listen(hearing.pulse.listener), time.monotonic()
+        listen, begun = partial(hearing.store.listen, hearing.pulse.listener), time.monotonic()
         del hearing
         try:
-            with contextlib.closing(listening) as events:  # type: ignore[type-var]  # a generator
+            with contextlib.closing(listen()) as events:  # type: ignore[type-var]  # a generator
+                del listen
                 for event in events:
                     hearing = reference()
                     if not isinstance(hearing, Hearing) or hearing.may_rest():

@@ -1,0 +1,515 @@
+"""Beats and what is heard of writes: when it is believed, when it is given up, who works for it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sharedsession.settings import NearCache
+from sharedsession.stores import near, push
+from sharedsession.stores.base import QUIET, READY, Entry, Event, NoPush, StorePair
+from sharedsession.stores.memory import MemoryStore
+from sharedsession.stores.near import NearStore, with_copies
+from sharedsession.stores.push import BEATS, DEAF, Hearing, Pulse, Worker
+from tests.stores.test_near import Tells, Time, passing
+
+__all__ = ["passing"]  # the fixture
+
+LIMIT = 10.0
+
+
+def until(condition: Callable[[], object], what: str = "it takes too long") -> None:
+    """Wait for what threads do in their own time."""
+    limit = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < limit, what
+        time.sleep(0.005)
+
+
+def ours() -> list[str]:
+    """Return the names of the threads that listen and beat."""
+    names = ("sharedsession-pulse", "sharedsession-listener")
+    return [each.name for each in threading.enumerate() if each.name in names]
+
+
+@pytest.fixture(autouse=True)
+def _rested() -> Iterator[None]:
+    """No test leaves a thread behind, or meets one of another's."""
+    gc.collect()
+    until(lambda: not ours(), "threads of another test")
+    yield
+    gc.collect()
+    until(lambda: not ours(), "threads that do not end")
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let threads rest, and give up, sooner than they would."""
+    monkeypatch.setattr(push, "IDLE", 0.3)
+    monkeypatch.setattr(push, "DEAF", 0.5)
+    monkeypatch.setattr(push, "SHORTEST_PAUSE", 0.02)
+    monkeypatch.setattr(push, "LONGEST_PAUSE", 0.05)
+
+
+class Telling(MemoryStore):
+    """A memory that tells of its writes, on connections that the test can spoil."""
+
+    pushes = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[queue.Queue[Event | Exception]] = []
+        self.connections = 0
+        self.closed = 0
+        self.beats = 0
+        self.half_open = False  # what is told arrives nowhere, and nobody is told that
+        self.refuses: Exception | None = None
+        self.unsent: Exception | None = None
+
+    def tell(self, event: Event | Exception) -> None:
+        if not self.half_open:
+            for line in list(self.lines):
+                line.put(event)
+
+    def beat(self, listener: str, number: int) -> None:
+        self.beats += 1
+        if self.unsent is not None:
+            raise self.unsent
+        self.tell(Event(beat=number))
+
+    def listen(self, listener: str) -> Iterator[Event]:
+        line: queue.Queue[Event | Exception] = queue.Queue()
+        self.connections += 1
+        try:
+            if self.refuses is not None:
+                raise self.refuses
+            self.lines.append(line)
+            yield READY
+            while True:
+                try:
+                    event = line.get(timeout=0.05)
+                except queue.Empty:
+                    event = QUIET
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+        finally:
+            self.closed += 1
+            if line in self.lines:
+                self.lines.remove(line)
+
+    def delete(self, key: str) -> None:
+        super().delete(key)
+        self.tell(Event(key=key))
+
+
+def copies_of(store: MemoryStore, **limits: Any) -> NearStore:
+    found = with_copies(StorePair(store, None), NearCache(**limits), None, 0.0).sync
+    assert isinstance(found, NearStore)
+    return found
+
+
+def hearing_of(store: NearStore) -> Hearing:
+    copies = store._shared.here().copies
+    assert copies is not None
+    return copies.hearing
+
+
+def listening(store: NearStore) -> Hearing:
+    """Use a store until what it is told is believed."""
+    hearing = hearing_of(store)
+
+    def covered() -> bool:
+        store.load("nobody")
+        now = time.monotonic()
+        return hearing.covers(now, now)
+
+    until(covered, "the store is not listened to")
+    return hearing
+
+
+# --- what is believed -----------------------------------------------------------------------------
+
+
+def heard(passing: Time, lease: float = 1.0) -> Hearing:
+    """Return a hearing that has begun to listen, and has nobody to tell."""
+    hearing = Hearing(Tells(), lease, lambda event: None)
+    hearing.hear(READY)
+    return hearing
+
+
+def test_nothing_is_believed_before_a_beat_has_come_back(passing: Time) -> None:
+    """A connection on which nothing happens is no proof that nothing has happened."""
+    hearing = heard(passing)
+    assert not hearing.covers(passing.now, passing.now)
+    hearing.hear(Event(beat=hearing.pulse.next()))
+    assert hearing.covers(passing.now, passing.now)
+
+
+def test_a_beat_is_believed_for_less_than_a_lease(passing: Time) -> None:
+    """A half-open connection, a process that was paused: the latest beat grows old by itself."""
+    hearing, begun = heard(passing), passing.now
+    hearing.hear(Event(beat=hearing.pulse.next()))
+    passing.now += 0.99
+    assert hearing.covers(begun, passing.now)
+    passing.now += 0.01
+    assert not hearing.covers(begun, passing.now)
+    passing.now += 3600  # the process was paused
+    assert not hearing.covers(passing.now, passing.now)
+
+
+def test_a_beat_nobody_sent_says_nothing(passing: Time) -> None:
+    """Beats of another listener, and those of long ago, are not believed."""
+    hearing = heard(passing)
+    hearing.hear(Event(beat=12345))
+    assert not hearing.covers(passing.now, passing.now)
+    old = hearing.pulse.next()
+    for _ in range(150):
+        hearing.pulse.next()
+    hearing.hear(Event(beat=old))
+    assert not hearing.covers(passing.now, passing.now)
+
+
+def test_beats_out_of_order_do_not_make_it_older(passing: Time) -> None:
+    """The latest beat counts, whichever comes last: Redis also tells of a beat that expires."""
+    hearing = heard(passing)
+    first = hearing.pulse.next()
+    passing.now += 0.9
+    hearing.hear(Event(beat=hearing.pulse.next()))
+    hearing.hear(Event(beat=first))
+    passing.now += 0.9
+    assert hearing.covers(passing.now, passing.now)
+
+
+def test_a_new_connection_begins_anew(passing: Time) -> None:
+    """What was so before it listened is not covered, and beats have to come back again."""
+    hearing, begun = heard(passing), passing.now
+    hearing.hear(Event(beat=hearing.pulse.next()))
+    passing.now += 0.1
+    hearing.hear(READY)
+    assert not hearing.covers(passing.now, passing.now)
+    hearing.hear(Event(beat=hearing.pulse.next()))
+    assert not hearing.covers(begun, passing.now)
+    assert hearing.covers(passing.now, passing.now)
+    assert hearing.known(begun) == begun
+    assert hearing.known(passing.now) == passing.now
+
+
+def test_a_connection_without_beats_is_given_up(passing: Time) -> None:
+    """Something between may drop subscriptions: after some seconds another one is opened."""
+    hearing = heard(passing)
+    passing.now += DEAF
+    hearing.hear(QUIET)
+    passing.now += 0.01
+    with pytest.raises(NoPush, match="no beat has come back"):
+        hearing.hear(QUIET)
+
+
+@pytest.mark.parametrize("lease", [0.001, 0.1, 1.0, 12.0, 60.0])
+def test_beats_are_sent_often_enough_and_not_too_often(passing: Time, lease: float) -> None:
+    """However long or short the lease, a connection that works is not taken for a broken one."""
+    hearing = heard(passing, lease)
+    assert 0.05 <= hearing.pulse.every <= DEAF / 2
+    assert hearing.pulse.every <= max(lease / BEATS, 0.1)
+    for _ in range(100):
+        number = hearing.pulse.next()
+        passing.now += hearing.pulse.every
+        hearing.hear(QUIET)
+        hearing.hear(Event(beat=number))
+
+
+def test_a_pulse_remembers_its_latest_beats_only(passing: Time) -> None:
+    """A server that runs for years holds no more beats than one that has just begun."""
+    pulse = Pulse(1.0)
+    for _ in range(1000):
+        pulse.next()
+    assert len(pulse._sent) == 100
+
+
+# --- threads that listen --------------------------------------------------------------------------
+
+
+def test_a_write_by_another_server_is_heard() -> None:
+    """A push ends the copy at once; without one it lives far longer than the short lease."""
+    memory = Telling()
+    store = copies_of(memory, lease=0.4)
+    hearing = listening(store)
+    memory.create("key", b"data", 600)
+    store.load("key")
+    before = store.counts["store"]
+    begun = time.monotonic()
+    while time.monotonic() < begun + 0.8:
+        assert store.load("key") is not None
+        time.sleep(0.01)
+    assert store.counts["store"] == before
+    memory.delete("key")
+    until(lambda: store.peek("key") is None)
+    assert time.monotonic() < begun + 1.5
+    assert hearing.covers(begun, time.monotonic())
+
+
+def test_a_half_open_connection_is_noticed(short: None, caplog: pytest.LogCaptureFixture) -> None:
+    """Beats that do not come back end the long lease within the short one; then it reconnects."""
+    memory = Telling()
+    store = copies_of(memory, lease=0.2)
+    listening(store)
+    memory.create("key", b"data", 600)
+    store.load("key")
+    memory.half_open = True
+    begun = time.monotonic()
+    Telling.delete(memory, "key")
+    until(lambda: store.peek("key") is None)
+    assert time.monotonic() - begun < 0.5
+    connections = memory.connections
+
+    def reconnected() -> bool:
+        store.load("nobody")
+        return memory.connections > connections + 1
+
+    until(reconnected)
+    warnings = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert [each.getMessage().partition(":")[0] for each in warnings] == [
+        "The session store does not tell of its writes, so copies are used for 0.2 s only"
+    ]
+    assert "no beat has come back" in caplog.text
+    memory.half_open = False
+    listening(store)
+
+
+def test_a_broken_connection_is_opened_anew(short: None, caplog: pytest.LogCaptureFixture) -> None:
+    """Copies loaded before the new connection are not believed for longer than the short lease."""
+    memory = Telling()
+    store = copies_of(memory, lease=0.2)
+    listening(store)
+    memory.create("key", b"data", 600)
+    store.load("key")
+    for _ in range(3):
+        memory.tell(ConnectionError("reset by peer"))
+        connections = memory.connections
+        until(lambda: memory.connections > connections)
+        memory.lines and listening(store)
+    assert [each.levelno for each in caplog.records if "reset by peer" in each.message] == [
+        logging.WARNING
+    ]
+    assert memory.closed >= 3
+
+
+@pytest.mark.parametrize("failure", [NoPush("not allowed"), OSError("refused"), ValueError()])
+def test_a_store_that_cannot_tell_is_lamented_once(
+    short: None, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
+    """One warning says why copies live for the short lease; requests go on as without pushes."""
+    memory = Telling()
+    memory.refuses = failure
+    store = copies_of(memory, lease=0.2)
+    memory.create("key", b"data", 600)
+
+    def often() -> bool:
+        assert store.load("key") is not None
+        return memory.connections > 3
+
+    until(often)
+    assert store.counts["copy"] > 0
+    warnings = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert (str(failure) or "ValueError") in warnings[0]
+
+
+def test_a_store_whose_listen_raises_at_once_is_asked_again(
+    short: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store of somebody else's may fail before it has an iterator to return."""
+
+    class Fails(Telling):
+        def listen(self, listener: str) -> Iterator[Event]:
+            self.connections += 1
+            if self.connections < 3:
+                raise OSError("not now")
+            return super().listen(listener)
+
+    listening(copies_of(Fails(), lease=0.2))
+    assert "not now" in caplog.text
+
+
+def test_beats_that_cannot_be_sent_are_no_error(
+    short: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the store is down beats fail, without noise, and come back when it does."""
+    memory = Telling()
+    store = copies_of(memory, lease=0.2)
+    hearing = listening(store)
+    memory.unsent = OSError("down")
+    until(lambda: not hearing.covers(time.monotonic(), time.monotonic()))
+    sent = memory.beats
+
+    def more() -> bool:
+        store.load("nobody")
+        return memory.beats > sent + 5
+
+    until(more)
+    memory.unsent = None
+    listening(store)
+    messages = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len(messages) <= 1
+
+
+# --- whose threads these are ----------------------------------------------------------------------
+
+
+def test_nobody_works_before_the_first_load() -> None:
+    """A middleware that serves no session starts no thread and opens no connection."""
+    memory = Telling()
+    store = copies_of(memory)
+    store.create("key", b"data", 60)
+    assert store.peek("another") is None
+    assert not ours()
+    assert memory.connections == memory.beats == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits"),
+    [(MemoryStore, {}), (Telling, {"pushed_lease": 0}), (Telling, {"pushed_lease": 1.0})],
+)
+def test_nobody_works_where_pushes_are_not_used(
+    kind: type[MemoryStore], limits: dict[str, float]
+) -> None:
+    """A store that does not tell, or copies that need not be told: no thread, no connection."""
+    memory = kind()
+    store = copies_of(memory, **limits)
+    memory.create("key", b"data", 60)
+    for _ in range(10):
+        store.load("key")
+    assert not ours()
+    assert getattr(memory, "connections", 0) == 0
+
+
+def test_a_store_that_says_it_does_not_push_is_not_listened_to() -> None:
+    """``pushes`` is asked: not every server and every client library can."""
+    memory = Telling()
+    memory.pushes = False
+    store = copies_of(memory)
+    store.load("key")
+    assert hearing_of(store).store is None
+    assert not ours()
+
+
+def test_threads_rest_when_nobody_needs_them(short: None) -> None:
+    """After a while without sessions they end, and the next load starts them again."""
+    memory = Telling()
+    store = copies_of(memory, lease=0.2)
+    listening(store)
+    assert sorted(ours()) == ["sharedsession-listener", "sharedsession-pulse"]
+    until(lambda: not ours())
+    assert memory.closed == memory.connections == 1
+    listening(store)
+    assert sorted(ours()) == ["sharedsession-listener", "sharedsession-pulse"]
+    assert memory.connections == 2
+
+
+def test_threads_end_with_their_store() -> None:
+    """A store that is dropped takes its threads and its connection along, however busy it was."""
+    memory = Telling()
+    store = copies_of(memory)
+    listening(store)
+    copies, primary = weakref.ref(store._shared), weakref.ref(memory)
+    closed = weakref.finalize(store, lambda: None)
+    del store
+    gc.collect()
+    assert not closed.alive
+    assert copies() is None
+    until(lambda: not ours())
+    assert memory.closed == 1
+    del memory
+    gc.collect()
+    assert primary() is None
+
+
+def test_many_threads_that_need_it_start_it_once(short: None) -> None:
+    """Requests that come at the same time do not start a thread each."""
+    started: list[int] = []
+    barrier = threading.Barrier(8)
+
+    def run(reference: weakref.ref[Worker]) -> None:
+        started.append(1)
+        while (worker := reference()) is not None and not worker.may_rest():
+            del worker
+            time.sleep(0.01)
+
+    worker = Worker("pulse", run)
+
+    def need() -> None:
+        barrier.wait(5)
+        worker.need(time.monotonic())
+
+    threads = [threading.Thread(target=need) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert len(started) == 1
+
+
+def test_a_thread_that_cannot_be_started_fails_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many threads, or an interpreter that is about to end: the short lease, and no error."""
+    refusing = [True]
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if refusing[0] and thread.name.startswith("sharedsession-"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    memory = Telling()
+    store = copies_of(memory)
+    created = memory.create("key", b"data", 60)
+    assert store.load("key") == store.load("key") == created
+    assert not ours()
+    refusing[0] = False
+    listening(store)
+
+
+def test_no_threads_where_none_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under uWSGI without threads nothing is started, and copies have the short lease."""
+    monkeypatch.setattr(push, "threads_run", lambda: False)
+    memory = Telling()
+    store = copies_of(memory, lease=0.1)
+    memory.create("key", b"data", 60)
+    store.load("key")
+    assert store.peek("key") is not None
+    until(lambda: store.peek("key") is None)
+    assert not ours()
+
+
+def test_what_is_heard_while_it_loads_is_not_kept(short: None) -> None:
+    """An answer that left the store before a write by another server is no copy."""
+    memory = Telling()
+    store = copies_of(memory)
+    listening(store)
+    memory.create("key", b"old", 600)
+    load = memory.load_all if hasattr(memory, "load_all") else memory.load
+
+    def slow(key: Any, *more: Any) -> Any:
+        found = load(key, *more)
+        if "key" in key:
+            Telling.delete(memory, "key")
+            until(lambda: not store._shared.here().copies._asking)  # type: ignore[union-attr]
+        return found
+
+    setattr(memory, load.__name__, slow)
+    found = store.load("key")
+    assert isinstance(found, Entry)
+    assert store.peek("key") is None
+
+
+def test_near_and_push_share_one_clock() -> None:
+    """The tests' clock stands in for both."""
+    assert near.time is push.time is time
