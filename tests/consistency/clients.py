@@ -28,6 +28,7 @@ from .world import Server
 
 RETRY = 0.02  # seconds that a client waits after a request that came to nothing
 SURE = 0.6  # share of the requests in which the application itself waits for the store
+SURE_READ = 0.2  # the same of those that only read, where there are copies
 KEYS = ("k", "l")
 USUAL = {
     Kind.READ: 40,
@@ -40,7 +41,6 @@ USUAL = {
 }
 KINDS, WEIGHTS = list(USUAL), list(USUAL.values())
 HARMLESS = [Kind.READ, Kind.MUTATE, Kind.WRITE]  # what is tried with cookies of ended sessions
-SURE_READ = 0.2  # the same of those that only read, where there are copies
 OLD = 0.2  # share of the rounds in which a cookie that has been replaced is sent
 RESTS = 0.5  # share of the rounds after which a client rests, where sessions expire
 SHORT_RESTS = 0.15  # the same where copies grow old

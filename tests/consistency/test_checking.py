@@ -520,6 +520,15 @@ def test_copies_excuse_nothing_else(name: str) -> None:
         assert {each.rule for each in found} == {rule}, [str(each) for each in found]
 
 
+def test_during_an_outage_copies_answer_under_young_cookies_as_well() -> None:
+    """Where they may, the store cannot be read instead; all other rules stay as they are."""
+    _, young = SHARP["a young cookie is not answered by the store"]
+    _, below = SHARP["the version that the cookie stands for is not reached"]
+
+    assert check(young, BOUND, window=False) == []
+    assert check(below, BOUND, window=False)
+
+
 @pytest.mark.parametrize("name", list(GOOD))
 def test_copies_forbid_nothing(name: str) -> None:
     """What is allowed without copies is allowed with them."""
