@@ -584,10 +584,12 @@ def _readable(
     if replica is None:
         return None
     store = getattr(replica, colour)
-    if store is not None and not isinstance(store, Replicated):
+    if store is not None and (
+        not isinstance(store, Replicated) or getattr(store, "spreads", False)
+    ):
         raise ConfigurationError(
-            f"read_from names a replica of Redis, Valkey or an SQL database; {type(store).__name__}"
-            " is none: it has no load_all."
+            "read_from names one replica of Redis, Valkey or an SQL database: its answers must come "
+            f"with a beat, from the same server. {type(store).__name__} cannot do that here."
         )
     return store
 
