@@ -584,12 +584,11 @@ def _readable(
     if replica is None:
         return None
     store = getattr(replica, colour)
-    if store is not None and (
-        not isinstance(store, Replicated) or getattr(store, "spreads", False)
-    ):
+    can = isinstance(store, Replicated) and not getattr(store, "spreads", False)
+    if store is not None and not can:
         raise ConfigurationError(
-            "read_from names one replica of Redis, Valkey or an SQL database: its answers must come "
-            f"with a beat, from the same server. {type(store).__name__} cannot do that here."
+            "read_from names one replica, of Redis, Valkey or an SQL database: each of its answers "
+            f"must come with a beat, from the same server. {type(store).__name__} cannot do that."
         )
     return store
 

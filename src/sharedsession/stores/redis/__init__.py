@@ -219,7 +219,8 @@ class RedisStore(_Verbs):
     def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
         """See `base.Replicated`; in a cluster, one key after the other."""
         groups = [[key] for key in keys] if self.spreads else [keys]
-        return [entry for each in groups for entry in self._found(self._run(self._look(each)))]
+        answers = [self._run(self._look(each)) for each in groups]
+        return [entry for answer in answers for entry in self._found(answer)]
 
     @property
     def pushes(self) -> bool:
@@ -315,9 +316,8 @@ class AsyncRedisStore(_Verbs):
     async def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
         """See `base.Replicated`; in a cluster, one key after the other."""
         groups = [[key] for key in keys] if self.spreads else [keys]
-        return [
-            entry for each in groups for entry in self._found(await self._run(self._look(each)))
-        ]
+        answers = [await self._run(self._look(each)) for each in groups]
+        return [entry for answer in answers for entry in self._found(answer)]
 
     async def beat(self, listener: str, number: int) -> None:
         """See `base.Pushing`."""
