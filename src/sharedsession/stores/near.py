@@ -584,10 +584,11 @@ def _readable(
     if replica is None:
         return None
     store = getattr(replica, colour)
-    if store is not None and not isinstance(store, Replicated):
+    can = isinstance(store, Replicated) and not getattr(store, "spreads", False)
+    if store is not None and not can:
         raise ConfigurationError(
-            f"read_from names a replica of Redis, Valkey or an SQL database; {type(store).__name__}"
-            " is none: it has no load_all."
+            "read_from names one replica, of Redis, Valkey or an SQL database: each of its answers "
+            f"must come with a beat, from the same server. {type(store).__name__} cannot do that."
         )
     return store
 
