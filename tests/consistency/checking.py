@@ -131,14 +131,31 @@ class View:
 
     def may_have_expired(self, operation: Operation) -> bool:
         """Whether the idle timeout may have passed before the answer came."""
+        return operation.end + SLACK >= self._expiry(operation)
+
+    def may_be_prolonged(self, operation: Operation) -> bool:
+        """Whether another request was on its way that had begun before the timeout passed.
+
+        The time counts at which it asked, and it may have waited, for a lock for example.
+        """
+        assert operation.sent is not None
+        expiry = self._expiry(operation)
+        return any(
+            each.begin < expiry and each.settled > operation.begin
+            for each in self.by_session[operation.sent.session]
+            if each is not operation and each.outcome is not Outcome.FAILED
+        )
+
+    def _expiry(self, operation: Operation) -> float:
+        """When the session of the cookie sent ends, as far as its client knows at that time."""
         assert operation.sent is not None
         if self.max_age == math.inf:
-            return False
+            return math.inf
         given = (each.given for each in self.answers if each.before(operation))
         known = [operation.sent, *(each for each in given if each is not None)]
         times = [each.time for each in known if each.session == operation.sent.session]
         newest = max((time for time in times if time is not None), default=-math.inf)
-        return operation.end + self.epoch + SLACK >= newest + self.max_age
+        return newest + self.max_age - self.epoch
 
     def disturbed_by(self, operation: Operation) -> Iterator[Operation]:
         """What else can have ended its session while it ran, or since the copy that it saw."""
@@ -433,6 +450,7 @@ def _found_ended(view: View, earlier: Operation, later: Operation) -> bool:
         and earlier.end + view.may_lag(later) < later.begin
         and later.kind not in BEGINS
         and view.may_have_ended(earlier)
+        and not (view.may_have_expired(earlier) and view.may_be_prolonged(earlier))
         and not any(_renewed(each) for each in view.by_session[later.sent.session])
     )
 

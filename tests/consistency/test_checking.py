@@ -559,6 +559,12 @@ IN_TIME: dict[str, History] = {
         at(10060, 10070)(READ, "A@0", NOTHING),
     ),
 }
+IN_TIME["who asked in time may prolong it a moment later"] = history(
+    at(0, 1)(*SIGNED_IN, given="A@0"),
+    at(9500, 10500)(READ, "A@0", holds(1), given="A@9"),
+    at(9600, 10400)(READ, "A@0", NOTHING),
+    at(10600, 10601)(READ, "A@9", holds(1), given="A@10"),
+)
 NOT_IN_TIME: dict[str, tuple[Rule, History]] = {
     "it ends too early": (
         Rule.LOST_UPDATE,
@@ -579,6 +585,14 @@ NOT_IN_TIME: dict[str, tuple[Rule, History]] = {
         Rule.IDLE,
         history(
             at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(10002, 10003)(READ, "A@0", holds(1), given="A@10"),
+        ),
+    ),
+    "it comes back though nobody had asked in time": (
+        Rule.SIGNED_OUT,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(9000, 10001)(READ, "A@0", NOTHING),
             at(10002, 10003)(READ, "A@0", holds(1), given="A@10"),
         ),
     ),
