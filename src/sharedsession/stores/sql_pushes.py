@@ -101,6 +101,8 @@ def listen(engine: sa.Engine, statements: Statements, listener: str) -> Iterator
     driver: Any = raw.driver_connection  # psycopg.Connection
     raw.detach()
     try:
+        driver.rollback()
+        driver.autocommit = True  # LISTEN counts from its commit, and an engine may leave that out
         driver.execute(f'LISTEN "{table}"')
         driver.execute(f'LISTEN "{own}"')
         yield READY
