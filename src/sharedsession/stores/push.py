@@ -77,6 +77,7 @@ class Pulse(Worker):
         self.listener = secrets.token_hex(8)
         self.every = max(min(lease, DEAF) / BEATS, SHORTEST_PAUSE)
         self.send: Callable[[int], None] | None = None
+        self.trouble = ""  # why the latest beat could not be sent
         self._number = 0
         self._sent: dict[int, float] = {}
 
@@ -100,12 +101,17 @@ def _beat(reference: weakref.ref[Worker]) -> None:
         send, every = pulse.send, pulse.every
         number = pulse.next()
         del pulse
+        trouble = ""
         try:
             if send is not None:
                 send(number)
         except Exception as error:  # noqa: BLE001 - a beat that does not come back says it all
-            log.debug("a beat was not sent: %s", error)
+            trouble = str(error) or type(error).__name__
         del send
+        pulse = reference()
+        if isinstance(pulse, Pulse):
+            pulse.trouble = trouble
+        del pulse
         time.sleep(every)
 
 
@@ -149,6 +155,8 @@ class Hearing(Worker):
         elif event is ALL or event.key is not None:
             self._tell(event)
         if now - max(self._since, self._heard) > DEAF:
+            if self.pulse.trouble:
+                raise NoPush(f"no beat can be sent to listen for ({self.pulse.trouble})")
             raise NoPush(
                 "no beat has come back: something between drops subscriptions (a pooler in front "
                 "of PostgreSQL, for example), or writes go elsewhere"
