@@ -464,6 +464,9 @@ class AsyncNearStore(_Near):
                     question.take(await replica.load_all([following.beat.key, key]))
                 except Exception:  # noqa: BLE001 - as above
                     following.rest()
+                except BaseException:  # nobody waits any longer; the next one need not wait at all
+                    following.rest()
+                    raise
             if question.answered:
                 return question.entry
             return question.settle(await self._load(key, at_least))
