@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import queue
 import threading
 import time
@@ -134,6 +135,14 @@ def listening(store: NearStore) -> Hearing:
 
     until(covered, "the store is not listened to")
     return hearing
+
+
+def rest(store: NearStore) -> None:
+    """Let the threads end, and with them what they hold open."""
+    hearing = hearing_of(store)
+    hearing._needed_at = hearing.pulse._needed_at = -math.inf
+    until(lambda: not hearing._runs and not hearing.pulse._runs)
+    until(lambda: not ours())
 
 
 # --- what is believed -----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
-from ..exceptions import ConfigurationError
+from ..exceptions import ConfigurationError, StoreUnavailable
 from ..settings import NearCache
 from .base import FRESHEST, AsyncStore, Entry, Event, Pushing, Replicated, Store, StorePair
 from .push import Hearing, Pulse
@@ -471,6 +471,9 @@ class AsyncNearStore(_Near):
                     question.take(await replica.load_all([following.beat.key, key]))
                 except Exception:  # noqa: BLE001 - as above
                     following.rest()
+                except BaseException:  # nobody waits any longer; the next one need not wait at all
+                    following.rest()
+                    raise
             if question.answered:
                 return question.entry
             return question.settle(await self._load(key, at_least))
@@ -541,20 +544,28 @@ class _OnLoop:
         self.loop = weakref.ref(loop)
         self._send = send
         self._task: asyncio.Task[None] | None = None
+        self._trouble = ""  # what became of the beat before
 
     def __call__(self, number: int) -> None:
+        """Begin to send; raise when the beat before could not be sent."""
         loop = self.loop()
         if loop is not None:
             with suppress(RuntimeError):  # it has been closed
                 loop.call_soon_threadsafe(self._begin, number)
+        if self._trouble:
+            raise StoreUnavailable(self._trouble)
 
     def _begin(self, number: int) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._go(number))
 
     async def _go(self, number: int) -> None:
-        with suppress(Exception):  # a beat that does not come back says it all
+        try:
             await self._send(number)
+        except Exception as error:  # noqa: BLE001 - a beat that does not come back says it all
+            self._trouble = str(error) or type(error).__name__
+        else:
+            self._trouble = ""
 
 
 def with_copies(

@@ -106,7 +106,7 @@ def _beat(reference: weakref.ref[Worker]) -> None:
             if send is not None:
                 send(number)
         except Exception as error:  # noqa: BLE001 - it shows when the beat does not come back
-            trouble = str(error)
+            trouble = str(error) or type(error).__name__
         del send
         pulse = reference()
         if isinstance(pulse, Pulse):
@@ -155,10 +155,11 @@ class Hearing(Worker):
         elif event is ALL or event.key is not None:
             self._tell(event)
         if now - max(self._since, self._heard) > DEAF:
+            if self.pulse.trouble:
+                raise NoPush(f"no beat can be sent to listen for ({self.pulse.trouble})")
             raise NoPush(
-                self.pulse.trouble
-                or "no beat has come back: something between drops subscriptions (a pooler in "
-                "front of PostgreSQL, for example), or writes go elsewhere"
+                "no beat has come back: something between drops subscriptions (a pooler in front "
+                "of PostgreSQL, for example), or writes go elsewhere"
             )
 
     def lament(self, error: Exception) -> None:

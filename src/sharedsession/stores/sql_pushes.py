@@ -107,6 +107,8 @@ def listen(engine: sa.Engine, statements: Statements, listener: str) -> Iterator
     if isinstance(driver, BoundedConnection):
         driver.remove_notify_handler(ignore)
     try:
+        driver.rollback()
+        driver.autocommit = True  # LISTEN counts from its commit, and an engine may leave that out
         driver.execute(f'LISTEN "{table}"')
         driver.execute(f'LISTEN "{own}"')
         yield READY

@@ -216,10 +216,16 @@ class _Bounded(redis.connection.AbstractConnection):
         self._bind()
         super().send_packed_command(*arguments, **options)  # type: ignore[no-untyped-call]
 
-    def can_read(self, *arguments: Any, **options: Any) -> bool:
-        """Say whether there is data that nobody asked for; the tickets of TLS are none."""
+    def can_read(self, timeout: float = 0) -> bool:
+        """Say whether there is data that nobody asked for; the tickets of TLS are none.
+
+        Of such data the first byte is taken, for the connection is of no use. With a timeout it is
+        somebody who listens that asks, and will read it.
+        """
+        if timeout:
+            return bool(super().can_read(timeout))
         for _ in range(TICKETS + 1):
-            if not super().can_read(*arguments, **options):
+            if not super().can_read():
                 return False
             if not isinstance(self._sock, ssl.SSLSocket):
                 return True
