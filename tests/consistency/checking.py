@@ -59,13 +59,18 @@ class Violation:
 
 
 def check(
-    history: History, bound: float = 0.0, max_age: float = math.inf, window: bool = True
+    history: History,
+    bound: float = 0.0,
+    max_age: float = math.inf,
+    window: bool = True,
+    rewinds: bool = False,
 ) -> list[Violation]:
     """Return what is wrong; ``bound``: seconds for which a copy may be behind the store.
 
     ``window``: under young cookies the store itself is read, which cannot be during an outage.
+    ``rewinds``: a failover may take back what was answered 503, after somebody has seen it.
     """
-    view = View(history, bound, max_age, window)
+    view = View(history, bound, max_age, window, rewinds)
     rules = (
         foreign_data(view),
         one_session(view),
@@ -80,9 +85,11 @@ def check(
 class View:
     """A history, and what follows from it for sessions and lives."""
 
-    def __init__(self, history: History, bound: float, max_age: float, window: bool) -> None:
+    def __init__(
+        self, history: History, bound: float, max_age: float, window: bool, rewinds: bool
+    ) -> None:
         self.client = history.client
-        self.window = window
+        self.window, self.rewinds = window, rewinds
         self.bound, self.epoch, self.max_age = bound, history.epoch, max_age
         self.operations = history.operations
         self.numbered = {each.number: each for each in history.operations}
@@ -102,6 +109,10 @@ class View:
             life = self.life(each)
             if life is not None:
                 self.by_life[life].append(each)
+
+    def may_vanish(self, operation: Operation) -> bool:
+        """Whether what an operation did may be taken back: nobody was told that it is stored."""
+        return self.rewinds and operation.outcome is Outcome.UNKNOWN
 
     def life(self, operation: Operation) -> int | None:
         """The life that an answer shows, or else the one whose cookie was sent."""
@@ -283,10 +294,13 @@ def _facts_of(
     def of_life(shown: Shown) -> bool:
         return shown.life == life
 
-    yield Fact(born, f"the session of the sign-in #{life}", of_life, of_life)
+    if not view.may_vanish(born):
+        yield Fact(born, f"the session of the sign-in #{life}", of_life, of_life)
     writes: dict[str, list[Operation]] = defaultdict(list)
     for each in view.operations:
         if each.sent is None or view.life_of.get(each.sent.session) != life:
+            continue
+        if view.may_vanish(each):
             continue
         number = each.number
         if each.kind is Kind.MUTATE:
@@ -381,6 +395,8 @@ def cookies(view: View) -> Iterator[Violation]:
         sent, given = each.sent, each.given
         if sent is None or given is None or given.session != sent.session:
             continue
+        if any(view.may_vanish(other) for other in view.by_session[sent.session]):
+            continue
         if given.version < sent.version:
             what = f"the cookie goes back from {sent} to {given}"
             yield Violation(Rule.MONOTONIC_READS, what, (each,))
@@ -450,6 +466,7 @@ def _found_ended(view: View, earlier: Operation, later: Operation) -> bool:
         and earlier.end + view.may_lag(later) < later.begin
         and later.kind not in BEGINS
         and view.may_have_ended(earlier)
+        and not any(view.may_vanish(each) for each in view.enders(later.sent.session))
         and not (view.may_have_expired(earlier) and view.may_be_prolonged(earlier))
         and not any(_renewed(each) for each in view.by_session[later.sent.session])
     )

@@ -112,7 +112,8 @@ class _Running:
             report.operations += len(history.operations)
             report.outcomes.update(each.outcome.name for each in history.operations)
             report.kinds.update(each.kind.value for each in history.operations)
-            found = check(history, bound, max_age, self.world.mode.window)
+            mode = self.world.mode
+            found = check(history, bound, max_age, mode.window, mode.rewinds)
             report.violations += [(name, violation) for violation in found]
 
     async def _faults(self, stop: asyncio.Event) -> None:

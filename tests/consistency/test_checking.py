@@ -622,6 +622,28 @@ def test_an_idle_timeout_is_exact(name: str) -> None:
     assert {each.rule for each in found} == {rule}, [str(each) for each in found]
 
 
+SEEN_AND_GONE = begun(
+    at(2, 9).unknown(MUTATE, "A"),
+    at(3, 4)(READ, "A", holds(1, 2)),
+    at(10, 11)(READ, "A", holds(1)),
+)
+
+
+def test_what_was_answered_503_may_vanish_in_a_failover() -> None:
+    """Where a failover may take something back, it is what nobody was told is stored."""
+    assert [each.rule for each in check(SEEN_AND_GONE)] == [Rule.MONOTONIC_READS]
+    assert check(SEEN_AND_GONE, rewinds=True) == []
+
+
+def test_what_was_acknowledged_may_not_vanish_in_a_failover() -> None:
+    """An update that was acknowledged, a sign-out too, stays in any case."""
+    lost = begun(at(2, 3)(MUTATE, "A", holds(1, 2)), at(10, 11)(READ, "A", holds(1)))
+    back = begun(at(2, 3)(SIGN_OUT, "A", NOTHING), at(10, 11)(READ, "A", holds(1)))
+
+    assert [each.rule for each in check(lost, rewinds=True)] == [Rule.LOST_UPDATE]
+    assert Rule.SIGNED_OUT in {each.rule for each in check(back, rewinds=True)}
+
+
 def test_a_violation_tells_what_happened() -> None:
     """It names the rule and shows the operations concerned, one a line, in milliseconds."""
     _, wrong = BAD["an own change is missing, once"]

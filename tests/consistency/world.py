@@ -74,6 +74,7 @@ class Mode:
     bound: float = 0.0
     expendable: bool = True  # servers hold nothing, so any of them may be killed
     window: bool = True  # copies do not answer under cookies that have just been written
+    rewinds: bool = False  # a failover may take back what nobody was told is stored
     crowd: int = 1  # clients where others have one: most of them rest
 
     @property
@@ -92,8 +93,8 @@ MODES = {
         Mode("memory", memory, [UVICORN], expendable=False),
         Mode("sqlite", sqlite),
         Mode("redis", redis),
-        Mode("redis-sentinel", redis_sentinel),
-        Mode("redis-cluster", redis_cluster),
+        Mode("redis-sentinel", redis_sentinel, rewinds=True),
+        Mode("redis-cluster", redis_cluster, rewinds=True),
         Mode("memcached", memcached),
         Mode("postgresql", postgresql),
         Mode("mariadb", mariadb),
@@ -110,8 +111,22 @@ MODES = {
             "redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0, crowd=5
         ),
         Mode("redis-near-outdated", redis, settings=OUTDATED, bound=3.0, window=False, crowd=5),
-        Mode("redis-sentinel-near", redis_sentinel, settings=NEAR, bound=1.0, crowd=5),
-        Mode("redis-cluster-near", redis_cluster, settings=NEAR, bound=1.0, crowd=5),
+        Mode(
+            "redis-sentinel-near",
+            redis_sentinel,
+            settings=NEAR,
+            bound=1.0,
+            crowd=5,
+            rewinds=True,
+        ),
+        Mode(
+            "redis-cluster-near",
+            redis_cluster,
+            settings=NEAR,
+            bound=1.0,
+            crowd=5,
+            rewinds=True,
+        ),
         Mode("redis-near-expiring", redis, settings=NEAR | {"max_age": 5}, bound=1.0, crowd=9),
         Mode("postgresql-near", postgresql, settings=NEAR, bound=1.0, crowd=5),
         Mode(

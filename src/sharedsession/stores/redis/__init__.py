@@ -101,8 +101,9 @@ class _Verbs:
         names = [self._prefix + key for key in keys]
         return names[0], ("EVALSHA", SHAS[LOOK], len(names), *names)
 
-    def _found(self, answer: object) -> list[Entry | None]:
-        now, found = time.time(), []
+    def _found(self, answer: object, now: float) -> list[Entry | None]:
+        """Return what an answer to `_look` shows; it was asked then, or later."""
+        found = []
         for value, left in cast("list[tuple[object, int]]", answer):
             entry = self._entry(value)
             if entry is not None and left >= 0:
@@ -219,8 +220,9 @@ class RedisStore(_Verbs):
     def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
         """See `base.Replicated`; in a cluster, one key after the other."""
         groups = [[key] for key in keys] if self.spreads else [keys]
+        now = time.time()
         answers = [self._run(self._look(each)) for each in groups]
-        return [entry for answer in answers for entry in self._found(answer)]
+        return [entry for answer in answers for entry in self._found(answer, now)]
 
     @property
     def pushes(self) -> bool:
@@ -316,8 +318,9 @@ class AsyncRedisStore(_Verbs):
     async def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
         """See `base.Replicated`; in a cluster, one key after the other."""
         groups = [[key] for key in keys] if self.spreads else [keys]
+        now = time.time()
         answers = [await self._run(self._look(each)) for each in groups]
-        return [entry for answer in answers for entry in self._found(answer)]
+        return [entry for answer in answers for entry in self._found(answer, now)]
 
     async def beat(self, listener: str, number: int) -> None:
         """See `base.Pushing`."""
