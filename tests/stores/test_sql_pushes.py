@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from sharedsession import cli
 from sharedsession.settings import NearCache
 from sharedsession.stores import open_store, push
-from sharedsession.stores.base import StorePair
+from sharedsession.stores.base import FRESHEST, StorePair
 from sharedsession.stores.near import AsyncNearStore, NearStore, with_copies
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import LoopThread, new_key
-from tests.databases import PgBouncer, PostgreSQL
+from tests.databases import MariaDB, PgBouncer, PostgreSQL
 from tests.reliability.proxy import Proxy
-from tests.stores.test_push import hearing_of, rest, until
+from tests.stores.test_push import hearing_of, ours, rest, until
 from tests.stores.test_redis_pushes import LEASE, is_heard, with_a_copy
 
 PATIENT = 10.0
@@ -285,6 +285,25 @@ def _works(near: NearStore) -> bool:
         return near.create(new_key(), b"", 60) is not None
     except Exception:  # noqa: BLE001 - not yet
         return False
+
+
+def test_copies_of_mariadbs_sessions(mariadb: MariaDB) -> None:
+    """It tells of nothing: copies answer for the short lease, by both drivers, without a thread."""
+    pair = open_store(mariadb.url, PATIENT)
+    near = with_copies(pair, NearCache(lease=30), None, 0.0)
+    assert isinstance(near.sync, NearStore)
+    assert isinstance(near.asynchronous, AsyncNearStore)
+    with LoopThread() as loop:
+        key = new_key()
+        created = near.sync.create(key, b"data", 60)
+        assert loop.run(near.asynchronous.load(key)) == created
+        assert near.sync.peek(key) == created
+        assert near.sync.load(key, FRESHEST) == created
+        near.sync.delete(key)
+        assert near.sync.load(key) is None
+    assert not ours()
+    assert isinstance(pair.sync, SQLStore)
+    pair.sync.close()
 
 
 # --- what is between ------------------------------------------------------------------------------
