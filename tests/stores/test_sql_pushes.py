@@ -17,7 +17,7 @@ from sharedsession.stores.base import FRESHEST, StorePair
 from sharedsession.stores.near import AsyncNearStore, NearStore, with_copies
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import LoopThread, new_key
-from tests.databases import MariaDB, PgBouncer, PostgreSQL
+from tests.databases import PASSWORD, MariaDB, PgBouncer, PostgreSQL
 from tests.reliability.proxy import Proxy
 from tests.stores.test_push import hearing_of, ours, rest, until
 from tests.stores.test_redis_pushes import LEASE, is_heard, with_a_copy
@@ -331,6 +331,24 @@ def test_a_broken_connection_is_noticed(postgresql: PostgreSQL, impatient: None,
             until(lambda: near.peek(key) is None)
             assert time.monotonic() - begun < LEASE + 0.3
             with_a_copy(near)
+
+
+def test_a_restart_is_no_missing_right(impatient: None, caplog: pytest.LogCaptureFixture) -> None:
+    """A database that is away is said to be that, on one line, and listened to when it is back."""
+    with PostgreSQL() as server:
+        for near, _ in near_to(server.url):
+            with_a_copy(near)
+            server.end()
+            begun = time.monotonic()
+            while time.monotonic() < begun + 1.5:
+                near._shared.here().copies.hearing.need(time.monotonic())  # type: ignore[union-attr]
+                time.sleep(0.05)
+            server.restart()
+            until(lambda: _works(near))
+            with_a_copy(near)
+    told = warnings_of(caplog)
+    assert 1 <= len(told) <= 3
+    assert not any("init" in each or "\n" in each or PASSWORD in each for each in told), told
 
 
 def test_a_pooler_by_transactions_is_noticed(
