@@ -280,7 +280,7 @@ class PgBouncer(Database):
             f"[databases]\napp = host=127.0.0.1 port={self._server.port}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\n"
             "unix_socket_dir =\npool_mode = transaction\ndefault_pool_size = 3\n"
-            f"auth_type = md5\nauth_file = {self.data / 'users'}\n"
+            f"auth_type = md5\nauth_file = {self.data / 'users'}\nserver_login_retry = 1\n"
         )
 
     def command(self) -> list[str]:

@@ -25,6 +25,7 @@ from .exceptions import SessionError, StoreUnavailable
 from .flows import (
     Flow,
     Manager,
+    Step,
     Visit,
     adrive,
     finishing,
@@ -121,6 +122,7 @@ class SessionMiddleware:
         self.manager.lag = self._stores.lag
         self._peek = self._stores.peek()
         self._begin = self._begin_visit  # bound once, not for each request
+        self._codec = self.manager.codec
         self._needle = settings.session_cookie.encode() + b"="
         self._threads = ThreadPoolExecutor(concurrency.THREADS, "sharedsession")
         self._warned = settings.https_only is not None
@@ -137,9 +139,17 @@ class SessionMiddleware:
             return
         session: Session = UnusedSession()
         session._begin = self._begin
-        # A dict of the headers keeps one of several cookie headers, which is enough to ask for.
-        if b"cookie" in dict(scope["headers"]):
-            session = await self._open(scope, session)
+        needle = self._needle
+        sent = [value for name, value in scope["headers"] if name == b"cookie" and needle in value]
+        if sent and (cookies := self._codec.read([each.decode("latin-1") for each in sent])):
+            visit = Visit(self.manager, cookies, self._pending)
+            flow = opening(visit)
+            try:
+                step = first_step(flow, self._peek)
+            except StopIteration:  # a copy was at hand
+                visit.fill(session)
+            else:
+                session = await self._load(scope, session, visit, self._go_on(flow, step))
         key = self.scope_key
         scope[key] = session
         if kind == "websocket":
@@ -168,32 +178,23 @@ class SessionMiddleware:
             if session.__class__ is UnusedSession and scope.get(key) is session:
                 return
             exchange = _Exchange(self, scope, session, send)
-        await exchange.finish()
+        if not exchange.is_over():
+            await self.run(finishing(session, late=True))
 
     # --- what exchanges and sessions ask for ---
 
-    async def _open(self, scope: Scope, session: Session) -> Session:
-        needle = self._needle
-        cookies = self.manager.codec.read(
-            value.decode("latin-1")
-            for name, value in scope["headers"]
-            if name == b"cookie" and needle in value
-        )
-        if not cookies:
-            return session
-        visit = Visit(self.manager, cookies, self._pending)
+    async def _load(
+        self, scope: Scope, session: Session, visit: Visit, opened: Awaitable[None]
+    ) -> Session:
         try:
-            await self.run(opening(visit))
+            await opened
         except StoreUnavailable as outage:
             if not from_outdated_copies(visit, self._stores):
                 tolerates = self.manager.settings.tolerance(scope)
                 session = UnusedSession.unloaded(Loading(failure=outage, tolerates=tolerates))
                 session._backing = visit
                 return session
-        dict.update(session, visit.data)
-        if visit.record is not None:
-            session._before = visit.record.data
-        session._backing = visit
+        visit.fill(session)
         return session
 
     def _begin_visit(self, session: Session) -> Visit:
@@ -208,8 +209,11 @@ class SessionMiddleware:
         """Drive a flow with the store that suits the running event loop, under one deadline."""
         try:
             step = first_step(flow, self._peek)
-        except StopIteration as done:  # most often there is nothing to ask the store
+        except StopIteration as done:  # there is nothing to ask the store
             return done.value
+        return await self._go_on(flow, step)
+
+    async def _go_on(self, flow: Flow[Any], step: Step) -> Any:
         runtime = concurrency.current()
         manager = self.manager
         plain, awaited = self._stores.sync, self._stores.asynchronous
@@ -303,6 +307,10 @@ class _Pending:
 # --- one request ----------------------------------------------------------------------------------
 
 
+async def _nothing() -> None:
+    """What is left to send once our own answer has been sent."""
+
+
 class _Exchange:
     """An HTTP request whose session was used, or came with a cookie."""
 
@@ -320,27 +328,35 @@ class _Exchange:
         self.failed = False
         self.answered = False  # with our 503, in the place of the application's response
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass on what the application sends; commit before the start of its response."""
         if self.answered:
+            return _nothing()
+        if self.left or message["type"] not in self.starts:
+            return self._send(message)
+        if message.get("status") == 500 and met_outage(self.session):
+            return self.unavailable()
+        self.left = self.failed = self.session._late = True
+        if not self._is_settled(late=False):
+            return self._commit(message)
+        self.failed = False
+        return self._send(self._dressed(message))
+
+    async def _commit(self, message: Message) -> None:
+        try:
+            await self.middleware.run(finishing(self.session))
+            message = self._dressed(message)
+        except StoreUnavailable:
+            await self.unavailable()
             return
-        if message["type"] in self.starts and not self.left:
-            if met_outage(self.session) and message.get("status") == 500:
-                await self.unavailable()
-                return
-            self.left = self.failed = self.session._late = True
-            try:
-                message = await self._commit(message)
-            except StoreUnavailable:
-                await self.unavailable()
-                return
-            self.failed = False
+        self.failed = False
         await self._send(message)
 
-    async def finish(self) -> None:
-        """The application has returned: look for late changes, background tasks included."""
+    def is_over(self) -> bool:
+        """The application has returned: whether no change came late, in background tasks, say."""
         if self.answered or self.failed or not self.left:
-            return
-        await self._close(late=True)
+            return True
+        return self._is_settled(late=True)
 
     async def excused(self, error: Exception) -> bool:
         """An exception escaped the application; answer 503 if an outage is behind it."""
@@ -362,32 +378,33 @@ class _Exchange:
         await self._send({"type": "http.response.start", "status": 503, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
-    async def _commit(self, message: Message) -> Message:
+    def _dressed(self, message: Message) -> Message:
+        """Return the start of the response with the headers of the session."""
         session = self.session
-        await self._close(late=False)
         if not (session._used or session.accessed):
             return message
         if isinstance(session._backing, Visit) and session._backing.answer is not None:
             self.middleware.check_proxy(self.scope)
-        headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+        headers = [*message.get("headers", ())]
         add_headers(headers, session, https=self.scope.get("scheme") in ("https", "wss"))
         return {**message, "headers": headers}
 
-    async def _close(self, *, late: bool) -> None:
-        self._take_replacement()
+    def _is_settled(self, *, late: bool) -> bool:
+        """Whether nothing is left to be done, which needs no event loop to be found out."""
         session = self.session
+        if self.scope.get(self.middleware.scope_key) is not session:
+            self._take_replacement()
         for name in session._unawaited:
             raise SessionError(
                 f"session.{name} was called but not awaited: write 'await session.{name}'."
             )
-        if not is_settled(session, late=late):
-            await self.middleware.run(finishing(session, late=late))
+        return is_settled(session, late=late)
 
     def _take_replacement(self) -> None:
         """The application may have put something else in its session's place."""
         current = self.scope.get(self.middleware.scope_key)
-        if current is self.session or hasattr(current, "mark_accessed"):
-            return  # ours, or another middleware's
+        if hasattr(current, "mark_accessed"):
+            return  # another middleware's
         if isinstance(current, dict):
             self.session._replace_by(dict(dict.items(current)))
         else:
@@ -413,16 +430,16 @@ class _Socket(_Exchange):
         except BaseException as error:  # a cancellation is an end like any other
             if over:
                 # Most applications end by an exception that says just that.
-                await concurrency.current().to_the_end(self.finish())
+                await concurrency.current().to_the_end(self._finish())
                 raise
             if not isinstance(error, Exception) or not await self.excused(error):
                 raise
         else:
-            await concurrency.current().to_the_end(self.finish())
+            await concurrency.current().to_the_end(self._finish())
 
-    async def finish(self) -> None:
-        if not self.answered and not self.failed:
-            await self._close(late=True)
+    async def _finish(self) -> None:
+        if not self.answered and not self.failed and not self._is_settled(late=True):
+            await self.middleware.run(finishing(self.session, late=True))
 
     async def _deny(self, headers: Headers, body: bytes) -> None:
         if "websocket.http.response" in (self.scope.get("extensions") or {}):

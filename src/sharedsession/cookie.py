@@ -97,6 +97,8 @@ class CookieCodec:
         )
         self._signer.keep_keys()
         self._settings = settings
+        name = re.escape(self._name)
+        self._ours = re.compile(rf"(?:^|;)\s*{name}\s*=([^;]*)").findall  # the values in a header
         self.verify = lru_cache(REMEMBERED)(self._verify)
 
     def read(self, headers: Iterable[str]) -> list[Cookie]:
@@ -107,13 +109,14 @@ class CookieCodec:
         """
         found: dict[str, Cookie] = {}
         for header in headers:
-            for pair in header.split(";"):
-                name, _, value = pair.partition("=")
-                if name.strip() == self._name and len(found) < CANDIDATES:
-                    cookie = self.verify(value.strip().strip('"'))
-                    if cookie is not None:
-                        known = found.get(cookie.id, cookie)
-                        found[cookie.id] = max(known, cookie, key=lambda each: each.version)
+            for value in self._ours(header):
+                if len(found) == CANDIDATES:
+                    break
+                cookie = self.verify(value.strip().strip('"'))
+                if cookie is not None:
+                    known = found.get(cookie.id)
+                    if known is None or known.version < cookie.version:
+                        found[cookie.id] = cookie
         return list(found.values())
 
     def _verify(self, value: str) -> Cookie | None:

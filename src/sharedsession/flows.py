@@ -157,6 +157,8 @@ class Manager:
 
     def alive(self, record: Record) -> bool:
         """Whether the absolute clock still runs (ASVS 7.3.2); the idle one is the store's."""
+        if record.absolute_end is None and self.settings.absolute_timeout is None:
+            return True
         end = self.absolute_end(record)
         return end is None or end > self.clock()
 
@@ -175,26 +177,20 @@ class Visit:
     ASGI: to an awaitable of it).
     """
 
-    __slots__ = (
-        "answer",
-        "busy",
-        "cookie",
-        "cookies",
-        "data",
-        "ended",
-        "entry",
-        "key",
-        "late",
-        "manager",
-        "marked",
-        "met_outage",
-        "opened",
-        "outdated",
-        "record",
-        "removed",
-        "run",
-        "was_found",
-    )
+    # Class-level defaults: most requests change few of them.
+    cookie: Cookie | None = None  # of the session at hand
+    key: str | None = None
+    entry: Entry | None = None  # None: there is no live session at hand
+    record: Record | None = None
+    was_found = False
+    ended = False  # it ended meanwhile, or a moment ago: only a sign-in stores anything
+    marked: Sequence[str] = ()  # keys at which end marks were met
+    outdated = False  # opened from a copy, because the store did not answer
+    late = False  # the headers have left
+    busy = False  # a commit() or reload() is running
+    met_outage = False  # commit() or reload() raised one into the application
+    answer: Cookie | None = None
+    removed = False
 
     def __init__(
         self,
@@ -206,20 +202,7 @@ class Visit:
         self.cookies = cookies
         self.run = run
         self.opened = not cookies
-        self.outdated = False  # opened from a copy, because the store did not answer
         self.data: Data = {}  # as loaded
-        self.cookie: Cookie | None = None  # of the session at hand
-        self.key: str | None = None
-        self.entry: Entry | None = None  # None: there is no live session at hand
-        self.record: Record | None = None
-        self.was_found = False
-        self.ended = False  # it ended meanwhile, or a moment ago: only a sign-in stores anything
-        self.marked: list[str] = []  # keys at which end marks were met
-        self.late = False  # the headers have left
-        self.busy = False  # a commit() or reload() is running
-        self.met_outage = False  # commit() or reload() raised one into the application
-        self.answer: Cookie | None = None
-        self.removed = False
 
     # What a `Session` asks of its backing.
 
@@ -257,10 +240,17 @@ class Visit:
     def key_of(self, cookie: Cookie) -> str:
         return store_key(cookie.id, self.manager.settings.namespace)
 
-    def adopt(self, cookie: Cookie, entry: Entry, record: Record) -> None:
+    def adopt(self, cookie: Cookie, key: str, entry: Entry, record: Record) -> None:
         """From now on this is the session at hand."""
-        self.cookie, self.key, self.entry, self.record = cookie, self.key_of(cookie), entry, record
-        self.ended, self.marked = False, []
+        self.cookie, self.key, self.entry, self.record = cookie, key, entry, record
+        self.ended, self.marked = False, ()
+
+    def fill(self, session: Session) -> None:
+        """Put what was found into a session that is new."""
+        dict.update(session, self.data)
+        if self.record is not None:
+            session._before = self.record.data
+        session._backing = self
 
     def begin(self, name: str) -> None:
         """Note that a flow runs; two at once would each do the same steps."""
@@ -283,7 +273,7 @@ class Visit:
         """There is no live session any more; ``found`` is what stands in its place."""
         self.entry = self.record = self.answer = None
         self.ended = True
-        self.marked = [self.key] if isinstance(found, EndMark) and self.key else []
+        self.marked = [self.key] if isinstance(found, EndMark) and self.key else ()
 
     def look(self, key: str, entry: Entry | None) -> tuple[Record, Data] | EndMark | None:
         """Say what an entry is: a live record with its data, an end mark, or nothing that counts.
@@ -293,7 +283,12 @@ class Visit:
         if entry is None:
             return None
         try:
-            record, data = decode_record(entry.data)
+            record = entry._decoded
+            if isinstance(record, Record):
+                data = decode_data(record.data)  # a request changes what it is given
+            else:
+                record, data = decode_record(entry.data)
+                object.__setattr__(entry, "_decoded", record)
         except UnknownFormat:
             self.manager.report("unknown-format", key, logging.ERROR)
             raise
@@ -315,14 +310,14 @@ def opening(visit: Visit, *, outdated: bool = False) -> Flow[None]:
     ``outdated``: from copies, during an outage, in which nothing can be prolonged.
     """
     manager = visit.manager
-    visit.ended, visit.marked, visit.outdated = False, [], outdated
+    visit.ended, visit.marked, visit.outdated = False, (), outdated
     for cookie in visit.cookies:
         key = visit.key_of(cookie)
         entry = yield "load", key, cookie.version if outdated else manager.floor(cookie)
         found = visit.look(key, entry)
         if isinstance(found, tuple):
             record, visit.data = found
-            visit.adopt(cookie, entry, record)
+            visit.adopt(cookie, key, entry, record)
             visit.was_found = manager.settings.idle_timeout > 0
             if not visit.was_found:  # stored under an earlier setting, and to be ended
                 visit.data = {}
@@ -331,7 +326,7 @@ def opening(visit: Visit, *, outdated: bool = False) -> Flow[None]:
             break
         manager.report("ended" if isinstance(found, EndMark) else "unknown", key)
         if isinstance(found, EndMark):
-            visit.marked.append(key)
+            visit.marked = [*visit.marked, key]
             # On its way when the session ended: a session of its own would displace, in the
             # browser, the one of somebody who has just signed in.
             visit.ended |= abs(manager.clock() - found.marked_at) < QUIET
@@ -389,7 +384,7 @@ def upkeep(visit: Visit, *, repeat: bool = False) -> Action:
         return Action.NOTHING
     if visit.answer is not None:  # of a commit() some time ago: the session may have ended since
         return Action.REISSUE
-    age = max(0.0, visit.manager.clock() - visit.cookie.timestamp)
+    age = visit.manager.clock() - visit.cookie.timestamp
     if age >= visit.manager.settings.idle_timeout * TOUCH_AFTER:
         return Action.TOUCH
     if repeat or visit.entry.version != visit.cookie.version:
@@ -472,17 +467,17 @@ def is_settled(session: Session, *, late: bool = False, repeat: bool = False) ->
     else can stay as it is.
     """
     visit = session._backing
-    known = not isinstance(session, UnusedSession | EmptyInOutage)
-    if not known or not (session._used or session.accessed):
+    unknown = isinstance(session, (UnusedSession, EmptyInOutage))
+    if unknown or not (session._used or session.accessed):
         if isinstance(visit, Visit):
             visit.late = True
         return True
     if not isinstance(visit, Visit) or visit.record is None or visit.busy:
         return False
-    visit.late = late
-    settled = (
-        session._is_as_before()
-        and visit.manager.settings.idle_timeout > 0
+    if not session._is_as_before():
+        return False
+    settled = late or (
+        visit.manager.settings.idle_timeout > 0
         and visit.manager.alive(visit.record)
         and upkeep(visit, repeat=repeat) is Action.NOTHING
     )
@@ -626,7 +621,7 @@ def _create(visit: Visit, intent: Intent, earlier: _Fresh | None) -> Flow[_Fresh
 
 
 def _adopt(visit: Visit, fresh: _Fresh, event: str) -> bool:
-    visit.adopt(fresh.cookie, fresh.entry, fresh.record)
+    visit.adopt(fresh.cookie, fresh.key, fresh.entry, fresh.record)
     visit.issue()
     visit.manager.report(event, fresh.key)
     return True
@@ -664,7 +659,7 @@ def _end_successors(visit: Visit) -> Flow[None]:
 
     No cookie is removed: the client may hold that of a later sign-in, which is none of these.
     """
-    marked, visit.marked = visit.marked, []
+    marked, visit.marked = visit.marked, ()
     for start in marked:
         key: str | None = start
         while key is not None:

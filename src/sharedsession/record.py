@@ -90,10 +90,20 @@ class Changes:
 
 
 def _pack(value: object) -> bytes:
-    packed: bytes = msgpack.packb(
-        value, strict_types=True, default=_extension, unicode_errors="surrogatepass"
-    )
+    try:
+        packer = _packers.pop()
+    except IndexError:  # all are in use: a value is packed while one that holds it is
+        packer = msgpack.Packer(
+            strict_types=True, default=_extension, unicode_errors="surrogatepass"
+        )
+    packed: bytes = packer.pack(value)
+    if len(packed) <= LARGEST_BUFFER:
+        _packers.append(packer)
     return packed
+
+
+LARGEST_BUFFER = 2**16  # bytes that a packer keeps for the next time
+_packers: list[msgpack.Packer] = []  # to make one takes longer than to pack a session
 
 
 def _unpack(encoded: bytes) -> Any:  # whatever was encoded

@@ -387,7 +387,7 @@ class Session(dict[Any, Any]):
         return (
             not (self.modified or self._steps or self._start_empty or self._fresh_id)
             and not (self._destroyed or self._renew or self._authenticated)
-            and encode_data(dict(dict.items(self))) == self._before
+            and encode_data({**self}) == self._before  # no read of `Session` is overridden
         )
 
     def _intent(self) -> Intent:

@@ -27,6 +27,7 @@ import secrets
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -105,6 +106,10 @@ class Awaited:
 
     def touch(self, key: str, ttl: int) -> bool:
         return self._loop.run(self._store.touch(key, ttl))
+
+    def __getattr__(self, name: str) -> Any:  # an ability beyond the five verbs, if there is one
+        awaited = getattr(self._store, name)
+        return lambda *arguments: self._loop.run(awaited(*arguments))
 
     def delete(self, key: str) -> None:
         self._loop.run(self._store.delete(key))
@@ -530,6 +535,26 @@ class StoreConformance:
             assert subject.load(key) is None
 
         race([partial(live, b"caller %d " % n) for n in range(RACERS)])
+
+    def test_several_are_loaded_as_one_is(
+        self, subject: Store, advance: Callable[[float], None]
+    ) -> None:
+        """Where a store can load several at once: each as `load` has it, in the order asked for."""
+        load_all = getattr(subject, "load_all", None)
+        if load_all is None:
+            return
+        short, long, ended, absent = (new_key() for _ in range(4))
+        stored(subject, short, ttl=10)
+        stored(subject, long, ttl=600)
+        stored(subject, ended, ttl=600)
+        subject.delete(ended)
+        keys = [absent, long, ended, short, long]
+        before = [subject.load(key) for key in keys]
+        assert [each and replace(each, expires=None) for each in load_all(keys)] == [
+            each and replace(each, expires=None) for each in before
+        ]
+        advance(10)
+        assert [each is not None for each in load_all(keys)] == [False, True, False, False, True]
 
     def test_a_sweep_takes_expired_entries_alone(
         self, subject: Store, advance: Callable[[float], None]

@@ -11,14 +11,15 @@ from .running import Report, Run, run
 from .world import MODES
 
 HEAD = """\
-| mode | operations | seconds | acknowledged | unknown | never sent | faults | violations |
-|---|---|---|---|---|---|---|---|"""
+| mode | operations | seconds | acknowledged | unknown | never sent | faults | loads | violations |
+|---|---|---|---|---|---|---|---|---|"""
 
 
 def row(report: Report) -> str:
     faults = ", ".join(f"{number} {name}" for name, number in sorted(report.faults.items()))
     outcomes = [report.outcomes[name] for name in ("ACKNOWLEDGED", "UNKNOWN", "FAILED")]
-    cells = [report.mode, report.operations, round(report.seconds), *outcomes, faults]
+    loads = ", ".join(f"{number} from {name}" for name, number in report.loads.items() if number)
+    cells = [report.mode, report.operations, round(report.seconds), *outcomes, faults, loads]
     return f"| {' | '.join(map(str, cells))} | {len(report.violations)} |"
 
 

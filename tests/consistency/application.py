@@ -1,8 +1,8 @@
 """What every server runs: one operation per request, said by the path; the answer is what it saw.
 
 ``/<kind>/<number>/<client or key>/<how>``, where ``how`` is ``sure`` when the application itself
-waits for the store, with commit() or, when it only reads, with reload(). `asgi` and `wsgi` are for
-servers of either kind; the environment says where the sessions are, which more settings the
+waits for the store, with commit() or, when it only reads, with reload(). `asgi`, `wsgi` and `flask`
+are for servers of each kind; the environment says where the sessions are, which more settings the
 middleware is given and, for the controls, what is broken.
 """
 
@@ -11,10 +11,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, cast
+
+from flask import Flask
+from flask import session as current_session
 
 from sharedsession import Session, SessionGone
 from sharedsession.asgi import SessionMiddleware as AsgiMiddleware
+from sharedsession.flask import SharedSession
 from sharedsession.wsgi import SessionMiddleware as WsgiMiddleware
 from tests.guarantees.driver import SECRET
 
@@ -22,6 +26,7 @@ from . import controls
 
 SETTINGS: dict[str, Any] = {"secret_key": SECRET, "owner_key": "user_id", "timeout": 1.0}
 HEALTH = "/health"
+LOADED_FROM = ("copy", "outdated copy", "replica", "store")
 
 
 class Task:
@@ -97,8 +102,9 @@ async def _asgi(
 ) -> None:
     if scope["type"] != "http":
         return
-    body = b"{}"
-    if scope["path"] != HEALTH:
+    if scope["path"] == HEALTH:
+        body = _health()
+    else:
         task = Task(scope["path"], scope["session"])
         task.do()
         if task.sure:
@@ -116,8 +122,9 @@ async def _asgi(
 
 
 def _wsgi(environ: MutableMapping[str, Any], start_response: Any) -> Iterable[bytes]:
-    body = b"{}"
-    if environ["PATH_INFO"] != HEALTH:
+    if environ["PATH_INFO"] == HEALTH:
+        body = _health()
+    else:
         task = Task(environ["PATH_INFO"], environ["sharedsession.session"])
         task.do()
         if task.sure:
@@ -130,6 +137,24 @@ def _wsgi(environ: MutableMapping[str, Any], start_response: Any) -> Iterable[by
     return [body]
 
 
+# --- Flask ----------------------------------------------------------------------------------------
+
+
+def _flask(path: str) -> bytes:
+    # mypy: flask.session is this package's, behind a proxy of Flask's.
+    task = Task(f"/{path}", cast(Session, current_session._get_current_object()))  # type: ignore[attr-defined]
+    task.do()
+    if task.sure:
+        try:
+            task.verb()
+        except SessionGone:
+            task.gone = True
+    return task.answer()
+
+
+# --- what servers are given -----------------------------------------------------------------------
+
+
 def _store() -> Any:
     return controls.store(os.environ["STORE"], os.environ.get("CONTROL"))
 
@@ -138,9 +163,32 @@ def _settings() -> dict[str, Any]:
     return {**SETTINGS, "store": _store(), **json.loads(os.environ.get("SETTINGS", "{}"))}
 
 
+_made: list[Any] = []  # a middleware, or what Flask has in the place of one
+
+
+def _health() -> bytes:
+    """How many sessions were loaded from a copy, a replica and the store itself, if any."""
+    return json.dumps({name: _made[0].counts.get(name, 0) for name in LOADED_FROM}).encode()
+
+
 def asgi() -> Any:
-    return AsgiMiddleware(_asgi, **_settings())
+    _made.append(AsgiMiddleware(_asgi, **_settings()))
+    return _made[0]
 
 
 def wsgi() -> Any:
-    return WsgiMiddleware(_wsgi, **_settings())
+    _made.append(WsgiMiddleware(_wsgi, **_settings()))
+    return _made[0]
+
+
+def flask() -> Any:
+    settings = _settings()
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY=settings.pop("secret_key"))
+    if "max_age" in settings:
+        app.config.update(PERMANENT_SESSION_LIFETIME=settings.pop("max_age"))
+    SharedSession(app, **settings)
+    app.add_url_rule("/<path:path>", view_func=_flask)
+    app.add_url_rule(HEALTH, view_func=_health)
+    _made.append(app.extensions["sharedsession"])
+    return app

@@ -58,9 +58,14 @@ class Violation:
         return f"{self.rule.value}: {self.what}\n{told(self.concerned)}"
 
 
-def check(history: History, bound: float = 0.0, max_age: float = math.inf) -> list[Violation]:
-    """Return what is wrong; ``bound``: seconds for which a copy may be behind the store."""
-    view = View(history, bound, max_age)
+def check(
+    history: History, bound: float = 0.0, max_age: float = math.inf, window: bool = True
+) -> list[Violation]:
+    """Return what is wrong; ``bound``: seconds for which a copy may be behind the store.
+
+    ``window``: under young cookies the store itself is read, which cannot be during an outage.
+    """
+    view = View(history, bound, max_age, window)
     rules = (
         foreign_data(view),
         one_session(view),
@@ -75,8 +80,9 @@ def check(history: History, bound: float = 0.0, max_age: float = math.inf) -> li
 class View:
     """A history, and what follows from it for sessions and lives."""
 
-    def __init__(self, history: History, bound: float, max_age: float) -> None:
+    def __init__(self, history: History, bound: float, max_age: float, window: bool) -> None:
         self.client = history.client
+        self.window = window
         self.bound, self.epoch, self.max_age = bound, history.epoch, max_age
         self.operations = history.operations
         self.numbered = {each.number: each for each in history.operations}
@@ -159,7 +165,7 @@ class View:
         """Whether no copy can have given this answer."""
         if answer.sure:
             return True
-        if answer.sent is None or answer.sent.time is None:
+        if not self.window or answer.sent is None or answer.sent.time is None:
             return False
         return answer.end + self.epoch < answer.sent.time + self.bound + WINDOW - SLACK
 

@@ -43,8 +43,10 @@ HARMLESS = [Kind.READ, Kind.MUTATE, Kind.WRITE]  # what is tried with cookies of
 SURE_READ = 0.2  # the same of those that only read, where there are copies
 OLD = 0.2  # share of the rounds in which a cookie that has been replaced is sent
 RESTS = 0.5  # share of the rounds after which a client rests, where sessions expire
-RESTED = (0.7, 1.5)  # shares of the idle timeout for which it does, at the most
-READS = 5  # times as often as elsewhere: changes prolong a session anyway
+SHORT_RESTS = 0.15  # the same where copies grow old
+OLD_COPY = 2.0  # seconds, more than a lease
+RESTED = (0.7, 1.5)  # shares of that, or of the idle timeout, for which it does at the most
+READS = 5  # times as often as elsewhere, where copies answer or use prolongs a session
 AGED = 0.5  # share of the cookies that are sent as if they were older, where there are copies
 AGE = 60  # seconds by which they are
 CROWD = [1, 1, 2, 2, 3]  # requests at a time
@@ -66,10 +68,11 @@ class Client:
         self.name = name
         self.history = History(name, numbers, time.time() - time.monotonic())
         self._balancer, self._chance = balancer, chance
-        self._copies, self._max_age = bound > 0, max_age
-        self._ages = self._copies and max_age == math.inf
+        self._bound, self._max_age = bound, max_age
+        self._ages = bound > 0 and max_age == math.inf
+        self._rests = RESTS if max_age < math.inf else SHORT_RESTS if bound else 0.0
         self._weights = [weight * chance.choice(MOODS) for weight in WEIGHTS]
-        if max_age < math.inf:
+        if bound or max_age < math.inf:
             self._weights[KINDS.index(Kind.READ)] *= READS
         self._jar: str | None = None
         self._old: list[str] = []  # cookies of sessions that are no longer in the jar
@@ -80,14 +83,21 @@ class Client:
         while rounds and not is_over():
             rounds -= 1
             await self._round()
-            if self._max_age < math.inf and self._chance.random() < RESTS:
+            if self._rests and self._chance.random() < self._rests:
                 share = self._chance.random() * self._chance.choice(RESTED)
-                await asyncio.sleep(self._max_age * share)
-        for server in self._balancer.servers:  # at the end all is there, on every server
-            await self._send(Kind.READ, server=server)
-        for old in self._old[-3:]:
-            await self._send(Kind.READ, replayed=old)
+                await asyncio.sleep(share * min(self._max_age, OLD_COPY))
+        await self._end()
         return self.history
+
+    async def _end(self) -> None:
+        """At the end all is there, and nothing else, on every server: no copy is as old by then."""
+        await asyncio.sleep(self._bound)
+        left = [*self._old[-3:], *self._earlier[-1:]]
+        for server in self._balancer.servers:
+            await self._send(Kind.READ, server=server)
+            for old in left:
+                if self._bound or server is self._balancer.servers[0]:
+                    await self._send(Kind.READ, server=server, replayed=old)
 
     async def _round(self) -> None:
         chance = self._chance
@@ -115,11 +125,11 @@ class Client:
         key = chance.choice(KEYS) if kind is Kind.WRITE else None
         raw = replayed or self._jar
         if raw is not None and self._ages and chance.random() < AGED:
-            raw = _aged(raw)
+            raw = aged(raw)
         operation = self.history.begin(kind, time.monotonic(), _cookie(raw), key)
         if replayed:
             operation.note = "an old cookie"
-        sure = SURE_READ if self._copies and kind is Kind.READ else SURE
+        sure = SURE_READ if self._bound and kind is Kind.READ else SURE
         how = "sure" if chance.random() < sure else "-"
         word = quote(key or self.name)
         path = f"/{kind.name.lower()}/{operation.number}/{word}/{how}"
@@ -159,7 +169,7 @@ class Client:
             if was is not None and _session(new) != _session(was):
                 self._old.append(was)
                 self._earlier.clear()
-            elif was is not None and self._copies:
+            elif was is not None and self._bound:
                 self._earlier.append(was)
             self._jar = new
 
@@ -184,7 +194,7 @@ def _cookie(raw: str | None) -> Cookie | None:
 CODEC = CookieCodec(gather({"secret_key": SECRET, "store": "memory://"}))
 
 
-def _aged(raw: str) -> str:
+def aged(raw: str) -> str:
     """The same cookie as if the session had last been written long ago."""
     cookie = CODEC.verify(raw)
     assert cookie is not None

@@ -6,20 +6,21 @@ line in `CONTROLS`.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sqlite3
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sharedsession import flows
-from sharedsession.stores.base import Entry
+from sharedsession.stores import near
+from sharedsession.stores.base import FRESHEST, Entry
+from sharedsession.stores.push import Hearing
 from sharedsession.stores.sql import SQLStore
 
-BOUND = 1.0  # seconds for which a copy may be behind, in the controls that hold copies
+NEAR: Any = near  # what is broken here
+COPIES: Any = near.Copies
+HEARING: Any = Hearing
+MANAGER: Any = flows.Manager
 
 
 class LastWriterWins(SQLStore):
@@ -53,97 +54,63 @@ def obvious_renewal(url: str) -> Any:
     return url
 
 
-class Copying(SQLStore):
-    """A store that answers from copies; a server that has written asks the store itself, once."""
+def copies_without_floor(url: str) -> Any:
+    """Copies answer whatever version the client has seen."""
+    get = near.Copies.get
 
-    def copy(self, key: str) -> Entry | None:
-        raise NotImplementedError
+    def whatever(copies: near.Copies, key: str, at_least: int) -> Entry | None:
+        return get(copies, key, at_least if at_least == FRESHEST else 0)
 
-    def forget(self, key: str) -> None:
-        raise NotImplementedError
-
-    def load(self, key: str, at_least: int = 0) -> Entry | None:
-        return self.copy(key) or super().load(key, at_least)
-
-    def replace(self, key: str, *arguments: Any, **more: Any) -> Entry | None:
-        self.forget(key)
-        return super().replace(key, *arguments, **more)
-
-    def delete(self, key: str) -> None:
-        self.forget(key)
-        super().delete(key)
+    COPIES.get = whatever
+    return url
 
 
-class NearWithoutFloor(Copying):
-    """Copies answer for as long as they may, whatever version the client has seen."""
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self._copies: dict[str, tuple[float, Entry]] = {}
-
-    def load(self, key: str, at_least: int = 0) -> Entry | None:
-        now = time.monotonic()
-        entry = super().load(key, at_least)
-        if entry is not None:
-            self._copies.setdefault(key, (now, entry))
-        return entry
-
-    def copy(self, key: str) -> Entry | None:
-        loaded, entry = self._copies.get(key, (0.0, None))
-        if time.monotonic() - loaded < BOUND:
-            return entry
-        self.forget(key)
-        return None
-
-    def forget(self, key: str) -> None:
-        self._copies.pop(key, None)
+def copies_without_window(url: str) -> Any:
+    """Copies answer under a cookie that has just been written."""
+    MANAGER.floor = lambda manager, cookie: cookie.version
+    return url
 
 
-def near_without_floor(url: str) -> Any:
-    return NearWithoutFloor.from_url(url)
+def copies_for_too_long(url: str) -> Any:
+    """Copies answer for three times as long as is stated, which may be after a sign-out."""
+    keep = near.Copies.keep
+
+    def longer(copies: near.Copies, key: str, *those: Any, told: bool) -> None:
+        asking, entry, as_of = those
+        keep(copies, key, asking, entry, as_of + 2 * near.LEASE, told=told)
+
+    COPIES.keep = longer
+    return url
 
 
-class ReplicaWithoutFloor(Copying):
-    """Reads go to another database, which is at most so far behind: no version is compared."""
+def pushes_unheard(url: str) -> Any:
+    """Beats come back, and what is told beside them goes unheard."""
+    NEAR._teller = lambda copies: lambda event: None
+    return url
 
-    replica: SQLStore
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self._written: set[str] = set()
-
-    def copy(self, key: str) -> Entry | None:
-        if key not in self._written:
-            return self.replica.load(key)
-        self._written.discard(key)
-        return None
-
-    def forget(self, key: str) -> None:
-        self._written.add(key)
-
-    def follow(self, file: str) -> None:
-        """Make a replica that is renewed twice in the time for which it may be behind."""
-        name = f"{file}.replica-{os.getpid()}"
-        self.replica = SQLStore.from_url(f"sqlite:///{name}")
-
-        def renew() -> None:
-            while True:
-                with (
-                    contextlib.suppress(sqlite3.Error),
-                    contextlib.closing(sqlite3.connect(file)) as primary,
-                    contextlib.closing(sqlite3.connect(name)) as replica,
-                ):
-                    primary.backup(replica)
-                time.sleep(BOUND / 2)
-
-        threading.Thread(target=renew, daemon=True).start()
+def silence_believed(url: str) -> Any:
+    """Whoever hears nothing believes that nothing has happened."""
+    HEARING.covers = lambda hearing, as_of, now: as_of >= hearing._since
+    return url
 
 
 def replica_without_floor(url: str) -> Any:
-    store = ReplicaWithoutFloor.from_url(url)
-    assert isinstance(store, ReplicaWithoutFloor)
-    store.follow(url.removeprefix("sqlite:///"))
-    return store
+    """A replica answers whatever version the client has seen."""
+    take = near._Question.take
+
+    def whatever(question: near._Question, answers: Sequence[Entry | None]) -> None:
+        question._at_least = 0
+        take(question, answers)
+
+    NEAR._Question.take = whatever
+    return url
+
+
+def replica_without_beats(url: str) -> Any:
+    """A replica answers however long ago it has heard of its primary."""
+    NEAR.Following.as_of = lambda following, beat: time.monotonic()
+    return url
 
 
 class TouchesInVain(SQLStore):
@@ -173,18 +140,26 @@ def never_expires(url: str) -> Any:
 
 @dataclass(frozen=True)
 class Control:
-    """What makes the middleware's store of its URL, and the mode in which it must be caught."""
+    """What makes the middleware's store of its URL, and the mode in which it must be caught.
+
+    ``faults``: it is wrong only where something happens.
+    """
 
     broken: Callable[[str], Any]
     mode: str = "sqlite"
-    bound: float = 0.0
+    faults: bool = False
 
 
 CONTROLS = {
     "last writer wins": Control(last_writer_wins),
     "create, then delete": Control(obvious_renewal),
-    "near cache without the floor": Control(near_without_floor, bound=BOUND),
-    "replica without the floor": Control(replica_without_floor, bound=BOUND),
+    "copies without the floor": Control(copies_without_floor, "sqlite-near"),
+    "copies without the window": Control(copies_without_window, "sqlite-near"),
+    "copies for too long": Control(copies_for_too_long, "sqlite-near"),
+    "pushes unheard": Control(pushes_unheard, "redis-near"),
+    "silence believed": Control(silence_believed, "redis-near-unsteady", faults=True),
+    "replica without the floor": Control(replica_without_floor, "redis-replica", faults=True),
+    "replica without beats": Control(replica_without_beats, "redis-replica", faults=True),
     "touches in vain": Control(touches_in_vain, "sqlite-expiring"),
     "never expires": Control(never_expires, "sqlite-expiring"),
 }

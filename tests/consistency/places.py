@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.databases import MariaDB, PostgreSQL, Standby
+from tests.databases import MariaDB, PgBouncer, PostgreSQL, Standby
 from tests.memcached_servers import MemcachedServer
 from tests.redis_servers import SixNodes, Watched, until
 from tests.reliability.proxy import Fate, Proxy
@@ -147,6 +147,13 @@ def memcached() -> Iterator[Place]:
 def postgresql() -> Iterator[Place]:
     with PostgreSQL(CONNECTIONS) as server:
         yield Place(server.url, store_faults(server))
+
+
+@contextmanager
+def postgresql_pooled() -> Iterator[Place]:
+    """A pooler before the server, which drops what a session of its own would keep."""
+    with PostgreSQL(CONNECTIONS) as server, PgBouncer(server) as pooler:
+        yield Place(pooler.url, store_faults(server))
 
 
 @contextmanager

@@ -6,14 +6,13 @@ import asyncio
 import math
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
 from .balancer import Balancer, Weather
 from .checking import Violation, check
 from .clients import Client
-from .controls import CONTROLS
 from .world import Mode, World, world
 
 ROUNDS = 60  # of one client, until its history is judged and another one comes
@@ -33,6 +32,7 @@ class Report:
     outcomes: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    loads: Counter[str] = field(default_factory=Counter)  # by where from, where there are copies
     violations: list[tuple[str, Violation]] = field(default_factory=list)
 
     @property
@@ -60,8 +60,6 @@ class Run:
 
 def run(mode: Mode, how: Run, control: str = "") -> Report:
     """Run a mode, or a control on it."""
-    if control:
-        mode = replace(mode, bound=CONTROLS[control].bound)
     with world(mode, control) as started:
         return asyncio.run(_Running(started, how).go())
 
@@ -95,6 +93,8 @@ class _Running:
                     stop.set()
         finally:
             await balancer.close()
+        for server in self.world.servers:
+            self.report.loads.update(await asyncio.to_thread(server.loads))
         self.report.faults["answer dropped"] = balancer.dropped
         self.report.seconds = time.monotonic() - self.begun
         return self.report
@@ -112,7 +112,7 @@ class _Running:
             report.operations += len(history.operations)
             report.outcomes.update(each.outcome.name for each in history.operations)
             report.kinds.update(each.kind.value for each in history.operations)
-            found = check(history, bound, max_age)
+            found = check(history, bound, max_age, self.world.mode.window)
             report.violations += [(name, violation) for violation in found]
 
     async def _faults(self, stop: asyncio.Event) -> None:

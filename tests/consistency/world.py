@@ -34,6 +34,7 @@ from .places import (
     memcached,
     memory,
     postgresql,
+    postgresql_pooled,
     postgresql_replica,
     redis,
     redis_cluster,
@@ -54,6 +55,9 @@ GUNICORN = (
     "--no-control-socket --log-level critical tests.consistency.application:wsgi()"
 )
 
+FLASK = GUNICORN.replace(":wsgi()", ":flask()")
+FORKED = GUNICORN.replace("--workers 1 --threads 4", "--workers 2 --threads 4 --preload")
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -65,10 +69,11 @@ class Mode:
 
     name: str
     open: Callable[[], AbstractContextManager[Place]]
-    servers: Sequence[str] = (UVICORN, UVICORN, GUNICORN)
+    servers: Sequence[str] = (UVICORN, GUNICORN, FLASK)
     settings: Mapping[str, Any] = field(default_factory=dict)
     bound: float = 0.0
     expendable: bool = True  # servers hold nothing, so any of them may be killed
+    window: bool = True  # copies do not answer under cookies that have just been written
     crowd: int = 1  # clients where others have one: most of them rest
 
     @property
@@ -79,6 +84,7 @@ class Mode:
 
 EXPIRING = {"max_age": 2}
 NEAR = {"near_cache": True}
+OUTDATED = NEAR | {"stale_if_outage": 3}
 LEASED = {"near_cache": {"pushed_lease": 0}}  # as if the store could not push
 MODES = {
     mode.name: mode
@@ -96,21 +102,31 @@ MODES = {
         Mode("postgresql-unsteady", partial(unsteady, postgresql)),
         Mode("sqlite-expiring", sqlite, settings=EXPIRING, crowd=6),
         Mode("redis-expiring", redis, settings=EXPIRING, crowd=6),
-        Mode("sqlite-near", sqlite, settings=NEAR, bound=1.0),
-        Mode("memcached-near", memcached, settings=NEAR, bound=1.0),
-        Mode("redis-near", redis, settings=NEAR, bound=1.0),
-        Mode("redis-near-leased", redis, settings=LEASED, bound=1.0),
-        Mode("redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0),
-        Mode("postgresql-near", postgresql, settings=NEAR, bound=1.0),
+        Mode("sqlite-near", sqlite, settings=NEAR, bound=1.0, crowd=5),
+        Mode("memcached-near", memcached, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near", redis, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near-leased", redis, settings=LEASED, bound=1.0, crowd=5),
+        Mode(
+            "redis-near-unsteady", partial(unsteady, redis, True), settings=NEAR, bound=1.0, crowd=5
+        ),
+        Mode("redis-near-outdated", redis, settings=OUTDATED, bound=3.0, window=False, crowd=5),
+        Mode("redis-sentinel-near", redis_sentinel, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-cluster-near", redis_cluster, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near-expiring", redis, settings=NEAR | {"max_age": 5}, bound=1.0, crowd=9),
+        Mode("postgresql-near", postgresql, settings=NEAR, bound=1.0, crowd=5),
         Mode(
             "postgresql-near-unsteady",
             partial(unsteady, postgresql, True),
             settings=NEAR,
             bound=1.0,
+            crowd=5,
         ),
-        Mode("redis-replica", redis_replica, bound=1.0),
-        Mode("postgresql-replica", postgresql_replica, bound=1.0),
-        Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0),
+        Mode("postgresql-near-pooled", postgresql_pooled, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-replica", redis_replica, bound=1.0, crowd=5),
+        Mode("postgresql-replica", postgresql_replica, bound=1.0, crowd=5),
+        Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0, crowd=5),
+        Mode("postgresql-near-replica", postgresql_replica, settings=NEAR, bound=1.0, crowd=5),
+        Mode("redis-near-forked", redis, [UVICORN, FORKED], settings=NEAR, bound=1.0, crowd=5),
     ]
 }
 
@@ -145,7 +161,9 @@ class Server:
         process = self._process
         assert process is not None
         wait_until(
-            lambda: process.poll() is not None or self._answers(), "a server starts", START_LIMIT
+            lambda: process.poll() is not None or self.loads() is not None,
+            "a server starts",
+            START_LIMIT,
         )
         if process.poll() is not None:
             self._log.seek(0)
@@ -178,10 +196,11 @@ class Server:
         self.kill()
         self._log.close()
 
-    def _answers(self) -> bool:
+    def loads(self) -> Any:
+        """Where its process has loaded sessions from, and how often; None when it does not run."""
         with contextlib.suppress(OSError, HTTPException):
-            return ask_anew(f"http://127.0.0.1:{self.port}{HEALTH}") == {}
-        return False
+            return ask_anew(f"http://127.0.0.1:{self.port}{HEALTH}")
+        return None
 
 
 def _paths() -> str:

@@ -92,7 +92,7 @@ def open_with_copies(
     with _lock:
         pair = _pairs.get(key)
         if pair is None:
-            pair = with_copies(primary, near_cache, replica, stale_if_outage)
+            pair = with_copies(primary, near_cache, replica, stale_if_outage, timeout=timeout)
             _pairs[key] = pair
     return pair
 

@@ -34,8 +34,10 @@ from ..settings import NearCache
 from .base import FRESHEST, AsyncStore, Entry, Event, Pushing, Replicated, Store, StorePair
 from .loops import Loops
 from .push import Hearing, Pulse
+from .waiting import within
 
 OVERHEAD = 640  # bytes that a copy takes beside its data
+REMIND = 0.1  # seconds, far less than the listener goes on without
 LEASE = 1.0  # seconds, of what a replica shows
 BEAT_TTL = 60  # seconds that a beat outlives its server
 
@@ -65,6 +67,7 @@ class Copies:
         listens = limits.pushed_lease > limits.lease
         self.hearing = Hearing(pushing if listens else None, limits.lease, _teller(self))
         self._clock = clock
+        self._remind_at = 0.0  # when the listener is next told that it is needed, monotonic
         self._copies: OrderedDict[str, _Copy] = OrderedDict()
         self._asking: dict[str, Asking] = {}
         self._lock = threading.Lock()
@@ -80,7 +83,9 @@ class Copies:
             return None
         now, limits = time.monotonic(), self._limits
         age = now - copy.as_of
-        self.hearing.need(now)
+        if now >= self._remind_at:
+            self._remind_at = now + REMIND
+            self.hearing.need(now)
         if age >= limits.lease and not (
             copy.told and age < limits.pushed_lease and self.hearing.covers(copy.as_of, now)
         ):
@@ -129,7 +134,7 @@ class Copies:
             known = self._remove(key)
             if entry is None or (known is not None and known.entry.version > entry.version):
                 return
-            size = OVERHEAD + len(key) + len(entry.data)
+            size = OVERHEAD + len(key) + 2 * len(entry.data)  # as stored, and decoded
             if size > self._most_bytes:
                 return
             self._copies[key] = _Copy(entry, as_of, told, size)
@@ -252,11 +257,13 @@ class Shared:
         pushing: Pushing | None,
         follows: bool,
         outdated: float,
+        timeout: float | None,
         clock: Callable[[], float],
     ) -> None:
         self._make = partial(Here, limits, pushing, follows, clock)
         self._here = {os.getpid(): self._make()}
         self.outdated = outdated
+        self.timeout = timeout  # of a load, the replica's time included; None: the clients' own
         self.keeps: object = None  # what the stores with copies need to live
         self.lag = max(LEASE if follows else 0.0, 0.0 if limits is None else limits.lease)
 
@@ -383,7 +390,7 @@ class NearStore(_Near):
             return entry
         here = self._shared.here()
         self._send_beats(here)
-        with _Question(here, key, at_least) as question:
+        with _Question(here, key, at_least) as question, within(self._shared.timeout):
             following, replica = here.following, self._replica
             if following is not None and replica is not None and following.may_answer(at_least):
                 try:
@@ -597,12 +604,13 @@ def with_copies(
     pair: StorePair,
     near_cache: NearCache | None,
     replica: StorePair | None,
-    outdated: float,
+    outdated: float = 0.0,
     clock: Callable[[], float] = time.time,
+    timeout: float | None = None,
 ) -> StorePair:
     """Return the same store in the same colours, with copies before it that both share."""
     pushing = pair.sync if isinstance(pair.sync, Pushing) and pair.sync.pushes else None
-    shared = Shared(near_cache, pushing, replica is not None, outdated, clock)
+    shared = Shared(near_cache, pushing, replica is not None, outdated, timeout, clock)
     shared.keeps = pair, replica
     sync, asynchronous = pair.sync, pair.asynchronous
     return StorePair(
@@ -619,10 +627,11 @@ def _readable(
     if replica is None:
         return None
     store = getattr(replica, colour)
-    if store is not None and not isinstance(store, Replicated):
+    can = isinstance(store, Replicated) and not getattr(store, "spreads", False)
+    if store is not None and not can:
         raise ConfigurationError(
-            f"read_from names a replica of Redis, Valkey or an SQL database; {type(store).__name__}"
-            " is none: it has no load_all."
+            "read_from names one replica, of Redis, Valkey or an SQL database: each of its answers "
+            f"must come with a beat, from the same server. {type(store).__name__} cannot do that."
         )
     return store
 

@@ -105,7 +105,7 @@ def _beat(reference: weakref.ref[Worker]) -> None:
         try:
             if send is not None:
                 send(number)
-        except Exception as error:  # noqa: BLE001 - a beat that does not come back says it all
+        except Exception as error:  # noqa: BLE001 - it shows when the beat does not come back
             trouble = str(error) or type(error).__name__
         del send
         pulse = reference()

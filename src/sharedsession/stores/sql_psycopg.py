@@ -19,11 +19,22 @@ T = TypeVar("T")
 Steps = Generator[Any, Any, T]  # Any: psycopg's own kinds of waiting and readiness
 
 
+def ignore(notice: object) -> None:
+    """Drop a notification, which psycopg would keep for good.
+
+    Behind a pooler one connection may be told of what another one has asked to be told.
+    """
+
+
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that keeps to the `deadline` of the thread that uses it.
 
     psycopg takes a step ten times a second, whether or not there is an answer.
     """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.add_notify_handler(ignore)
 
     def wait(self, gen: Steps[T], *arguments: Any, **named: Any) -> T:
         return super().wait(self._until_the_deadline(gen), *arguments, **named)
@@ -44,6 +55,10 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
     """A connection that is closed when the task that uses it is cancelled."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.add_notify_handler(ignore)
 
     async def wait(self, gen: Steps[T], *arguments: Any, **named: Any) -> T:
         try:

@@ -8,12 +8,14 @@ whether the trigger is there; they change no row.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from .base import ALL, QUIET, READY, Event, NoPush
+from .waiting import within
 
 if TYPE_CHECKING:
     from .sql_dialects import Statements
@@ -102,6 +104,10 @@ def listen(engine: sa.Engine, statements: Statements, listener: str) -> Iterator
     raw = engine.raw_connection()
     driver: Any = raw.driver_connection  # psycopg.Connection
     raw.detach()
+    from .sql_psycopg import BoundedConnection, ignore
+
+    if isinstance(driver, BoundedConnection):
+        driver.remove_notify_handler(ignore)
     try:
         driver.rollback()
         driver.autocommit = True  # LISTEN counts from its commit, and an engine may leave that out
@@ -119,6 +125,8 @@ def listen(engine: sa.Engine, statements: Statements, listener: str) -> Iterator
             if not told:
                 yield QUIET
     finally:
+        with contextlib.suppress(Exception), within(PATIENCE):
+            driver.execute("UNLISTEN *")  # behind a pooler the server's connection stays
         driver.close()
 
 

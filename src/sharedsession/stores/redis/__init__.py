@@ -72,6 +72,9 @@ class _Verbs:
     _wait: Wait | None
     _place: str
 
+    spreads = False
+    """Whether keys are spread over several servers: then they are not loaded together."""
+
     def __init__(self, place: str, prefix: str, wait_replicas: int, timeout: float = 1.0) -> None:
         count = replicas(wait_replicas)
         self._wait = Wait(count, int(timeout * 1000 / WAIT_SHARE)) if count else None
@@ -166,6 +169,7 @@ class RedisStore(_Verbs):
     def __init__(self, client: SyncClient, prefix: str = PREFIX, wait_replicas: int = 0) -> None:
         check_client(client, "RedisStore")
         super().__init__(name_of(client), prefix, wait_replicas)
+        self.spreads = isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
         self._way = _way(client)
         self._timeout: float | None = None
 
@@ -175,9 +179,9 @@ class RedisStore(_Verbs):
         place = read_url(url)
         store = cls.__new__(cls)
         _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout)
+        store.spreads = place.kind == "cluster"
         make = functools.partial(make_client, place, timeout)
-        cluster = place.kind == "cluster"
-        store._way = Cluster(cast(MakesCluster, make)) if cluster else _way(make())
+        store._way = Cluster(cast(MakesCluster, make)) if store.spreads else _way(make())
         store._timeout = timeout
         weakref.finalize(store, store._way.close)
         return store
@@ -213,13 +217,15 @@ class RedisStore(_Verbs):
         self._run(self._delete(key), self._wait)
 
     def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
-        """See `base.Replicated`; in a cluster, of one key at a time."""
-        return self._found(self._run(self._look(keys)))
+        """See `base.Replicated`; in a cluster, one key after the other."""
+        groups = [[key] for key in keys] if self.spreads else [keys]
+        answers = [self._run(self._look(each)) for each in groups]
+        return [entry for answer in answers for entry in self._found(answer)]
 
     @property
     def pushes(self) -> bool:
         """A cluster does not: each of its nodes would have to be listened to."""
-        return isinstance(self._way, Server)
+        return not self.spreads
 
     def beat(self, listener: str, number: int) -> None:
         """See `base.Pushing`."""
@@ -272,6 +278,7 @@ class AsyncRedisStore(_Verbs):
     def __init__(self, client: AsyncClient, prefix: str = PREFIX, wait_replicas: int = 0) -> None:
         check_client(client, "AsyncRedisStore")
         super().__init__(name_of(client), prefix, wait_replicas)
+        self.spreads = isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
         self._loops, self._owned = Loops(_on_one_loop(client)), False
 
     @classmethod
@@ -280,6 +287,7 @@ class AsyncRedisStore(_Verbs):
         place = read_url(url)
         store = cls.__new__(cls)
         _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout)
+        store.spreads = place.kind == "cluster"
         store._loops = Loops(functools.partial(_make_lines, place, timeout))
         store._owned = True
         return store
@@ -306,8 +314,10 @@ class AsyncRedisStore(_Verbs):
         return _written(replaced, await self._run(request, self._wait))
 
     async def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
-        """See `base.Replicated`; in a cluster, of one key at a time."""
-        return self._found(await self._run(self._look(keys)))
+        """See `base.Replicated`; in a cluster, one key after the other."""
+        groups = [[key] for key in keys] if self.spreads else [keys]
+        answers = [await self._run(self._look(each)) for each in groups]
+        return [entry for answer in answers for entry in self._found(answer)]
 
     async def beat(self, listener: str, number: int) -> None:
         """See `base.Pushing`."""

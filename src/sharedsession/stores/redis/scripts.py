@@ -33,11 +33,12 @@ if redis.call('UNLINK', KEYS[1]) == 0 then
 end
 return 1
 """
-# What stands under each key, and for how many milliseconds it will.
+# What stands under each key, and for how many milliseconds it will; -1 where that may not be asked.
 LOOK = """
 local found = {}
 for number, key in ipairs(KEYS) do
-  found[number] = {redis.call('GET', key), redis.call('PTTL', key)}
+  local left = redis.pcall('PTTL', key)
+  found[number] = {redis.call('GET', key), type(left) == 'number' and left or -1}
 end
 return found
 """
