@@ -849,5 +849,5 @@ def test_a_replica_must_be_one() -> None:
         blocking = False
 
     pair = StorePair(MemoryStore(), None)
-    with pytest.raises(ConfigurationError, match="Alone is none"):
+    with pytest.raises(ConfigurationError, match="Alone cannot do that"):
         with_copies(pair, None, StorePair(Alone(), None), 0.0)  # type: ignore[arg-type]

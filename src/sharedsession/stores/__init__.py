@@ -81,11 +81,6 @@ def open_with_copies(
     """Return the store at ``url`` with copies before it, which are shared in the same way."""
     from .near import with_copies
 
-    if read_from is not None and "+cluster" in read_from.partition(":")[0].lower():
-        raise ConfigurationError(
-            "read_from names one replica, which has all sessions; no node of a cluster has, and "
-            "beats written to one of them say nothing of the others."
-        )
     key = (url, timeout, near_cache, read_from, stale_if_outage)
     primary = open_store(url, timeout)
     replica = None if read_from is None else open_store(read_from, timeout / REPLICA_SHARE)
