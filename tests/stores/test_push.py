@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import math
@@ -517,6 +518,55 @@ def test_what_is_heard_while_it_loads_is_not_kept(short: None) -> None:
     found = store.load("key")
     assert isinstance(found, Entry)
     assert store.peek("key") is None
+
+
+def test_no_beat_begins_on_a_loop_that_is_about_to_end() -> None:
+    """A loop may live for one request: what its shutdown has closed is not opened again."""
+
+    class Awaited(Telling):
+        opened = late = 0
+        over = False
+
+        async def load(self, key: str, at_least: int = 0) -> Entry | None:  # type: ignore[override]
+            return super().load(key, at_least)
+
+        async def beat(self, listener: str, number: int) -> None:  # type: ignore[override]
+            self.opened += 1
+            self.late += self.over
+            sent.set()
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        near = with_copies(StorePair(Telling(), memory), NearCache(), None, 0.0)  # type: ignore[arg-type]
+        pairs.append(near)
+        assert near.asynchronous is not None
+        await near.asynchronous.load("key")
+        beats.append(near.asynchronous._shared.here().copies.hearing.pulse)  # type: ignore[attr-defined]
+        await asyncio.wait_for(sent.wait(), LIMIT)
+
+        async def ends() -> Any:
+            try:
+                yield
+            finally:  # as the store's own connections are closed
+                memory.over = True
+                for number in range(10):
+                    await asyncio.sleep(0)
+                    beats[0].send(number)
+                await asyncio.sleep(0.05)
+
+        kept.append(ends())
+        await anext(kept[0])
+
+    memory, pairs, beats, kept = Awaited(), list[Any](), list[Any](), list[Any]()
+    sent = asyncio.Event()
+    asyncio.run(main())
+    assert memory.over
+    assert memory.opened >= 1
+    assert memory.late == 0
+    for number in range(10):
+        beats[0].send(number)  # the loop is closed
 
 
 def test_near_and_push_share_one_clock() -> None:

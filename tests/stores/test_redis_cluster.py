@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ import redis.cluster
 from redis.crc import key_slot
 
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
+from sharedsession.settings import NearCache
 from sharedsession.stores import open_store
+from sharedsession.stores.near import AsyncNearStore, NearStore, with_copies
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.testing import (
     AsyncStoreConformance,
@@ -122,6 +125,30 @@ def calls(cluster: SixNodes) -> dict[str, int]:
             counted[command] = counted.get(command, 0) + figures["calls"]
         cluster.admin(server).config_resetstat()
     return counted
+
+
+def test_copies_of_a_clusters_sessions(cluster: SixNodes) -> None:
+    """Copies answer for the short lease; nobody listens, for each node would have to tell."""
+    pair = open_store(cluster.url, PATIENT)
+    near = with_copies(pair, NearCache(lease=30), None, 0.0)
+    assert isinstance(near.sync, NearStore)
+    assert isinstance(near.asynchronous, AsyncNearStore)
+    before = threading.active_count()
+    with LoopThread() as loop:
+        for _ in range(10):  # on several nodes
+            key = new_key()
+            created = near.sync.create(key, b"data", 60)
+            loaded = loop.run(near.asynchronous.load(key))
+            assert created is not None
+            assert loaded is not None
+            assert (loaded.data, loaded.token) == (created.data, created.token)
+            assert loaded.expires is not None
+            assert near.sync.peek(key) == loaded
+            near.sync.delete(key)
+            assert loop.run(near.asynchronous.load(key)) is None
+    assert threading.active_count() <= before
+    assert isinstance(pair.sync, RedisStore)
+    pair.sync.close()
 
 
 def test_what_waits_travels_together_to_each_node(cluster: SixNodes) -> None:

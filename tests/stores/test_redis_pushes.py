@@ -153,6 +153,7 @@ def test_both_colours_hear(shared_server: RedisServer) -> None:
             until(covered)
             key = new_key()
             loop.run(awaited.create(key, b"data", 600))
+            time.sleep(0.1)  # the push of one's own write ends a copy as well
             loop.run(awaited.load(key))
             time.sleep(LEASE + 0.1)
             assert awaited.peek(key) is not None

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sharedsession.exceptions import StoreUnavailable
+from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.settings import NearCache
 from sharedsession.stores import open_store, open_with_copies
 from sharedsession.stores.base import FRESHEST, Entry, StorePair
@@ -265,6 +265,13 @@ def test_a_replica_that_used_up_the_time_of_a_request_is_left_alone() -> None:
         assert replica.calls == 1
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://h", "valkeys+cluster://h1,h2", "memory://"])
+def test_what_is_no_replica_is_refused(url: str) -> None:
+    """A cluster, of which no node has everything, and a store that cannot be read as a replica."""
+    with pytest.raises(ConfigurationError, match="read_from names"):
+        open_with_copies("memory://", 1.0, None, url, 0.0)
 
 
 def test_a_replica_is_not_asked_for_a_while_after_it_failed() -> None:

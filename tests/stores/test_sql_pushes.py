@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from sharedsession import cli
 from sharedsession.settings import NearCache
 from sharedsession.stores import open_store, push
-from sharedsession.stores.base import StorePair
+from sharedsession.stores.base import FRESHEST, StorePair
 from sharedsession.stores.near import AsyncNearStore, NearStore, with_copies
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import LoopThread, new_key
-from tests.databases import PgBouncer, PostgreSQL
+from tests.databases import PASSWORD, MariaDB, PgBouncer, PostgreSQL
 from tests.reliability.proxy import Proxy
-from tests.stores.test_push import hearing_of, rest, until
+from tests.stores.test_push import hearing_of, ours, rest, until
 from tests.stores.test_redis_pushes import LEASE, is_heard, with_a_copy
 
 PATIENT = 10.0
@@ -287,6 +287,25 @@ def _works(near: NearStore) -> bool:
         return False
 
 
+def test_copies_of_mariadbs_sessions(mariadb: MariaDB) -> None:
+    """It tells of nothing: copies answer for the short lease, by both drivers, without a thread."""
+    pair = open_store(mariadb.url, PATIENT)
+    near = with_copies(pair, NearCache(lease=30), None, 0.0)
+    assert isinstance(near.sync, NearStore)
+    assert isinstance(near.asynchronous, AsyncNearStore)
+    with LoopThread() as loop:
+        key = new_key()
+        created = near.sync.create(key, b"data", 60)
+        assert loop.run(near.asynchronous.load(key)) == created
+        assert near.sync.peek(key) == created
+        assert near.sync.load(key, FRESHEST) == created
+        near.sync.delete(key)
+        assert near.sync.load(key) is None
+    assert not ours()
+    assert isinstance(pair.sync, SQLStore)
+    pair.sync.close()
+
+
 # --- what is between ------------------------------------------------------------------------------
 
 
@@ -312,6 +331,24 @@ def test_a_broken_connection_is_noticed(postgresql: PostgreSQL, impatient: None,
             until(lambda: near.peek(key) is None)
             assert time.monotonic() - begun < LEASE + 0.3
             with_a_copy(near)
+
+
+def test_a_restart_is_no_missing_right(impatient: None, caplog: pytest.LogCaptureFixture) -> None:
+    """A database that is away is said to be that, on one line, and listened to when it is back."""
+    with PostgreSQL() as server:
+        for near, _ in near_to(server.url):
+            with_a_copy(near)
+            server.end()
+            begun = time.monotonic()
+            while time.monotonic() < begun + 1.5:
+                near._shared.here().copies.hearing.need(time.monotonic())  # type: ignore[union-attr]
+                time.sleep(0.05)
+            server.restart()
+            until(lambda: _works(near))
+            with_a_copy(near)
+    told = warnings_of(caplog)
+    assert 1 <= len(told) <= 3
+    assert not any("init" in each or "\n" in each or PASSWORD in each for each in told), told
 
 
 def test_a_pooler_by_transactions_is_noticed(

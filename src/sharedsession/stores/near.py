@@ -22,7 +22,7 @@ import threading
 import time
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from typing import Any, cast
 from ..exceptions import ConfigurationError, StoreUnavailable
 from ..settings import NearCache
 from .base import FRESHEST, AsyncStore, Entry, Event, Pushing, Replicated, Store, StorePair
+from .loops import Loops
 from .push import Hearing, Pulse
 from .waiting import within
 
@@ -457,13 +458,14 @@ class AsyncNearStore(_Near):
         super().__init__(shared)
         self._primary = primary
         self._replica = replica  # Replicated, awaited
+        self._loops = Loops(_OnLoop)
 
     async def load(self, key: str, at_least: int = 0) -> Entry | None:
         entry = self.peek(key, at_least)
         if entry is not None:
             return entry
         here = self._shared.here()
-        self._send_beats(here)
+        await self._send_beats(here)
         with _Question(here, key, at_least) as question:
             following, replica = here.following, self._replica
             if following is not None and replica is not None and following.may_answer(at_least):
@@ -511,20 +513,21 @@ class AsyncNearStore(_Near):
             return entry
         return await self._primary.load(key, at_least)
 
-    def _send_beats(self, here: Here) -> None:
+    async def _send_beats(self, here: Here) -> None:
         """Let the beats go the way that the writes of this loop go."""
-        loop = asyncio.get_running_loop()
-        if here.copies is not None and here.copies.hearing.store is not None:
+        listens = here.copies is not None and here.copies.hearing.store is not None
+        if not listens and here.following is None:
+            return
+        on = await self._loops.here()
+        if here.copies is not None and listens:
             pulse = here.copies.hearing.pulse
-            if not _sends_on(pulse, loop):
+            if not _sends_on(pulse, on):
                 # Any: the awaited twin of `Pushing`
-                beat = partial(cast(Any, self._primary).beat, pulse.listener)
-                pulse.send = _OnLoop(loop, beat)
+                pulse.send = _Beats(on, partial(cast(Any, self._primary).beat, pulse.listener))
         if here.following is not None:
             pulse = here.following.pulse
-            if not _sends_on(pulse, loop):
-                beat = partial(_awrite_beat, self._primary, here.following.beat)
-                pulse.send = _OnLoop(loop, beat)
+            if not _sends_on(pulse, on):
+                pulse.send = _Beats(on, partial(_awrite_beat, self._primary, here.following.beat))
             pulse.need(time.monotonic())
 
 
@@ -536,36 +539,65 @@ async def _awrite_beat(store: AsyncStore, beat: Beat, number: int) -> None:
 
 
 class _OnLoop:
-    """Sends beats on an event loop, one at a time, while it runs."""
+    """An event loop, for as long as it runs: nothing is begun on one that is about to end."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, send: Callable[[int], Awaitable[None]]
-    ) -> None:
-        self.loop = weakref.ref(loop)
-        self._send = send
-        self._task: asyncio.Task[None] | None = None
+    def __init__(self) -> None:
+        self._loop = weakref.ref(asyncio.get_running_loop())
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_over = False
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a task there, from any thread."""
+        loop = self._loop()
+        if loop is not None and not self._is_over:
+            with suppress(RuntimeError):  # it has been closed
+                loop.call_soon_threadsafe(self._begin, work)
+
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if not self._is_over:
+            task = asyncio.get_running_loop().create_task(work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End what is under way, and begin nothing more."""
+        self.hang_up()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def hang_up(self) -> None:
+        """Do the same at once."""
+        self._is_over = True
+        for task in list(self._tasks):
+            task.cancel()
+
+
+class _Beats:
+    """Sends beats on an event loop, one at a time."""
+
+    def __init__(self, on: _OnLoop, send: Callable[[int], Awaitable[None]]) -> None:
+        self.on, self._send = on, send
+        self._is_sending = False
         self._trouble = ""  # what became of the beat before
 
     def __call__(self, number: int) -> None:
         """Begin to send; raise when the beat before could not be sent."""
-        loop = self.loop()
-        if loop is not None:
-            with suppress(RuntimeError):  # it has been closed
-                loop.call_soon_threadsafe(self._begin, number)
+        self.on.begin(partial(self._go, number))
         if self._trouble:
             raise StoreUnavailable(self._trouble)
 
-    def _begin(self, number: int) -> None:
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._go(number))
-
     async def _go(self, number: int) -> None:
+        if self._is_sending:
+            return
+        self._is_sending = True
         try:
             await self._send(number)
         except Exception as error:  # noqa: BLE001 - a beat that does not come back says it all
             self._trouble = str(error) or type(error).__name__
         else:
             self._trouble = ""
+        finally:
+            self._is_sending = False
 
 
 def with_copies(
@@ -604,5 +636,5 @@ def _readable(
     return store
 
 
-def _sends_on(pulse: Pulse, loop: asyncio.AbstractEventLoop) -> bool:
-    return isinstance(pulse.send, _OnLoop) and pulse.send.loop() is loop
+def _sends_on(pulse: Pulse, on: _OnLoop) -> bool:
+    return isinstance(pulse.send, _Beats) and pulse.send.on is on

@@ -164,7 +164,7 @@ class Hearing(Worker):
 
     def lament(self, error: Exception) -> None:
         """Say, once, that copies live for the short lease only."""
-        reason = str(error) or type(error).__name__
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         level = logging.DEBUG if reason in self._warned else logging.WARNING
         self._warned.add(reason)
         log.log(

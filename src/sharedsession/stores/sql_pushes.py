@@ -90,6 +90,8 @@ def listen(engine: sa.Engine, statements: Statements, listener: str) -> Iterator
     """Yield what the database tells, on a connection of its own."""
     try:
         create(engine, statements)
+    except sa.exc.OperationalError:
+        raise  # the database is away
     except sa.exc.DBAPIError as error:
         # Another process may have made them at this moment; then the next try finds them.
         raise NoPush(
