@@ -80,7 +80,7 @@ def _make_trigger(store: Store) -> str:
     if create is None or not getattr(store, "pushes", False):
         return "This store does not tell of writes: near_cache needs nothing more."
     create()
-    return "The trigger that tells of writes is there."
+    return "The triggers that tell of writes are there."
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -183,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--near-cache",
         action="store_true",
-        help="also the trigger by which PostgreSQL tells servers with near_cache of writes",
+        help="also the triggers by which PostgreSQL tells servers with near_cache of writes",
     )
     sweep = commands.add_parser(
         "sweep",

@@ -185,10 +185,10 @@ def test_own_beats_are_all_that_a_listener_is_told_of(near: NearStore, admin: re
     """Beats of one server do not disturb the copies of another, and are soon gone."""
     key, _ = with_a_copy(near)
     for number in range(50):
-        admin.set(f"sharedsession-beat:other:{number}", b"", ex=10)
+        admin.set(f"sharedsession;beat:other:{number}", b"", ex=10)
     time.sleep(0.1)
     assert near.peek(key) is not None
-    left = [admin.ttl(name) for name in admin.scan_iter(match="sharedsession-beat:*")]
+    left = [admin.ttl(name) for name in admin.scan_iter(match="sharedsession;beat:*")]
     assert left
     assert all(0 < seconds <= 10 for seconds in left)
 
@@ -270,7 +270,7 @@ def test_a_missing_right_is_said_once(
     """Without the right there are copies for the short lease, and one warning that says why."""
     monkeypatch.setattr(push, "DEAF", 0.6)
     with redis.Redis(port=server.port) as admin:
-        acl(admin, *(["~sharedsession-beat:*"] if missing == "CLIENT TRACKING" else ["+client"]))
+        acl(admin, *(["~sharedsession;beat:*"] if missing == "CLIENT TRACKING" else ["+client"]))
         for near, _ in near_to(f"redis://app:s3cret@127.0.0.1:{server.port}/0"):
             key = new_key()
             near.create(key, b"data", 600)
@@ -285,7 +285,7 @@ def test_a_missing_right_is_said_once(
             assert len(told) == 1
             assert "no permissions" in told[0].lower()
             assert "s3cret" not in caplog.text
-            acl(admin, "~sharedsession-beat:*", "+client")
+            acl(admin, "~sharedsession;beat:*", "+client")
             with_a_copy(near)  # without a restart
 
 

@@ -51,7 +51,7 @@ def triggers(server: PostgreSQL, table: str) -> list[str]:
     return [row[0] for row in rows]
 
 
-TRIGGERS = ["sharedsession_tell", "sharedsession_tell_all"]
+TRIGGERS = [f"sharedsession_tell_{event}" for event in ("delete", "truncate", "update")]
 
 FOREIGN: dict[str, str] = {
     "delete": "DELETE FROM sharedsession WHERE key = '{key}'",
@@ -239,7 +239,7 @@ def test_a_missing_right_is_said_once(
 
 
 @pytest.mark.parametrize(
-    "how", ["DISABLE TRIGGER sharedsession_tell", "DISABLE TRIGGER ALL", "dropped"]
+    "how", ["DISABLE TRIGGER sharedsession_tell_delete", "DISABLE TRIGGER ALL", "dropped"]
 )
 def test_a_trigger_that_is_gone_stops_the_beats(
     postgresql: PostgreSQL, impatient: None, caplog: pytest.LogCaptureFixture, how: str
@@ -249,7 +249,7 @@ def test_a_trigger_that_is_gone_stops_the_beats(
     for near, _ in near_to(url):
         key, _ = with_a_copy(near)
         if how == "dropped":
-            postgresql.in_app("DROP TRIGGER sharedsession_tell ON spoilt")
+            postgresql.in_app("DROP TRIGGER sharedsession_tell_delete ON spoilt")
         else:
             postgresql.in_app(f"ALTER TABLE spoilt {how}")
         begun = time.monotonic()

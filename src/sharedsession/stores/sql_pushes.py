@@ -1,9 +1,9 @@
 """What PostgreSQL tells of writes: a trigger notifies, and a connection of its own listens.
 
-The trigger tells of every write of a session, by whomever: an older version of the application, a
-person, a sweep. A notification sent by our own statements would miss those. A touch changes no data
-and is not told, nor is the end of what expired long ago. Beats go by the way of writes and look
-whether the trigger is there; they change no row.
+Triggers tell of every write of a session, by whomever: an older version of the application, a
+person, a sweep. A notification sent by our own statements would miss those. What only prolongs a
+session is not told, nor is the end of what expired long ago. Beats go by the way of writes and look
+whether the triggers are there; they change no row.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHANNEL = "sharedsession_"  # and the table's number
 
 BEAT = sa.text(
     "SELECT pg_notify(:channel, :number) FROM pg_trigger WHERE tgrelid = to_regclass(:table) "
-    "AND tgname = :trigger AND tgenabled IN ('O', 'A')"
+    "AND tgname LIKE :triggers AND tgenabled IN ('O', 'A') HAVING count(*) = :number_of_them"
 )
 _FUNCTION = f"""
 CREATE OR REPLACE FUNCTION {{function}}() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -39,13 +39,13 @@ BEGIN
   END IF;
   RETURN NULL;
 END $$"""
-_TRIGGER = f"""
-CREATE TRIGGER {NAME} AFTER UPDATE OF tokens OR DELETE ON {{table}} FOR EACH ROW
-WHEN (OLD.expires > extract(epoch FROM clock_timestamp()) - {LONG_AGO})
-EXECUTE FUNCTION {{function}}()"""
-_TRIGGER_OF_ALL = f"""
-CREATE TRIGGER {NAME}_all AFTER TRUNCATE ON {{table}} FOR EACH STATEMENT
-EXECUTE FUNCTION {{function}}()"""
+_LIVED = f"OLD.expires > extract(epoch FROM clock_timestamp()) - {LONG_AGO}"
+_TRIGGERS = {
+    f"{NAME}_update": "AFTER UPDATE ON {table} FOR EACH ROW WHEN (" + _LIVED + " AND "
+    "(NEW.tokens <> OLD.tokens OR NEW.expires < OLD.expires OR NEW.data <> OLD.data))",
+    f"{NAME}_delete": "AFTER DELETE ON {table} FOR EACH ROW WHEN (" + _LIVED + ")",
+    f"{NAME}_truncate": "AFTER TRUNCATE ON {table} FOR EACH STATEMENT",
+}
 _THERE = sa.text("SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(:table)")
 _NUMBER = sa.text("SELECT CAST(CAST(to_regclass(:table) AS oid) AS bigint)")
 
@@ -61,14 +61,16 @@ def beat_values(statements: Statements, listener: str, number: int) -> dict[str,
         "channel": CHANNEL + listener,
         "number": str(number),
         "table": _names(statements)["table"],
-        "trigger": NAME,
+        "triggers": f"{NAME}%",
+        "number_of_them": len(_TRIGGERS),
     }
 
 
 def definition(statements: Statements) -> list[str]:
     """Return the statements that make the function and its triggers."""
-    names = _names(statements)
-    return [text.strip().format(**names) for text in (_FUNCTION, _TRIGGER, _TRIGGER_OF_ALL)]
+    run = "\nEXECUTE FUNCTION {function}()"
+    triggers = [f"CREATE TRIGGER {name} {when}{run}" for name, when in _TRIGGERS.items()]
+    return [text.strip().format(**_names(statements)) for text in (_FUNCTION, *triggers)]
 
 
 def create(engine: sa.Engine, statements: Statements) -> None:
@@ -78,9 +80,7 @@ def create(engine: sa.Engine, statements: Statements) -> None:
     with engine.connect() as connection, connection.begin():
         there = connection.execute(_THERE, _names(statements)).scalars().all()
         missing = [
-            trigger
-            for name, trigger in zip((NAME, f"{NAME}_all"), triggers, strict=True)
-            if name not in there
+            trigger for name, trigger in zip(_TRIGGERS, triggers, strict=True) if name not in there
         ]
         for statement in [function, *missing] if missing else []:
             connection.exec_driver_sql(statement)

@@ -45,7 +45,7 @@ from .clients import (
     replicas,
 )
 from .lines import Lines
-from .pushes import BEATS, listen
+from .pushes import beats_of, listen
 from .routes import Answers, Cluster, Command, Request, Server, Unconfirmed, Wait
 from .scripts import ERASE, LOOK, SHAS, SWAP, whole_script
 
@@ -112,7 +112,7 @@ class _Verbs:
         return found
 
     def _beat(self, listener: str, number: int) -> Request:
-        key = f"{BEATS}{listener}:{number}"
+        key = f"{beats_of(self._prefix)}{listener}:{number}"
         return key, ("SET", key, b"", "EX", BEAT_TTL)
 
     def _write(

@@ -17,8 +17,17 @@ from redis.exceptions import ResponseError
 
 from ..base import ALL, QUIET, READY, Event, NoPush
 
-BEATS = "sharedsession-beat:"  # not below the sessions' own prefix: everybody would be told
 PATIENCE = 0.25  # seconds without anything, after which that is said
+
+
+def beats_of(prefix: str) -> str:
+    """Return the prefix of beats, beside that of the sessions.
+
+    It is not below that, or everybody would be told of everybody's beats. And it comes after that
+    in the order of bytes, in which the server tells of what was written in one turn of its loop:
+    a beat must not be heard before a session that was written earlier.
+    """
+    return f"{prefix[:-1]}{chr(ord(prefix[-1:] or '}') + 1)}beat:"
 
 
 def listen(client: redis.Redis, prefix: str, listener: str) -> Iterator[Event]:
@@ -26,7 +35,7 @@ def listen(client: redis.Redis, prefix: str, listener: str) -> Iterator[Event]:
     pool = client.connection_pool
     # Any: redis-py's connections carry no annotations.
     connection: Any = pool.connection_class(**{**pool.connection_kwargs, "protocol": 3})
-    own = f"{BEATS}{listener}:"
+    own = f"{beats_of(prefix)}{listener}:"
     prefixes = [prefix] if own.startswith(prefix) else [prefix, own]
     words = [word for each in prefixes for word in ("PREFIX", each)]
     told: list[list[bytes] | None] = []  # keys; None: the database was emptied
