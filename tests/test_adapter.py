@@ -6,17 +6,18 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sharedsession import Session, SessionError, SessionGone, StoreUnavailable
+from sharedsession import Session, SessionError, SessionGone, StoreUnavailable, adapter
 from sharedsession.adapter import Sessions
 from sharedsession.concurrency import THREADS, threads_run
 from sharedsession.flows import BREAKER_TIMEOUT
 from sharedsession.settings import gather
-from sharedsession.stores.base import Entry
+from sharedsession.stores.base import Entry, StorePair
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.waiting import bounded
 
@@ -227,3 +228,24 @@ def test_where_threads_do_not_run_nothing_waits_for_one(monkeypatch: pytest.Monk
     assert shared.open(stored(shared)) == {"a": 1}
     assert store.threads == {threading.current_thread().name}
     assert bounded(0.001, lambda: threading.current_thread().name, print) in store.threads
+
+
+def test_a_replica_beside_a_store_object_has_its_share_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A replica named by URL may hang for a part of the timeout only, whatever the store is."""
+
+    class Replica(MemoryStore):
+        def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
+            return [self.load(key) for key in keys]
+
+    given: list[float] = []
+
+    def open_store(url: str, timeout: float) -> StorePair:
+        given.append(timeout)
+        return StorePair(Replica(), None)
+
+    monkeypatch.setattr(adapter, "open_store", open_store)
+    arguments = {"secret_key": "secret", "store": MemoryStore(), "timeout": 2.0}
+    adapter.Stores(gather({**arguments, "read_from": "redis://replica"}, environ={}))
+    assert given == [0.5]

@@ -19,6 +19,7 @@ from sharedsession.testing import LoopThread, new_key
 from tests.redis_servers import TLSServer, Watched
 from tests.reliability.proxy import Proxy
 from tests.servers import RedisServer
+from tests.stores.test_near import in_a_child
 from tests.stores.test_push import hearing_of, listening, ours, rest, until
 
 PATIENT = 10.0
@@ -191,6 +192,26 @@ def test_own_beats_are_all_that_a_listener_is_told_of(near: NearStore, admin: re
     left = [admin.ttl(name) for name in admin.scan_iter(match="sharedsession;beat:*")]
     assert left
     assert all(0 < seconds <= 10 for seconds in left)
+
+
+def test_a_child_listens_for_itself(near: NearStore, admin: redis.Redis) -> None:
+    """A process forked while threads run has its own connection, and leaves the parent's alone."""
+    key, loaded = with_a_copy(near)
+    parents = hearing_of(near).pulse.listener
+
+    def child() -> bytes:
+        before = near.peek(key), ours()
+        mine, _ = with_a_copy(near)
+        admin.connection_pool.reset()
+        admin.delete(PREFIX + mine)
+        is_heard(near, mine)
+        return repr((before, hearing_of(near).pulse.listener != parents)).encode()
+
+    assert in_a_child(child) == b"((None, []), True)"
+    assert near.peek(key) is not None
+    assert near.load(key) == loaded
+    admin.delete(PREFIX + key)
+    is_heard(near, key)
 
 
 # --- what befalls the connection ------------------------------------------------------------------
