@@ -56,6 +56,8 @@ TRIGGERS = [f"sharedsession_tell_{event}" for event in ("delete", "truncate", "u
 FOREIGN: dict[str, str] = {
     "delete": "DELETE FROM sharedsession WHERE key = '{key}'",
     "change": "UPDATE sharedsession SET data = 'x', tokens = 'y' WHERE key = '{key}'",
+    "other data": "UPDATE sharedsession SET data = 'x' WHERE key = '{key}'",
+    "an earlier end": "UPDATE sharedsession SET expires = 0 WHERE key = '{key}'",
     "TRUNCATE": "TRUNCATE sharedsession",
 }
 

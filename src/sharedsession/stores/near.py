@@ -39,6 +39,7 @@ from .waiting import within
 OVERHEAD = 640  # bytes that a copy takes beside its data
 REMIND = 0.1  # seconds, far less than the listener goes on without
 LEASE = 1.0  # seconds, of what a replica shows
+SHORTEST_REST, LONGEST_REST = 0.5, 8.0  # seconds for which a replica is left alone
 BEAT_TTL = 60  # seconds that a beat outlives its server
 
 
@@ -216,14 +217,20 @@ class Following:
         self.pulse = Pulse(LEASE)
         self.beat = Beat(self.pulse.listener)
         self._rests_until = -math.inf
+        self._rest = SHORTEST_REST
 
     def may_answer(self, at_least: int) -> bool:
         """Say whether the replica is to be asked."""
         return at_least < FRESHEST and time.monotonic() >= self._rests_until
 
     def rest(self) -> None:
-        """It does not answer, or is behind: leave it alone for a while."""
-        self._rests_until = time.monotonic() + LEASE / 2
+        """It does not answer, or is behind: leave it alone for a while, and longer each time."""
+        self._rests_until = time.monotonic() + self._rest
+        self._rest = min(2 * self._rest, LONGEST_REST)
+
+    def answered(self) -> None:
+        """It has answered, and is not behind."""
+        self._rest = SHORTEST_REST
 
     def as_of(self, beat: Entry | None) -> float:
         """Return when the beat was sent that came along with an answer."""
@@ -316,7 +323,9 @@ class _Question:
         as_of = following.as_of(beat)
         if time.monotonic() - as_of >= LEASE:
             following.rest()
-        elif entry is not None and entry.version >= self._at_least:
+            return
+        following.answered()
+        if entry is not None and entry.version >= self._at_least:
             self.answered, self.entry = True, entry
             self._as_of, self._told = as_of, False
             self._here.counts["replica"] += 1
@@ -623,12 +632,16 @@ def with_copies(
 
 def _readable(
     replica: StorePair | None, colour: str
-) -> Any:  # Replicated, or its awaited twin; None: this colour reads from the primary
+) -> Any:  # Replicated, or its awaited twin; None: there is no replica
     if replica is None:
         return None
     store = getattr(replica, colour)
-    can = isinstance(store, Replicated) and not getattr(store, "spreads", False)
-    if store is not None and not can:
+    if store is None:
+        raise ConfigurationError(
+            "read_from is a store object that cannot be read in all the ways in which the store "
+            "can be: give the replica's URL, or a store object for both, of one kind."
+        )
+    if not isinstance(store, Replicated) or getattr(store, "spreads", False):
         raise ConfigurationError(
             "read_from names one replica, of Redis, Valkey or an SQL database: each of its answers "
             f"must come with a beat, from the same server. {type(store).__name__} cannot do that."

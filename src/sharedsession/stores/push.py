@@ -24,7 +24,7 @@ from ..concurrency import threads_run
 from .base import ALL, READY, Event, NoPush, Pushing
 
 BEATS = 4  # within a lease, or within what makes a connection be given up
-IDLE = 5.0  # seconds without any use, after which the threads rest
+IDLE = 30.0  # seconds without any use, after which the threads rest
 DEAF = 3.0  # seconds without a beat, after which a connection is given up
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between two tries to listen, or two beats
 
@@ -163,8 +163,14 @@ class Hearing(Worker):
             )
 
     def lament(self, error: Exception) -> None:
-        """Say, once, that copies live for the short lease only."""
+        """Say, once, that copies live for the short lease only.
+
+        A connection that has worked until now will most often work again in a moment.
+        """
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        if time.monotonic() - self._heard < self._lease:
+            log.info("The session store hung up on its listener: %s", reason)
+            return
         level = logging.DEBUG if reason in self._warned else logging.WARNING
         self._warned.add(reason)
         log.log(
