@@ -419,9 +419,9 @@ def test_threads_rest_when_nobody_needs_them(short: None) -> None:
     assert sorted(ours()) == ["sharedsession-listener", "sharedsession-pulse"]
     until(lambda: not ours())
     assert memory.closed == memory.connections == 1
-    listening(store)
+    store.load("nobody")
+    until(lambda: memory.connections == 2)
     assert sorted(ours()) == ["sharedsession-listener", "sharedsession-pulse"]
-    assert memory.connections == 2
 
 
 def test_threads_end_with_their_store() -> None:
