@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sharedsession import NearCache
 from sharedsession.asgi import SessionMiddleware
 from sharedsession.stores.base import Entry
-from sharedsession.stores.near import Copies
+from sharedsession.stores.copies import Copies
 from tests.servers import RedisServer
 
 ROUNDS, REQUESTS = 60, 300

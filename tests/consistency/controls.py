@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharedsession import flows
-from sharedsession.stores import near
+from sharedsession.stores import copies, near
 from sharedsession.stores.base import FRESHEST, Entry
 from sharedsession.stores.push import Hearing
 from sharedsession.stores.sql import SQLStore
 
 NEAR: Any = near  # what is broken here
-COPIES: Any = near.Copies
+TELLING: Any = copies
+COPIES: Any = copies.Copies
 HEARING: Any = Hearing
 MANAGER: Any = flows.Manager
 
@@ -56,10 +57,10 @@ def obvious_renewal(url: str) -> Any:
 
 def copies_without_floor(url: str) -> Any:
     """Copies answer whatever version the client has seen."""
-    get = near.Copies.get
+    get = COPIES.get
 
-    def whatever(copies: near.Copies, key: str, at_least: int) -> Entry | None:
-        return get(copies, key, at_least if at_least == FRESHEST else 0)
+    def whatever(these: copies.Copies, key: str, at_least: int) -> Entry | None:
+        return get(these, key, at_least if at_least == FRESHEST else 0)
 
     COPIES.get = whatever
     return url
@@ -73,11 +74,11 @@ def copies_without_window(url: str) -> Any:
 
 def copies_for_too_long(url: str) -> Any:
     """Copies answer for three times as long as is stated, which may be after a sign-out."""
-    keep = near.Copies.keep
+    keep = COPIES.keep
 
-    def longer(copies: near.Copies, key: str, *those: Any, told: bool) -> None:
+    def longer(these: copies.Copies, key: str, *those: Any, told: bool) -> None:
         asking, entry, as_of = those
-        keep(copies, key, asking, entry, as_of + 2 * near.LEASE, told=told)
+        keep(these, key, asking, entry, as_of + 2 * near.LEASE, told=told)
 
     COPIES.keep = longer
     return url
@@ -85,7 +86,7 @@ def copies_for_too_long(url: str) -> Any:
 
 def pushes_unheard(url: str) -> Any:
     """Beats come back, and what is told beside them goes unheard."""
-    NEAR._teller = lambda copies: lambda event: None
+    TELLING._teller = lambda these: lambda event: None
     return url
 
 

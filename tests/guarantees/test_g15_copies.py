@@ -44,6 +44,7 @@ def let_pass(place: Place, monkeypatch: pytest.MonkeyPatch) -> Let:
     """Let time pass on every clock there is."""
     fake = Time()
     monkeypatch.setattr(near, "time", fake)
+    monkeypatch.setattr("sharedsession.stores.copies.time", fake)
 
     def let(seconds: float) -> None:
         fake.now += seconds

@@ -28,8 +28,9 @@ from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.settings import NearCache
 from sharedsession.stores import near, open_store, open_with_copies, push
 from sharedsession.stores.base import ALL, FRESHEST, READY, AsyncStore, Entry, Event, StorePair
+from sharedsession.stores.copies import OVERHEAD, Copies
 from sharedsession.stores.memory import MemoryStore
-from sharedsession.stores.near import OVERHEAD, AsyncNearStore, Copies, NearStore, with_copies
+from sharedsession.stores.near import AsyncNearStore, NearStore, with_copies
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import (
@@ -61,6 +62,7 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> Time:
     """Stand in for the clock; no threads run."""
     fake = Time()
     monkeypatch.setattr(near, "time", fake)
+    monkeypatch.setattr("sharedsession.stores.copies.time", fake)
     monkeypatch.setattr(push, "time", fake)
     monkeypatch.setattr(push.Worker, "_start", lambda worker: None)
     return fake

@@ -45,11 +45,13 @@ def ours() -> list[str]:
 @pytest.fixture(autouse=True)
 def _rested() -> Iterator[None]:
     """No test leaves a thread behind, or meets one of another's."""
-    gc.collect()
-    until(lambda: not ours(), "threads of another test")
-    yield
-    gc.collect()
-    until(lambda: not ours(), "threads that do not end")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(push, "IDLE", 5.0)
+        gc.collect()
+        until(lambda: not ours(), "threads of another test")
+        yield
+        gc.collect()
+        until(lambda: not ours(), "threads that do not end")
 
 
 @pytest.fixture
