@@ -32,6 +32,7 @@ from enum import Enum
 
 from .history import BEGINS, ENDS, LEAVES, History, Kind, Operation, Outcome, Shown, told
 
+ROUNDED = 1.0  # seconds, by which the time in a cookie may be too early
 WINDOW = 2.0  # seconds beyond the bound in which the store is read, after a cookie's timestamp
 SLACK = 0.05  # seconds by which clocks of one machine are read at different times
 TOUCHED = 0.1  # share of the idle timeout after which a session is given a new one
@@ -150,7 +151,7 @@ class View:
         The time counts at which it asked, and it may have waited, for a lock for example.
         """
         assert operation.sent is not None
-        expiry = self._expiry(operation)
+        expiry = min(self._expiry(operation) + ROUNDED, operation.end)
         return any(
             each.begin < expiry and each.settled > operation.begin
             for each in self.by_session[operation.sent.session]
