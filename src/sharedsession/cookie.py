@@ -23,7 +23,7 @@ from functools import lru_cache
 from itsdangerous import TimestampSigner
 from itsdangerous.encoding import base64_decode, base64_encode, bytes_to_int, int_to_bytes
 
-from .settings import Settings
+from .settings import LARGEST_VALUE, Settings
 
 REMEMBERED = 4096  # cookies of the most recent clients, with what was found out about them
 CANDIDATES = 4  # cookies of our name that are looked up, when a client sends several that verify
@@ -109,10 +109,12 @@ class CookieCodec:
         """
         found: dict[str, Cookie] = {}
         for header in headers:
-            for value in self._ours(header):
+            for text in self._ours(header):
                 if len(found) == CANDIDATES:
                     break
-                cookie = self.verify(value.strip().strip('"'))
+                value = text.strip().strip('"')
+                # What is longer is none of ours, and need not be remembered either.
+                cookie = self.verify(value) if len(value) <= LARGEST_VALUE else None
                 if cookie is not None:
                     known = found.get(cookie.id)
                     if known is None or known.version < cookie.version:

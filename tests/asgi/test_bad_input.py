@@ -28,7 +28,7 @@ from starlette.testclient import TestClient
 
 from sharedsession import ConfigurationError, NotEncodable
 from sharedsession.asgi import SessionMiddleware
-from sharedsession.cookie import Cookie, new_id
+from sharedsession.cookie import REMEMBERED, Cookie, CookieCodec, new_id
 from sharedsession.record import Record, encode_data, encode_record
 from sharedsession.settings import gather
 from tests.asgi.application import (
@@ -267,6 +267,19 @@ class TestSeveralCookies:
             spoken = asyncio.run(speak(shown.site.middleware, scope))
             assert spoken.status == 200
             assert shown.site.result["user_id"] == 7
+
+
+def test_what_is_remembered_of_cookies_is_bounded() -> None:
+    """Neither long nor many foreign cookies fill the memory."""
+    codec = CookieCodec(gather({"secret_key": "secret", "store": "memory://"}))
+    for number in range(2 * REMEMBERED):
+        assert codec.read([f"session={'x' * 8000}{number}"]) == []
+    assert codec.verify.cache_info().currsize == 0
+    for number in range(2 * REMEMBERED):
+        assert codec.read([f"session={number}"]) == []
+    assert codec.verify.cache_info().currsize == REMEMBERED
+    good = codec.sign(Cookie(new_id(), 1, 1_700_000_000))
+    assert codec.read([f"session={good}"]) == codec.read([f"session={good}"]) != []
 
 
 def test_no_id_is_ever_logged(
