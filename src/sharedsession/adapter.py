@@ -17,12 +17,12 @@ from typing import Any, TypeVar, cast
 
 from .concurrency import THREADS, DeadlinePassed, threads_run
 from .exceptions import RETRY_AFTER, UNAVAILABLE, StoreUnavailable
-from .flows import Flow, Manager, Visit, drive, finishing, is_settled, opening
+from .flows import Flow, Manager, Visit, drive, finishing, first_step, is_settled, opening
 from .record import Data
 from .session import EmptyInOutage, Loading, Session, UnusedSession
 from .settings import Settings, gather
 from .stores import REPLICA_SHARE, open_store, open_with_copies
-from .stores.base import AsyncStore, Copying, Entry, Store, StorePair
+from .stores.base import AsyncStore, Copying, Store, StorePair
 from .stores.near import with_copies
 from .stores.waiting import within
 
@@ -39,46 +39,28 @@ class Stores:
     """The store that the settings name, in the colours that there are."""
 
     def __init__(self, settings: Settings) -> None:
-        chosen, replica = settings.store, settings.read_from
-        copies = settings.near_cache is not None or replica is not None
+        chosen, replica, timeout = settings.store, settings.read_from, settings.timeout
+        near_cache, stale = settings.near_cache, settings.stale_if_outage
         self.owned = isinstance(chosen, str)
-        if isinstance(chosen, str) and isinstance(replica, str | None):
-            pair = (
-                open_with_copies(
-                    chosen,
-                    settings.timeout,
-                    settings.near_cache,
-                    replica,
-                    settings.stale_if_outage,
-                )
-                if copies
-                else open_store(chosen, settings.timeout)
-            )
+        if near_cache is None and replica is None:
+            pair = _opened(chosen, timeout)
+        elif isinstance(chosen, str) and isinstance(replica, str | None):
+            pair = open_with_copies(chosen, timeout, near_cache, replica, stale)
         else:
-            pair = _opened(chosen, settings.timeout)
-            if copies:
-                beside = (
-                    None if replica is None else _opened(replica, settings.timeout / REPLICA_SHARE)
-                )
-                pair = with_copies(pair, settings.near_cache, beside, settings.stale_if_outage)
+            beside = None if replica is None else _opened(replica, timeout / REPLICA_SHARE)
+            pair = with_copies(_opened(chosen, timeout), near_cache, beside, stale)
         self._pair = pair  # held: it is shared while it lives
         self.sync, self.asynchronous = pair.sync, pair.asynchronous
         either = pair.asynchronous if pair.sync is None else pair.sync
         self.copies = either if isinstance(either, Copying) else None
-
-    @property
-    def lag(self) -> float:
-        """By how many seconds an answer may be behind the store itself."""
-        return 0.0 if self.copies is None else self.copies.lag
+        # By how many seconds an answer may be behind the store; what looks for a copy at hand.
+        self.lag = 0.0 if self.copies is None else self.copies.lag
+        self.peek = None if self.copies is None else self.copies.peek
 
     @property
     def counts(self) -> dict[str, int]:
         """How many loads were answered by whom, where there are copies."""
-        return dict(getattr(self.copies, "counts", {}))
-
-    def peek(self) -> Callable[[str, int], Entry | None] | None:
-        """Return what looks for a copy at hand; None where there are none."""
-        return None if self.copies is None else self.copies.peek
+        return {} if self.copies is None else self.copies.counts
 
 
 def _opened(store: str | Store | AsyncStore, timeout: float) -> StorePair:
@@ -143,7 +125,7 @@ class Sessions:
         self._store: Store = self._stores.sync
         self._timeout = settings.timeout
         self.manager.lag = self._stores.lag
-        self._peek = self._stores.peek()
+        self._peek = self._stores.peek
         bounded = getattr(self._store, "blocking", True) and threads_run()
         self._within = self._make_call if bounded else None
         self._threads: tuple[int, ThreadPoolExecutor] | None = None
@@ -282,11 +264,9 @@ def from_outdated_copies(visit: Visit, stores: Stores) -> bool:
     """Open a session from copies alone, where the settings allow that in an outage."""
     if stores.copies is None:
         return False
-    flow, entry = opening(visit, outdated=True), cast("Entry | None", None)
+    flow = opening(visit, outdated=True)
     try:
-        step = flow.send(None)
-        while (entry := stores.copies.outdated(*step[1:])) is not None:
-            step = flow.send(entry)
+        first_step(flow, stores.copies.outdated)
     except StopIteration:
         return True
     finally:

@@ -120,7 +120,7 @@ class SessionMiddleware:
         self.manager = Manager(settings)
         self._stores = Stores(settings)
         self.manager.lag = self._stores.lag
-        self._peek = self._stores.peek()
+        self._peek = self._stores.peek
         self._begin = self._begin_visit  # bound once, not for each request
         self._codec = self.manager.codec
         self._needle = settings.session_cookie.encode() + b"="

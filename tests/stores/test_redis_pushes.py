@@ -15,6 +15,7 @@ from sharedsession.stores import open_store, push
 from sharedsession.stores.base import Entry, StorePair
 from sharedsession.stores.near import AsyncNearStore, NearStore, with_copies
 from sharedsession.stores.redis import PREFIX, RedisStore
+from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import LoopThread, new_key
 from tests.redis_servers import TLSServer, Watched
 from tests.reliability.proxy import Proxy
@@ -34,7 +35,7 @@ def near_to(url: str, **limits: Any) -> Iterator[tuple[NearStore, AsyncNearStore
     assert isinstance(copies.asynchronous, AsyncNearStore)
     yield copies.sync, copies.asynchronous
     rest(copies.sync)
-    assert isinstance(pair.sync, RedisStore)
+    assert isinstance(pair.sync, RedisStore | SQLStore)
     pair.sync.close()
 
 

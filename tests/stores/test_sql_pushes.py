@@ -20,21 +20,7 @@ from sharedsession.testing import LoopThread, new_key
 from tests.databases import PASSWORD, MariaDB, PgBouncer, PostgreSQL
 from tests.reliability.proxy import Proxy
 from tests.stores.test_push import hearing_of, ours, rest, until
-from tests.stores.test_redis_pushes import LEASE, is_heard, with_a_copy
-
-PATIENT = 10.0
-
-
-def near_to(url: str) -> Iterator[tuple[NearStore, AsyncNearStore]]:
-    """Both colours of a server with copies, whose threads end with it."""
-    pair = open_store(url, PATIENT)
-    copies = with_copies(pair, NearCache(lease=LEASE), None, 0.0)
-    assert isinstance(copies.sync, NearStore)
-    assert isinstance(copies.asynchronous, AsyncNearStore)
-    yield copies.sync, copies.asynchronous
-    rest(copies.sync)
-    assert isinstance(pair.sync, SQLStore)
-    pair.sync.close()
+from tests.stores.test_redis_pushes import LEASE, PATIENT, is_heard, near_to, with_a_copy
 
 
 @pytest.fixture

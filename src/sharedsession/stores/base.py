@@ -146,6 +146,10 @@ class Copying(Protocol):
     lag: float
     """By how many seconds an answer may be behind what the store itself would answer."""
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many loads were answered by whom."""
+
     def peek(self, key: str, at_least: int = 0) -> Entry | None:
         """Return a copy, or None where `load` would have to ask; never waits."""
 

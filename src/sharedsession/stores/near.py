@@ -24,7 +24,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
 from typing import Any, cast
 
 from ..exceptions import ConfigurationError, StoreUnavailable
@@ -140,12 +139,7 @@ class _Question:
         self._asking = None if copies is None else copies.ask(self._key)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         copies, asking = self._here.copies, self._asking
         if copies is not None and asking is not None:
             if self.answered:
@@ -183,12 +177,7 @@ class _Writing:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._copies is not None:
             self._copies.forget(self._key)
 
@@ -196,9 +185,11 @@ class _Writing:
 class _Near:
     """What needs no store."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, primary: Store | AsyncStore, shared: Shared) -> None:
         self._shared = shared
         self.lag = shared.lag
+        # Whether copies are kept of what is loaded, and the store can say until when it lives.
+        self._looks = shared.here().copies is not None and isinstance(primary, Replicated)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -230,7 +221,7 @@ class NearStore(_Near):
     """A store with copies before it."""
 
     def __init__(self, primary: Store, replica: Replicated | None, shared: Shared) -> None:
-        super().__init__(shared)
+        super().__init__(primary, shared)
         self._primary, self._replica = primary, replica
         self.blocking = getattr(primary, "blocking", True)
 
@@ -277,8 +268,8 @@ class NearStore(_Near):
 
     def _load(self, key: str, at_least: int) -> Entry | None:
         """Ask the store itself; until when an entry lives matters for a copy of it."""
-        if isinstance(self._primary, Replicated):
-            return self._primary.load_all([key])[0]
+        if self._looks:
+            return cast(Replicated, self._primary).load_all([key])[0]
         return self._primary.load(key, at_least)
 
     def _send_beats(self, here: Here) -> None:
@@ -305,7 +296,7 @@ class AsyncNearStore(_Near):
     """An async store with copies before it."""
 
     def __init__(self, primary: AsyncStore, replica: Any, shared: Shared) -> None:
-        super().__init__(shared)
+        super().__init__(primary, shared)
         self._primary = primary
         self._replica = replica  # Replicated, awaited
         self._loops = Loops(_OnLoop)
@@ -357,9 +348,9 @@ class AsyncNearStore(_Near):
             await self._primary.delete(key)
 
     async def _load(self, key: str, at_least: int) -> Entry | None:
-        load_all = getattr(self._primary, "load_all", None)
-        if load_all is not None:
-            entry: Entry | None = (await load_all([key]))[0]
+        if self._looks:
+            # Any: the awaited twin of `Replicated`
+            entry: Entry | None = (await cast(Any, self._primary).load_all([key]))[0]
             return entry
         return await self._primary.load(key, at_least)
 

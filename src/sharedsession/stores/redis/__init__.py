@@ -22,6 +22,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import cast
 
 import redis
@@ -33,6 +34,7 @@ from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, Event, new_token, with_token
 from ..loops import Loops
 from ..waiting import within
 from .clients import (
+    CLUSTERS,
     AsyncClient,
     NotedConnection,
     Place,
@@ -72,10 +74,16 @@ class _Verbs:
     _wait: Wait | None
     _place: str
 
-    spreads = False
-    """Whether keys are spread over several servers: then they are not loaded together."""
-
-    def __init__(self, place: str, prefix: str, wait_replicas: int, timeout: float = 1.0) -> None:
+    def __init__(
+        self,
+        place: str,
+        prefix: str,
+        wait_replicas: int,
+        timeout: float = 1.0,
+        *,
+        spreads: bool,
+    ) -> None:
+        self.spreads = spreads  # over several servers: keys are not loaded together
         count = replicas(wait_replicas)
         self._wait = Wait(count, int(timeout * 1000 / WAIT_SHARE)) if count else None
         self._prefix = prefix
@@ -97,14 +105,16 @@ class _Verbs:
         key = self._prefix + key
         return key, ("GET", key)
 
-    def _look(self, keys: Sequence[str]) -> Request:
+    def _looks_at(self, keys: Sequence[str]) -> list[Request]:
+        """Return what is to be asked to learn of all: in a cluster, of one key after the other."""
         names = [self._prefix + key for key in keys]
-        return names[0], ("EVALSHA", SHAS[LOOK], len(names), *names)
+        groups = [[name] for name in names] if self.spreads else [names]
+        return [(each[0], ("EVALSHA", SHAS[LOOK], len(each), *each)) for each in groups]
 
-    def _found(self, answer: object, now: float) -> list[Entry | None]:
-        """Return what an answer to `_look` shows; it was asked then, or later."""
+    def _found(self, answers: list[object], now: float) -> list[Entry | None]:
+        """Return what the answers show; they were asked for then, or later."""
         found = []
-        for value, left in cast("list[tuple[object, int]]", answer):
+        for value, left in chain.from_iterable(cast("list[list[tuple[object, int]]]", answers)):
             entry = self._entry(value)
             if entry is not None and left >= 0:
                 entry = dataclasses.replace(entry, expires=now + left / 1000)
@@ -169,8 +179,9 @@ class RedisStore(_Verbs):
 
     def __init__(self, client: SyncClient, prefix: str = PREFIX, wait_replicas: int = 0) -> None:
         check_client(client, "RedisStore")
-        super().__init__(name_of(client), prefix, wait_replicas)
-        self.spreads = isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
+        super().__init__(
+            name_of(client), prefix, wait_replicas, spreads=isinstance(client, CLUSTERS)
+        )
         self._way = _way(client)
         self._timeout: float | None = None
 
@@ -179,8 +190,8 @@ class RedisStore(_Verbs):
         """Return a store with a client of its own, whose calls end within ``timeout``."""
         place = read_url(url)
         store = cls.__new__(cls)
-        _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout)
-        store.spreads = place.kind == "cluster"
+        spreads = place.kind == "cluster"
+        _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout, spreads=spreads)
         make = functools.partial(make_client, place, timeout)
         store._way = Cluster(cast(MakesCluster, make)) if store.spreads else _way(make())
         store._timeout = timeout
@@ -219,10 +230,8 @@ class RedisStore(_Verbs):
 
     def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
         """See `base.Replicated`; in a cluster, one key after the other."""
-        groups = [[key] for key in keys] if self.spreads else [keys]
         now = time.time()
-        answers = [self._run(self._look(each)) for each in groups]
-        return [entry for answer in answers for entry in self._found(answer, now)]
+        return self._found([self._run(each) for each in self._looks_at(keys)], now)
 
     @property
     def pushes(self) -> bool:
@@ -279,8 +288,9 @@ class AsyncRedisStore(_Verbs):
 
     def __init__(self, client: AsyncClient, prefix: str = PREFIX, wait_replicas: int = 0) -> None:
         check_client(client, "AsyncRedisStore")
-        super().__init__(name_of(client), prefix, wait_replicas)
-        self.spreads = isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
+        super().__init__(
+            name_of(client), prefix, wait_replicas, spreads=isinstance(client, CLUSTERS)
+        )
         self._loops, self._owned = Loops(_on_one_loop(client)), False
 
     @classmethod
@@ -288,8 +298,8 @@ class AsyncRedisStore(_Verbs):
         """Return a store that makes one client for each event loop it is used on."""
         place = read_url(url)
         store = cls.__new__(cls)
-        _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout)
-        store.spreads = place.kind == "cluster"
+        spreads = place.kind == "cluster"
+        _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout, spreads=spreads)
         store._loops = Loops(functools.partial(_make_lines, place, timeout))
         store._owned = True
         return store
@@ -317,10 +327,8 @@ class AsyncRedisStore(_Verbs):
 
     async def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
         """See `base.Replicated`; in a cluster, one key after the other."""
-        groups = [[key] for key in keys] if self.spreads else [keys]
         now = time.time()
-        answers = [await self._run(self._look(each)) for each in groups]
-        return [entry for answer in answers for entry in self._found(answer, now)]
+        return self._found([await self._run(each) for each in self._looks_at(keys)], now)
 
     async def beat(self, listener: str, number: int) -> None:
         """See `base.Pushing`."""

@@ -48,6 +48,7 @@ FORMS = {
 library: Any = redis  # as it is called here: most of it carries no annotations
 SyncClient = redis.Redis | redis.RedisCluster
 AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
+CLUSTERS = (redis.RedisCluster, redis.asyncio.RedisCluster)
 Options = dict[str, Any]  # Any: keyword arguments of many types
 
 
@@ -590,7 +591,7 @@ def _decodes(store: str) -> str:
 
 def name_of(client: SyncClient | AsyncClient) -> str:
     """Name the place of the user's own client in a sentence."""
-    if isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster):
+    if isinstance(client, CLUSTERS):
         names = sorted(node.name for node in client.startup_nodes)
         return f"Redis Cluster at {', '.join(names)}"
     service = getattr(client.connection_pool, "service_name", None)
