@@ -1,0 +1,32 @@
+"""Fixtures: the servers, and a balancer before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .every import BALANCERS
+from .world import Gate, World, gate, world
+
+
+@pytest.fixture(scope="package")
+def servers() -> Iterator[World]:
+    """Three servers with copies and their store; a test may do to them what it likes."""
+    with world(SHAREDSESSION_NEAR_CACHE="true") as made:
+        yield made
+
+
+@pytest.fixture
+def healed(servers: World) -> Iterator[World]:
+    """The servers, all running, with an empty store."""
+    servers.heal()
+    servers.empty()
+    yield servers
+
+
+@pytest.fixture(params=BALANCERS, ids=str)
+def balanced(request: pytest.FixtureRequest, healed: World) -> Iterator[Gate]:
+    """Each balancer in turn, before the servers."""
+    with gate(request.param, healed) as made:
+        yield made

@@ -1,0 +1,47 @@
+"""nginx, as docs/load-balancers/nginx.md has it."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+
+from .programs import Balancer
+from .world import Gate, Server
+
+
+def take_out(gate: Gate, server: Server) -> None:
+    """Mark a server ``down`` in the configuration, and let nginx read it again."""
+    _change(gate, f"127.0.0.1:{server.port} max_fails", f"127.0.0.1:{server.port} down max_fails")
+
+
+def put_back(gate: Gate, server: Server) -> None:
+    """Remove the mark, if there is one."""
+    _change(gate, f"127.0.0.1:{server.port} down max_fails", f"127.0.0.1:{server.port} max_fails")
+
+
+def _change(gate: Gate, old: str, new: str) -> None:
+    file = gate.folder / "nginx.conf"
+    text = file.read_text()
+    if old in text:
+        file.write_text(text.replace(old, new))
+        assert gate.process is not None
+        gate.process.send_signal(signal.SIGHUP)  # what `nginx -s reload` does
+
+
+HASH = Balancer(
+    name="nginx, hash",
+    page="nginx.md",
+    section="Hash on the session's ID",
+    executable="nginx",
+    install="apt-get install nginx",
+    command=("{program}", "-c", "{folder}/nginx.conf", "-p", "{folder}")
+    + ("-g", "daemon off; pid {folder}/nginx.pid;"),
+    version=("-v",),
+    sticky="hash",
+    checks=False,
+    substitutes={"/var/log/nginx/": "{folder}/"},
+    take_out=take_out,
+    put_back=put_back,
+)
+ROUND_ROBIN = replace(HASH, name="nginx, round robin", section="Round robin", sticky="")
+BALANCERS = (HASH, ROUND_ROBIN)
