@@ -1,4 +1,4 @@
-"""What each server behind the balancers runs; the settings of its sessions come from the environment.
+"""What each server behind the balancers runs; the environment has the settings of its sessions.
 
 Liveness and readiness are those of docs/load-balancers/README.md, read from the page. Every answer
 says in a header which server gave it.
@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from typing import Any
 
-from fastapi import FastAPI, Request
+from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sharedsession import Session
@@ -22,69 +26,59 @@ from .pages import python_of
 NAME = os.environ["SERVER"]
 VERSION = os.environ["VERSION"]
 
-site = FastAPI()
-exec(compile(python_of("README.md"), "README.md", "exec"), {"app": site})
 
-
-def seen(session: Session) -> dict[str, object]:
-    return {"user": session.get("user_id"), "count": session.get("count", 0)}
+def seen(session: Session) -> JSONResponse:
+    return JSONResponse({"user": session.get("user_id"), "count": session.get("count", 0)})
 
 
 def count_up(session: Session) -> None:
     session["count"] = session.get("count", 0) + 1
 
 
-@site.get("/session")
-async def read(request: Request) -> dict[str, object]:
+async def read(request: Request) -> JSONResponse:
     return seen(request.session)
 
 
-@site.post("/up")
-async def up(request: Request) -> dict[str, object]:
+async def up(request: Request) -> JSONResponse:
     request.session.mutate(count_up)
     return seen(request.session)
 
 
-@site.post("/up-and-wait")
-async def up_and_wait(request: Request, seconds: float) -> dict[str, object]:
+async def up_and_wait(request: Request) -> JSONResponse:
     await request.session.commit(count_up)
-    await asyncio.sleep(seconds)
+    return await wait(request)
+
+
+async def wait(request: Request) -> JSONResponse:
+    await asyncio.sleep(float(request.query_params["seconds"]))
     return seen(request.session)
 
 
-@site.post("/sign-in")
-async def sign_in(request: Request, user: str) -> dict[str, object]:
-    request.session["user_id"] = user
+async def sign_in(request: Request) -> JSONResponse:
+    request.session["user_id"] = request.query_params["user"]
     return seen(request.session)
 
 
-@site.post("/sign-out")
-async def sign_out(request: Request) -> dict[str, object]:
+async def sign_out(request: Request) -> JSONResponse:
     request.session.destroy()
     return seen(request.session)
 
 
-@site.get("/wait")
-async def wait(request: Request, seconds: float) -> dict[str, object]:
-    await asyncio.sleep(seconds)
-    return seen(request.session)
-
-
-@site.get("/plain")
-async def plain(request: Request) -> dict[str, object]:
+async def plain(request: Request) -> JSONResponse:
     """Use no session; say how the request looks from here."""
     client = request.client.host if request.client else None
-    return {"scheme": request.url.scheme, "client": client, "host": request.headers.get("host")}
+    return JSONResponse({"scheme": request.url.scheme, "client": client, "url": str(request.url)})
 
 
-@site.get("/counts")
-async def counts() -> dict[str, object]:
-    return {
-        "pid": os.getpid(),
-        "counts": sessions.counts,
-        "in_flight": inspected.in_flight - 1,  # without this one
-        "asked": inspected.asked,
-    }
+async def counts(request: Request) -> JSONResponse:
+    return JSONResponse(
+        {
+            "pid": os.getpid(),
+            "counts": sessions.counts,
+            "in_flight": inspected.in_flight - 1,  # without this one
+            "asked": inspected.asked,
+        }
+    )
 
 
 class Inspected:
@@ -113,5 +107,20 @@ class Inspected:
             self.in_flight -= 1
 
 
+site = Starlette(
+    routes=[
+        Route("/session", read),
+        Route("/up", up, methods=["POST"]),
+        Route("/up-and-wait", up_and_wait, methods=["POST"]),
+        Route("/wait", wait),
+        Route("/sign-in", sign_in, methods=["POST"]),
+        Route("/sign-out", sign_out, methods=["POST"]),
+        Route("/plain", plain),
+        Route("/counts", counts),
+    ]
+)
+health: dict[str, Any] = {}
+exec(compile(python_of("README.md"), "README.md", "exec"), health)
+health["add_health"](site)
 sessions = SessionMiddleware(site)
 app = inspected = Inspected(sessions)

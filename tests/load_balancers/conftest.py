@@ -18,11 +18,11 @@ def servers() -> Iterator[World]:
 
 
 @pytest.fixture
-def healed(servers: World) -> Iterator[World]:
+def healed(servers: World) -> World:
     """The servers, all running, with an empty store."""
     servers.heal()
     servers.empty()
-    yield servers
+    return servers
 
 
 @pytest.fixture(params=BALANCERS, ids=str)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 from dataclasses import replace
 
 from .programs import Balancer
 from .world import Gate, Server
+
+DIRECTIVES = "daemon off; pid {folder}/nginx.pid;"
+CLOSING = 2.0  # seconds within which a reload has closed the idle connections of clients
 
 
 def take_out(gate: Gate, server: Server) -> None:
@@ -26,6 +30,7 @@ def _change(gate: Gate, old: str, new: str) -> None:
         file.write_text(text.replace(old, new))
         assert gate.process is not None
         gate.process.send_signal(signal.SIGHUP)  # what `nginx -s reload` does
+        gate.world.upsets.append(time.monotonic() + CLOSING)
 
 
 HASH = Balancer(
@@ -34,8 +39,7 @@ HASH = Balancer(
     section="Hash on the session's ID",
     executable="nginx",
     install="apt-get install nginx",
-    command=("{program}", "-c", "{folder}/nginx.conf", "-p", "{folder}")
-    + ("-g", "daemon off; pid {folder}/nginx.pid;"),
+    command=("{program}", "-c", "{folder}/nginx.conf", "-p", "{folder}", "-g", DIRECTIVES),
     version=("-v",),
     sticky="hash",
     checks=False,

@@ -71,10 +71,12 @@ class Balancer:
 
     def write(self, folder: Path, ports: Mapping[int, int]) -> None:
         """Write its files, for a balancer and servers on these ports."""
-        for name, text in files_of(self.page, self.section).items():
-            for old, new in self.substitutes.items():
-                assert old in text or len(files_of(self.page, self.section)) > 1, old
-                text = text.replace(old, new.format(folder=folder))
+        texts = files_of(self.page, self.section)
+        for old, new in self.substitutes.items():
+            assert any(old in text for text in texts.values()), f"{self.page} has no {old!r}"
+            filled = new.format(folder=folder)
+            texts = {name: text.replace(old, filled) for name, text in texts.items()}
+        for name, text in texts.items():
             (folder / name).write_text(with_ports(text, ports), encoding="utf-8")
 
     def command_in(self, folder: Path) -> list[str]:

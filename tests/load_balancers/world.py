@@ -23,6 +23,7 @@ from tests.servers import RedisServer, _free_port
 
 from .programs import BALANCER, SERVERS, Balancer
 
+APPLICATION = "tests.load_balancers.application:app"
 KEY = "a key of the load balancers' tests"
 ALONE = 40  # requests in a row that a server does not get: by chance, one time in ten million
 
@@ -59,8 +60,7 @@ class Server:
         patience = ["--timeout-keep-alive", "75"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", *place, *quiet, *trust, *patience]
-                + ["tests.load_balancers.application:app"],
+                [sys.executable, "-m", "uvicorn", *place, *quiet, *trust, *patience, APPLICATION],
                 cwd=ROOT,
                 env={**os.environ, **general, **self._environment},
                 stdin=subprocess.DEVNULL,
@@ -118,7 +118,7 @@ class World:
             Server(f"server-{number}", store.url, folder / f"server-{number}.log", environment)
             for number in (1, 2, 3)
         ]
-        self.deaths: list[float] = []  # when servers were killed
+        self.upsets: list[float] = []  # until when each may cost a request that was on its way
 
     def heal(self) -> None:
         """Start what does not run, as it was at first."""
@@ -136,7 +136,7 @@ class World:
 
     def kill(self, server: Server) -> None:
         server.kill()
-        self.deaths.append(time.monotonic())
+        self.upsets.append(time.monotonic())
 
     def keys(self) -> list[str]:
         """Return what the store holds of sessions."""
@@ -199,8 +199,8 @@ class Gate:
 
     def said(self) -> str:
         """Return all that it wrote: output and logs, and nothing of its configuration."""
-        own = self.balancer.section and [*self.folder.rglob("*.log")]
-        return "".join(path.read_text(errors="replace") for path in own)
+        logs = self.folder.rglob("*.log")
+        return "".join(path.read_text(errors="replace") for path in logs)
 
     def asked(self, times: int) -> Counter[str]:
         """Ask that often without any cookie; return how often each server answered."""
