@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -350,6 +351,11 @@ def settings(of: Cluster) -> Iterator[str]:
     except ConfigurationError as error:
         yield f"the settings are refused: {error}"
         return
+    for network in values["FORWARDED_ALLOW_IPS"].split(","):
+        try:
+            ip_network(network.strip())
+        except ValueError:  # uvicorn would take it for the name of something, without a word
+            yield f"nobody's headers are believed: {network} is no network"
     if values["SHAREDSESSION_SECRET_KEY"].encode() in found.secret_keys:
         yield "the secret keys are one text, no list: a second key could not be added"
     (container,) = of["Deployment", "notepad"]["spec"]["template"]["spec"]["containers"]

@@ -44,11 +44,14 @@ class ClusterRedis(RedisServer):
         self.url = f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     def _answers(self) -> bool:
-        """Say whether it listens: to a client without the password it says only that."""
+        """Say whether it answers to its password, which it does not while it loads its file."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(64).startswith(b"-NOAUTH")
+                connection.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
+                said = b""
+                while said.count(b"\r\n") < 2 and (part := connection.recv(64)):
+                    said += part
+                return said.endswith(b"+PONG\r\n")
         except OSError:
             return False
 
@@ -56,7 +59,9 @@ class ClusterRedis(RedisServer):
 class Pod:
     """One process, started as the image starts it; ``address`` is where it answers."""
 
-    def __init__(self, image: Path, store: str, log: Path, keys: list[str] | None) -> None:
+    def __init__(
+        self, image: Path, store: str, log: Path, keys: list[str] | None, **more: str
+    ) -> None:
         self.port = _free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.log = log
@@ -76,6 +81,7 @@ class Pod:
                     **clean_environment(),
                     **environment_of_the_image(),
                     **values,
+                    **more,
                     "HOSTNAME": f"pod-{self.port}",
                 },
                 stdin=subprocess.DEVNULL,
@@ -134,8 +140,8 @@ def build(folder: Path) -> Path:
 class Deployment:
     """Pods that serve together, in the order in which they were started."""
 
-    def __init__(self, image: Path, store: str, folder: Path) -> None:
-        self._image, self._store, self._folder = image, store, folder
+    def __init__(self, image: Path, store: str, folder: Path, **more: str) -> None:
+        self._image, self._store, self._folder, self._more = image, store, folder, more
         self._made: list[Pod] = []
         self.pods: list[Pod] = []
 
@@ -143,7 +149,7 @@ class Deployment:
         new = []
         for _ in range(count):
             log = self._folder / f"pod-{len(self._made)}.log"
-            new.append(Pod(self._image, self._store, log, keys))
+            new.append(Pod(self._image, self._store, log, keys, **self._more))
             self._made.append(new[-1])
         self.pods += [pod.started() for pod in new]
         return new
@@ -157,10 +163,10 @@ class Deployment:
 
 
 @contextmanager
-def deployed(folder: Path, store: str, count: int = 3) -> Iterator[Deployment]:
-    """Start pods, and end all that were started meanwhile."""
+def deployed(folder: Path, store: str, count: int = 3, **more: str) -> Iterator[Deployment]:
+    """Start pods, with more in their environment, and end all that were started meanwhile."""
     image = build(folder)
-    deployment = Deployment(image, store, folder)
+    deployment = Deployment(image, store, folder, **more)
     try:
         deployment.start(count)
         yield deployment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -263,6 +264,12 @@ BROKEN: dict[str, tuple[str, tuple[str, str], Break, str]] = {
         lambda it: variable(it, "SHAREDSESSION_NEAR_CACHE").update(value="yes please"),
         "the settings are refused",
     ),
+    "a network that is none": (
+        "ingress",
+        ("Deployment", "notepad"),
+        lambda it: variable(it, "FORWARDED_ALLOW_IPS").update(value="10.0.0.1/8"),
+        "nobody's headers are believed",
+    ),
     "one key, to which no second can be added": (
         "ingress",
         ("Secret", "notepad"),
@@ -452,6 +459,7 @@ def test_what_the_image_installs_can_be_had() -> None:
 
 def test_the_secret_is_made_by_its_command() -> None:
     """The command in secret.yaml replaces every placeholder by random values that fit together."""
+    assert shutil.which("openssl"), "The command in secret.yaml needs openssl: please install it."
     source = manifests.EXAMPLE / "secret.yaml"
     (line,) = manifests.shell_lines(source.read_text(), "sed ")
     made, apply = line.split(" | ")
