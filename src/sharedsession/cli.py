@@ -49,10 +49,10 @@ def _demo(options: argparse.Namespace) -> int:
         raise SessionError(
             f"The demo needs {library}, which is not installed: pip install 'sharedsession[demo]'"
         ) from None
-    chosen = options.servers, options.framework, options.store
+    chosen = command.Run(options.servers, options.framework, options.store, options.read_from)
     if options.check:
-        return 0 if command.check(*chosen, options.sessions) else STATUS_FAILED
-    command.serve(*chosen, options.sessions or "shared", options.port)
+        return 0 if command.check(chosen, options.sessions) else STATUS_FAILED
+    command.serve(chosen, options.sessions or "shared", options.port)
     return 0
 
 
@@ -131,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo",
         help="several real servers behind a balancer: a page to try, or a check",
-        description="Start several real servers and a round-robin balancer in front of them. "
-        "Open the page, click in both tabs, kill a server, go on. Ctrl+C stops everything.",
+        description="Start several real servers and a balancer in front of them. Open the page, "
+        "click in both tabs, kill a server, go on. Ctrl+C stops everything.",
     )
     demo.set_defaults(run=_demo)
     demo.add_argument(
@@ -148,13 +148,21 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--store",
         metavar="URL",
-        help="where shared sessions are kept (default: an SQLite file made for this run)",
+        help="where sessions are kept that servers share (default: a Redis-type server made for "
+        "this run, or an SQLite file where there is none)",
+    )
+    demo.add_argument(
+        "--read-from",
+        metavar="URL",
+        help="a replica of the store, which answers reads (default none)",
     )
     demo.add_argument(
         "--sessions",
-        choices=("shared", "local"),
-        help="shared by all servers (default), or local to each server's memory: the problem "
-        "itself; a check runs both unless told which",
+        choices=("local", "sticky", "clustered", "shared"),
+        help="local to each server's memory: the problem itself; sticky: the same, and each client "
+        "stays with its server (with --store: in the store, and copies in the servers); clustered: "
+        "in the store, with copies in every server; shared: in the store (default); a check runs "
+        "all of them unless told which",
     )
     demo.add_argument(
         "--port",
@@ -165,8 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--check",
         action="store_true",
-        help="no page: send some hundred requests, kill a server half-way, and count what is lost; "
-        "exit status 0 only when shared sessions lost nothing",
+        help="no page: send the same requests to every answer, kill a server half-way, and count "
+        "what is lost; exit status 0 only when sessions in a store lost nothing",
     )
     init = commands.add_parser(
         "init",

@@ -822,14 +822,13 @@ def test_both_colours_share_copies() -> None:
     assert sync.peek("key") is None
 
 
-def test_counts_say_who_answered() -> None:
-    """Each load is counted by who answered it: a copy, or the store itself."""
+def test_counts_and_entries_say_who_answered() -> None:
+    """Each load is counted by who answered it, a copy or the store itself, and its entry says so."""
     store = plain(MemoryStore())
     store.create("key", b"data", 60)
-    for _ in range(3):
-        store.load("key")
-    store.load("key", FRESHEST)
+    found = [store.load("key", at_least) for at_least in (0, 0, 0, FRESHEST)]
     assert store.counts == {"store": 2, "copy": 2}
+    assert [entry and entry.found_in for entry in found] == ["store", "copy", "copy", "store"]
 
 
 def test_copies_hold_until_when_a_session_lives(redis_url: str) -> None:

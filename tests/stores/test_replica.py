@@ -115,6 +115,7 @@ def test_a_replica_answers(pair: Pair) -> None:
     assert found is not None
     assert found.data == b"data"
     assert found.expires is not None
+    assert found.found_in == "replica"
     assert asked["replica"] == 1
     with LoopThread() as loop:
 

@@ -1,10 +1,11 @@
-"""A round-robin balancer: each request goes to the next server, whoever sent it.
+"""The balancer: for each request it picks a server, as the strategy wants it.
 
 What it keeps to:
 
 * A refused connection costs nothing, so the request goes on to the next server.
-* A request that dies on its way has an unknown outcome. One that only reads (GET, HEAD) is asked
-  again elsewhere, any other is answered 502 and never sent twice.
+* A request that dies on its way, or is not answered in time, has an unknown outcome. One that only
+  reads (GET, HEAD) is asked again elsewhere, any other is answered 502 and never sent twice.
+* A server that did not answer in time is asked last for a while.
 * What becomes of each request is told, to whoever wants to show it.
 * Headers pass as they are, every Cookie and Set-Cookie among them, except those that concern one
   connection only. Who asked, by which scheme and for which host is told to the server.
@@ -12,10 +13,9 @@ What it keeps to:
 
 from __future__ import annotations
 
-import itertools
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -26,11 +26,17 @@ from starlette.responses import Response as Answer
 from starlette.types import Message, Receive, Scope, Send
 
 from .page import Page
+from .routes import Route, route_of
 from .servers import Server
+from .strategies import SHARED, STRATEGIES, Strategy, cookie_of
+from .worker import CHOSEN
 
 LARGEST_BODY = 1024 * 1024
 LONGEST_PATH = 80  # characters that are told
-TIMEOUT = {"connect": 2.0, "read": 30.0, "write": 30.0, "pool": 30.0}
+TIMEOUT = {"connect": 2.0, "read": 3.0, "write": 3.0, "pool": 30.0}
+REST = 5.0  # seconds for which a server is asked last that did not answer in time
+CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+INSIDE = "/in/"  # begins a path that names its strategy: /in/clustered/shop
 # Loopback has no certificates to check, and reading the system's takes longer than many requests.
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 READING = {"GET", "HEAD"}
@@ -45,8 +51,15 @@ ONE_CONNECTION_ONLY = {
     b"transfer-encoding",
     b"upgrade",
 }
-OURS_TO_SAY = {b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"}
+OURS_TO_SAY = {
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    CHOSEN.encode(),
+}
 MET = "x-demo-session"  # how an application met its session; between it and us only
+READ = "x-demo-read"  # who answered its look for the session
 NOBODY = Page("nobody.html", style="shop.css", policy="frame-ancestors 'self'")
 
 Headers = list[tuple[bytes, bytes]]
@@ -82,7 +95,11 @@ async def read_body(scope: Scope, receive: Receive) -> bytes | None:
 
 
 class Fate(NamedTuple):
-    """What became of a request at a server; ``met`` is how it met its session, or that it died."""
+    """What became of a request at a server.
+
+    ``met`` is how it met its session, or that it died; ``read`` is who answered the look for it:
+    the store, a replica, a copy, or the server's own memory.
+    """
 
     server: str
     method: str
@@ -90,22 +107,48 @@ class Fate(NamedTuple):
     status: int
     met: str
     milliseconds: float
+    strategy: str = SHARED.name
+    read: str = ""
+
+
+class Reply(NamedTuple):
+    """An answer, and what became of the request that it answers; None: no server has answered."""
+
+    answer: httpx.Response | Answer
+    fate: Fate | None
 
 
 class Balancer:
-    """The forwarding part, an ASGI application; ``tell`` learns what became of each request."""
+    """The forwarding part, an ASGI application; ``tell`` learns what became of each request.
 
-    def __init__(self, servers: Sequence[Server], tell: Callable[[Fate], None]) -> None:
+    A request is one of ``strategy``, unless its path names another. ``cookie`` is what the names of
+    the strategies' cookies begin with.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        tell: Callable[[Fate], None],
+        strategy: Strategy = SHARED,
+        cookie: str = "session",
+    ) -> None:
         self.servers = servers
+        self.strategy = strategy
         self._tell = tell
-        self._turn = itertools.count()
+        self._routes: Mapping[str, Route] = {
+            each.name: route_of(each, servers, cookie_of(each, cookie))
+            for each in STRATEGIES.values()
+        }
+        self._rests_until: dict[str, float] = {}
         self._transport: httpx.AsyncHTTPTransport | None = None
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
         """Keep connections to the servers for as long as this lasts."""
         # The bare transport: a client would keep cookies of its own and follow redirects.
-        transport = httpx.AsyncHTTPTransport(trust_env=False, verify=NO_CERTIFICATES)
+        transport = httpx.AsyncHTTPTransport(
+            trust_env=False, verify=NO_CERTIFICATES, limits=CONNECTIONS
+        )
         async with transport as self._transport:
             yield
 
@@ -117,41 +160,74 @@ class Balancer:
         if body is None:
             await PlainTextResponse("This request is too large.\n", 413)(scope, receive, send)
             return
-        answer = await self._ask_one(scope, body)
+        strategy, scope = self._strategy_of(scope)
+        answer = (await self.ask(strategy, scope, body)).answer
         if isinstance(answer, httpx.Response):
             await self._pass_on(answer, send)
         else:
             await answer(scope, receive, send)
 
-    async def _ask_one(self, scope: Scope, body: bytes) -> httpx.Response | Answer:
+    def _strategy_of(self, scope: Scope) -> tuple[Strategy, Scope]:
+        if scope["path"].startswith(INSIDE):
+            name, _, rest = scope["path"].removeprefix(INSIDE).partition("/")
+            if name in STRATEGIES:
+                raw = scope["raw_path"].removeprefix(f"{INSIDE}{name}".encode())
+                return STRATEGIES[name], {**scope, "path": f"/{rest}", "raw_path": raw or b"/"}
+        return self.strategy, scope
+
+    async def ask(self, strategy: Strategy, scope: Scope, body: bytes) -> Reply:
         """Return the first answer of a server, or our own when there is none to be had."""
-        answer: Answer = HTMLResponse(NOBODY.render(), 503, NOBODY.headers)
-        turn = next(self._turn) % len(self.servers)
-        for server in (*self.servers[turn:], *self.servers[:turn]):
+        reply = Reply(HTMLResponse(NOBODY.render(), 503, NOBODY.headers), None)
+        route = self._routes[strategy.name]
+        cookies = [value for name, value in scope["headers"] if name == b"cookie"]
+        order = route.order(b"; ".join(cookies).decode("latin-1"))
+        for server in sorted(order, key=self._rests):
             begun = time.perf_counter()
             try:
-                response = await self._ask(server, scope, body)
+                response = await self._ask(server, strategy, scope, body)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 continue
-            except httpx.TransportError:
-                self._note(server, scope, 502, "died", begun)
+            except httpx.TransportError as error:
+                if isinstance(error, httpx.TimeoutException):
+                    self._rests_until[server.name] = time.monotonic() + REST
+                fate = self._note(server, strategy, scope, 502, begun, "died", "")
                 died = {"x-demo-died": server.name}
-                answer = PlainTextResponse(f"{server.name} died while it answered.\n", 502, died)
+                told = PlainTextResponse(f"{server.name} died while it answered.\n", 502, died)
+                reply = Reply(told, fate)
                 if scope["method"] not in READING:
                     break
             else:
-                met = response.headers.pop(MET, "")
-                self._note(server, scope, response.status_code, met, begun)
+                route.learn(server, response.headers.get_list("set-cookie"))
+                met, read = response.headers.pop(MET, ""), response.headers.get(READ, "")
+                fate = self._note(server, strategy, scope, response.status_code, begun, met, read)
                 response.headers["x-demo-server"] = server.name
-                return response
-        return answer
+                return Reply(response, fate)
+        return reply
 
-    def _note(self, server: Server, scope: Scope, status: int, met: str, begun: float) -> None:
+    def _rests(self, server: Server) -> bool:
+        return time.monotonic() < self._rests_until.get(server.name, 0.0)
+
+    def _note(
+        self,
+        server: Server,
+        strategy: Strategy,
+        scope: Scope,
+        status: int,
+        begun: float,
+        met: str,
+        read: str,
+    ) -> Fate:
         took = (time.perf_counter() - begun) * 1000
         path = scope["path"][:LONGEST_PATH]
-        self._tell(Fate(server.name, scope["method"], path, status, met, took))
+        read = "memory" if read and not strategy.is_shared else read
+        method = scope["method"]
+        fate = Fate(server.name, method, path, status, met, took, strategy.name, read)
+        self._tell(fate)
+        return fate
 
-    async def _ask(self, server: Server, scope: Scope, body: bytes) -> httpx.Response:
+    async def _ask(
+        self, server: Server, strategy: Strategy, scope: Scope, body: bytes
+    ) -> httpx.Response:
         if server.port is None or self._transport is None:
             raise httpx.ConnectError(f"{server.name} has not started yet")
         query = scope["query_string"]
@@ -159,7 +235,7 @@ class Balancer:
         request = httpx.Request(
             scope["method"],
             f"http://127.0.0.1:{server.port}/",
-            headers=forwarded(scope),
+            headers=[*forwarded(scope), (CHOSEN.encode(), strategy.name.encode())],
             content=body,
             extensions={"timeout": TIMEOUT, "target": target},
         )

@@ -1,36 +1,58 @@
-"""The check: clients with cookie jars, parallel requests, a server killed half-way, and a count.
+"""The check: the same requests to every strategy, a server killed half-way, and a count.
 
-Each client signs in and then, round by round, sends five requests of its session at once (two set
-keys of their own, two count one up on the same key, one reads) and looks afterwards at what is
-there. What was acknowledged must be there from then on, whichever server answers. A request that
-died with the killed server was acknowledged by nobody: its outcome is unknown and it is counted
-apart.
+First all strategies at the same time: each has clients that sign in and then, round by round, send
+five requests of their session at once (two set keys of their own, two count one up on the same
+key, one reads) and look afterwards at what is there. What was acknowledged must be there from then
+on, whichever server answers. A request that died with the killed server was acknowledged by nobody:
+its outcome is unknown and it is counted apart.
+
+Then, one strategy after the other, the same clients only read, one request at a time: so their
+times can be compared, and it shows who answers the look for the session.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, NamedTuple
 
 import httpx
 
-from .balancer import NO_CERTIFICATES
+from .balancer import INSIDE, NO_CERTIFICATES, READ
 from .servers import FRAMEWORKS, Server
+from .strategies import Strategy
 
 CLIENTS = 6
 ROUNDS = 8
 REQUESTS_OF_A_ROUND = 6
+READS = 20  # of each client, in the calm after the rounds
 SIGN_INS = 5  # tries
+SETTLED = 3.2  # seconds after which copies answer under a cookie that was written: lease, and two
+WAYS = {
+    "memory": "the server's own memory",
+    "store": "the store",
+    "replica": "a replica",
+    "copy": "a copy in the server",
+}
+
+
+class Asked(NamedTuple):
+    """One request: when it was sent, in seconds from the beginning, and what became of it."""
+
+    sent: float
+    fate: str  # found, lost, died or failed; "" for a sign-in
 
 
 @dataclass
 class Outcome:
-    """What one run came to."""
+    """What one strategy came to."""
 
-    sessions: str
+    strategy: Strategy
     killed: str
     answered: Counter[str]
     frameworks: dict[str, str]
@@ -40,6 +62,9 @@ class Outcome:
     not_found: int = 0
     updates: int = 0
     updates_lost: int = 0
+    reads: Counter[str] = field(default_factory=Counter)  # by who answered the look
+    times: list[float] = field(default_factory=list)  # milliseconds of each calm read
+    asked: list[Asked] = field(default_factory=list)
 
     @property
     def lost_nothing(self) -> bool:
@@ -47,59 +72,104 @@ class Outcome:
         return not (self.not_found or self.updates_lost or self.failed) and self.updates > 0
 
 
-async def run(sessions: str, address: str, servers: Sequence[Server]) -> Outcome:
+class Stage:
+    """What all clients of a check share: the clock, and the moment at which the server dies."""
+
+    def __init__(self, strategies: int) -> None:
+        self.begun = time.monotonic()
+        self.half_way = asyncio.Event()
+        self.killed_at: float | None = None
+        self._left = strategies * CLIENTS * ROUNDS * REQUESTS_OF_A_ROUND // 2
+
+    @property
+    def now(self) -> float:
+        """Seconds from the beginning."""
+        return time.monotonic() - self.begun
+
+    def count_down(self) -> None:
+        """One request more; half of them is half-way."""
+        self._left -= 1
+        if self._left <= 0:
+            self.half_way.set()
+
+
+async def checking(
+    strategies: Sequence[Strategy], address: str, servers: Sequence[Server]
+) -> list[Outcome]:
     """Send the requests to the balancer at ``address``, kill one of its servers half-way, count."""
-    victim = servers[1]
-    outcome = Outcome(
-        sessions,
-        victim.name,
-        answered=Counter({server.name: 0 for server in servers}),
-        frameworks={server.name: FRAMEWORKS[server.framework] for server in servers},
-    )
-    half_way = asyncio.Event()
+    victim, stage = servers[1], Stage(len(strategies))
+    outcomes = [
+        Outcome(
+            strategy,
+            victim.name,
+            answered=Counter({server.name: 0 for server in servers}),
+            frameworks={server.name: FRAMEWORKS[server.framework] for server in servers},
+        )
+        for strategy in strategies
+    ]
 
     async def kill() -> None:
-        await half_way.wait()
+        await stage.half_way.wait()
+        stage.killed_at = stage.now
         await asyncio.to_thread(victim.kill)
 
-    killing = asyncio.create_task(kill())
-    clients = [Client(f"client-{n}", address, outcome, half_way) for n in range(CLIENTS)]
-    await asyncio.gather(*(client.run() for client in clients))
-    half_way.set()  # clients that could not even sign in do not get that far
-    await killing
-    return outcome
+    async with AsyncExitStack() as stack:
+        groups = [
+            [Client(f"client-{n}", address, outcome, stage) for n in range(CLIENTS)]
+            for outcome in outcomes
+        ]
+        for client in each_of(groups):
+            await stack.enter_async_context(client.http)
+        killing = asyncio.create_task(kill())
+        await asyncio.gather(*(client.run() for client in each_of(groups)))
+        stage.half_way.set()  # clients that could not even sign in do not get that far
+        await killing
+        await asyncio.sleep(SETTLED)
+        for group in groups:
+            for _ in range(READS):
+                for client in group:
+                    await client.read_calmly()
+            for client in group:
+                client.add_up()
+    return outcomes
+
+
+def each_of(groups: Sequence[Sequence[Client]]) -> Iterator[Client]:
+    """The first clients of all strategies, then the second ones: so nobody is always first."""
+    for row in zip(*groups, strict=True):
+        yield from row
 
 
 class Client:
     """One browser: a cookie jar, and the memory of what it was told is stored."""
 
-    def __init__(self, name: str, address: str, outcome: Outcome, half_way: asyncio.Event) -> None:
+    def __init__(self, name: str, address: str, outcome: Outcome, stage: Stage) -> None:
         self.name = name
         self.http = httpx.AsyncClient(
-            base_url=address, timeout=30, trust_env=False, verify=NO_CERTIFICATES
+            base_url=f"{address}{INSIDE}{outcome.strategy.name}",
+            timeout=30,
+            trust_env=False,
+            verify=NO_CERTIFICATES,
         )
         self.outcome = outcome
-        self.half_way = half_way
+        self.stage = stage
+        self.signed_in = False
         self.counted = 0
         self.notes: dict[str, str] = {}
         self.counts_missing = 0
         self.notes_missing: set[str] = set()
 
     async def run(self) -> None:
-        """Sign in, go through the rounds, and add what was lost to the outcome."""
-        async with self.http:
-            if not await self.sign_in():
-                return
-            for number in range(ROUNDS):
-                async with asyncio.TaskGroup() as at_once:
-                    at_once.create_task(self.note(f"{number}-a"))
-                    at_once.create_task(self.note(f"{number}-b"))
-                    at_once.create_task(self.count())
-                    at_once.create_task(self.count())
-                    at_once.create_task(self.look())
-                self.compare(await self.look())
-        self.outcome.updates += self.counted + len(self.notes)
-        self.outcome.updates_lost += self.counts_missing + len(self.notes_missing)
+        """Sign in and go through the rounds."""
+        self.signed_in = await self.sign_in()
+        for number in range(ROUNDS if self.signed_in else 0):
+            async with asyncio.TaskGroup() as at_once:
+                at_once.create_task(self.note(f"{number}-a"))
+                at_once.create_task(self.note(f"{number}-b"))
+                at_once.create_task(self.count())
+                at_once.create_task(self.count())
+                at_once.create_task(self.look())
+            self.compare(await self.look())
 
     async def sign_in(self) -> bool:
         """Sign in, again when the request died; False when that is not to be had."""
@@ -118,16 +188,34 @@ class Client:
         if await self.look("POST", "/api/count") is not None:
             self.counted += 1
 
+    async def read_calmly(self) -> None:
+        """Read while nothing else happens, and note how long that took."""
+        if self.signed_in:
+            begun = time.perf_counter()
+            session = await self.look()
+            if session is not None:
+                self.outcome.times.append((time.perf_counter() - begun) * 1000)
+            self.compare(session)
+
+    def add_up(self) -> None:
+        """Add what was acknowledged, and what of it was lost, to the outcome."""
+        self.outcome.updates += self.counted + len(self.notes)
+        self.outcome.updates_lost += self.counts_missing + len(self.notes_missing)
+
     async def look(
         self, method: str = "GET", path: str = "/api/session", content: str | None = None
     ) -> dict[str, Any] | None:
         """Return the session as the answer shows it, None without one; note a session not found."""
+        sent = self.stage.now
         response = await self.ask(method, path, content=content)
         if response is None:
             return None
         session: dict[str, Any] = response.json()
-        if session.get("user_id") != self.name:
-            self.outcome.not_found += 1
+        found = session.get("user_id") == self.name
+        self.outcome.not_found += not found
+        self.outcome.asked.append(Asked(sent, "found" if found else "lost"))
+        if read := response.headers.get(READ):
+            self.outcome.reads[read if self.outcome.strategy.is_shared else "memory"] += 1
         return session
 
     async def ask(
@@ -138,10 +226,9 @@ class Client:
         data: dict[str, str] | None = None,
     ) -> httpx.Response | None:
         """Send one request and count its fate; None when it brought no answer of a server."""
-        outcome = self.outcome
+        outcome, sent = self.outcome, self.stage.now
         outcome.requests += 1
-        if outcome.requests >= CLIENTS * ROUNDS * REQUESTS_OF_A_ROUND // 2:
-            self.half_way.set()
+        self.stage.count_down()
         died = None
         response: httpx.Response | None = None
         try:
@@ -151,10 +238,12 @@ class Client:
             died = outcome.killed
         except httpx.TransportError:
             pass
-        if died == outcome.killed and self.half_way.is_set():
+        if died == outcome.killed and self.stage.half_way.is_set():
             outcome.died += 1
+            outcome.asked.append(Asked(sent, "died"))
         elif response is None or response.is_error:
             outcome.failed += 1
+            outcome.asked.append(Asked(sent, "failed"))
         else:
             outcome.answered[response.headers["x-demo-server"]] += 1
             return response
@@ -170,21 +259,32 @@ class Client:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """Return the outcomes side by side, one column each."""
-    rows = [("", [outcome.sessions for outcome in outcomes])]
+    first = outcomes[0]
+    rows = [
+        ("", [each.strategy.keeps for each in outcomes]),
+        ("", [each.strategy.label for each in outcomes]),
+    ]
 
     def row(title: str, *numbers: int) -> None:
         rows.append((title, [str(number) for number in numbers]))
 
-    row("requests", *(outcome.requests for outcome in outcomes))
-    for name in outcomes[0].answered:
-        killed = ", killed half-way" if name == outcomes[0].killed else ""
-        who = f"{name} ({outcomes[0].frameworks[name]})"
-        row(f"  answered by {who}{killed}", *(outcome.answered[name] for outcome in outcomes))
-    row("  died with it, outcome unknown", *(outcome.died for outcome in outcomes))
-    row("  failed otherwise", *(outcome.failed for outcome in outcomes))
-    row("sessions not found", *(outcome.not_found for outcome in outcomes))
-    row("updates acknowledged", *(outcome.updates for outcome in outcomes))
-    row("updates lost", *(outcome.updates_lost for outcome in outcomes))
+    row("requests", *(each.requests for each in outcomes))
+    for name in first.answered:
+        killed = ", killed half-way" if name == first.killed else ""
+        who = f"{name} ({first.frameworks[name]})"
+        row(f"  answered by {who}{killed}", *(each.answered[name] for each in outcomes))
+    row("  died with it, outcome unknown", *(each.died for each in outcomes))
+    row("  failed otherwise", *(each.failed for each in outcomes))
+    row("sessions not found", *(each.not_found for each in outcomes))
+    row("updates acknowledged", *(each.updates for each in outcomes))
+    row("updates lost", *(each.updates_lost for each in outcomes))
+    for way, where in WAYS.items():
+        row(f"session read from {where}", *(each.reads[way] for each in outcomes))
+    rows.append(("median time of a read, ms", [_median(each.times) for each in outcomes]))
     return "\n".join(
-        f"{title:<48}" + "".join(f"{cell:>9}" for cell in cells) for title, cells in rows
+        f"{title:<46}" + "".join(f"{cell:>11}" for cell in cells) for title, cells in rows
     )
+
+
+def _median(times: Sequence[float]) -> str:
+    return f"{median(times):.1f}" if times else "-"

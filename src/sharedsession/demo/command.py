@@ -11,24 +11,24 @@ import os
 import secrets
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import NoReturn
 
 import uvicorn
 
 from ..stores import open_store
-from .check import Outcome, run, table
+from .check import Outcome, checking, table
 from .console import create_console
 from .feed import Feed
 from .servers import DemoError, Server, Servers
+from .store import StoreServer, made_for_the_run
+from .strategies import SHARED, STRATEGIES, Strategy, named
 
-OWN_MEMORY = "memory://"
 NEEDED = {"fastapi": ("fastapi", "python_multipart"), "flask": ("flask", "waitress")}
 
 
@@ -40,48 +40,88 @@ def require(framework: str) -> None:
                 raise ModuleNotFoundError(name=library)
 
 
-def serve(count: int, framework: str, store: str | None, sessions: str, port: int) -> None:
+@dataclass(frozen=True)
+class Run:
+    """What was asked for: how many servers, of which kind, and where sessions are.
+
+    ``store`` and ``replica`` are URLs; without a store one is made for the run.
+    """
+
+    servers: int = 3
+    framework: str = "mixed"
+    store: str | None = None
+    replica: str | None = None
+
+
+def serve(run: Run, sessions: str, port: int) -> None:
     """Run the servers and the balancer until Ctrl+C or SIGTERM."""
-    url = _checked(store, sessions)
+    _check(run, sessions)
+    strategy = named(sessions, run.store)
     with suppress(KeyboardInterrupt), _signals_interrupt():  # the way to end it
-        with listening(port) as listener, running(count, framework, url, listener):
-            where = "in each server's own memory" if sessions == "local" else "in one store"
-            print(f"{count} servers behind {address_of(listener)}/", flush=True)
+        with listening(port) as listener, running(run, listener, strategy):
+            where = "in one store" if strategy.is_shared else "in each server's own memory"
+            address = address_of(listener)
+            print(f"{run.servers} servers behind {address}/", flush=True)
             print(f"Sessions are kept {where}. Ctrl+C stops everything.", flush=True)
+            print(f"All the answers side by side: {address}/compare", flush=True)
             while True:  # a signal that comes just before a wait without end would not end it
                 time.sleep(0.5)
 
 
-def check(count: int, framework: str, store: str | None, sessions: str | None) -> bool:
-    """Run the check with local and with shared sessions, print the table, and say whether it held.
+def check(run: Run, sessions: str | None) -> bool:
+    """Send all strategies, or one, the same requests; print the table, and say whether it held.
 
-    The local run is the control: had it lost nothing, the shared one would prove nothing.
+    Sessions in each server's own memory are the control: had they lost nothing, the others would
+    prove nothing.
     """
-    if count < 2:
-        raise DemoError("The check kills a server, so it needs at least --servers 2.")
-    kinds = (sessions,) if sessions else ("local", "shared")
-    urls = [_checked(store if kind == "shared" else None, kind) for kind in kinds]
-    outcomes: list[Outcome] = []
-    with _signals_interrupt():
-        for kind, url in zip(kinds, urls, strict=True):
-            with listening(0) as listener, running(count, framework, url, listener) as servers:
-                outcomes.append(asyncio.run(run(kind, address_of(listener), servers)))
+    outcomes = checked(run, sessions)
     print(table(outcomes), flush=True)
-    control, judged = outcomes[0], outcomes[-1]
-    if judged is not control and control.lost_nothing:
-        print("Local sessions lost nothing either, so this run proves nothing.", flush=True)
+    return verdict(outcomes)
+
+
+def checked(run: Run, sessions: str | None) -> list[Outcome]:
+    """Run the check, and return what became of each strategy."""
+    if run.servers < 2:
+        raise DemoError("The check kills a server, so it needs at least --servers 2.")
+    if sessions is not None:
+        _check(run, sessions)
+    elif run.store is not None:
+        _check(run, SHARED.name)
+    chosen = [named(sessions, run.store)] if sessions else list(STRATEGIES.values())
+    with _signals_interrupt(), listening(0) as listener:
+        with running(run, listener, chosen[-1]) as servers:
+            return asyncio.run(checking(chosen, address_of(listener), servers))
+
+
+def verdict(outcomes: Sequence[Outcome]) -> bool:
+    """Print what the outcomes say, and return whether all is as it should be."""
+    judged = [each for each in outcomes if each.strategy.is_shared] or outcomes
+    controls = [each for each in outcomes if each not in judged]
+    if any(each.lost_nothing for each in controls):
+        print("Sessions in memory lost nothing either, so this run proves nothing.", flush=True)
         return False
-    verdict = "lost nothing" if judged.lost_nothing else "did not hold"
-    print(f"{judged.sessions.capitalize()} sessions {verdict}.", flush=True)
-    return judged.lost_nothing
+    held = all(each.lost_nothing for each in judged)
+    where = f"Sessions in {judged[0].strategy.keeps.replace('own', 'their own')}"
+    print(f"{where} {'lost nothing' if held else 'did not hold'}.", flush=True)
+    return held
 
 
 @contextmanager
-def running(count: int, framework: str, url: str, listener: socket.socket) -> Iterator[Servers]:
-    """Run servers on a store, empty for one made for the run, and the balancer before them."""
-    with _store(url) as store, Servers(count, framework, _environment(store)) as servers:
-        with balanced(servers, listener, shared=url != OWN_MEMORY):
-            yield servers
+def running(run: Run, listener: socket.socket, strategy: Strategy) -> Iterator[Servers]:
+    """Run servers on a store, an empty one made for the run or the one named, and the balancer."""
+    cookie = f"demo_session_{secrets.token_hex(4)}"  # browsers keep one jar for all ports
+    with ExitStack() as stack:
+        made = stack.enter_context(made_for_the_run()) if run.store is None else None
+        store = made if isinstance(made, StoreServer) else None
+        environment = {
+            "DEMO_SECRET_KEY": secrets.token_hex(32),
+            "DEMO_STORE": store.url if store else str(run.store or made),
+            "DEMO_READ_FROM": run.replica or "",
+            "DEMO_COOKIE": cookie,
+        }
+        servers = stack.enter_context(Servers(run.servers, run.framework, environment))
+        stack.enter_context(balanced(servers, listener, strategy, cookie, store))
+        yield servers
 
 
 class _Front(uvicorn.Server):
@@ -98,12 +138,16 @@ class _Front(uvicorn.Server):
 
 @contextmanager
 def balanced(
-    servers: Sequence[Server], listener: socket.socket, *, shared: bool = True
+    servers: Sequence[Server],
+    listener: socket.socket,
+    strategy: Strategy = SHARED,
+    cookie: str = "session",
+    store: StoreServer | None = None,
 ) -> Iterator[None]:
     """Run the balancer on ``listener``, in a thread, so that signals stay with the caller."""
     feed = Feed()
     config = uvicorn.Config(
-        create_console(servers, feed, shared=shared),
+        create_console(servers, feed, strategy, cookie, store),
         log_level="warning",
         access_log=False,
         ws="none",
@@ -128,41 +172,27 @@ def address_of(listener: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-def _checked(store: str | None, sessions: str) -> str:
-    """Return the store's URL, empty for one to be made; refuse what cannot work."""
-    if sessions == "local":
-        if store is not None:
-            raise DemoError("Local sessions are kept in each server's memory: leave out --store.")
-        return OWN_MEMORY
-    if store is None:
-        return ""
-    if store.startswith("memory:"):
+def _check(run: Run, sessions: str) -> None:
+    """Refuse what cannot work."""
+    if not named(sessions, run.store).is_shared or sessions == "local":
+        if run.store is not None or run.replica is not None:
+            raise DemoError(
+                "Local sessions are kept in each server's memory: leave out --store and "
+                "--read-from."
+            )
+        return
+    if run.replica is not None and run.store is None:
+        raise DemoError("A replica to read from follows a store: name it with --store.")
+    if run.store is None:
+        return
+    if run.store.startswith("memory:"):
         raise DemoError(
             "memory:// is no store that servers can share: that is what --sessions local shows."
         )
-    pair = open_store(store)
-    if pair.sync is not None:  # what is wrong with it is better said here than on the page
-        pair.sync.load("-")
-    return store
-
-
-@contextmanager
-def _store(url: str) -> Iterator[str]:
-    """Pass a URL through; without one, make an SQLite file that lives as long as the run."""
-    if url:
-        yield url
-        return
-    with tempfile.TemporaryDirectory(prefix="sharedsession-") as folder:
-        yield f"sqlite:///{Path(folder) / 'sessions.db'}"
-
-
-def _environment(url: str) -> dict[str, str]:
-    return {
-        "SHAREDSESSION_SECRET_KEY": secrets.token_hex(32),
-        "SHAREDSESSION_STORE": url,
-        # Browsers keep one jar for all ports: the cookies of two runs are not to be mixed up.
-        "SHAREDSESSION_SESSION_COOKIE": f"demo_session_{secrets.token_hex(4)}",
-    }
+    for url in filter(None, (run.store, run.replica)):
+        pair = open_store(url)
+        if pair.sync is not None:  # what is wrong with it is better said here than on the page
+            pair.sync.load("-")
 
 
 @contextmanager
@@ -176,6 +206,8 @@ def listening(port: int) -> Iterator[socket.socket]:
             "choose another with --port, 0 for a free one."
         ) from None
     with listener:
+        # Accepted connections inherit it. asyncio would set it, but not on a socket made like this.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 

@@ -18,11 +18,13 @@ from starlette.responses import Response as Answer
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
+from . import comparison
 from .balancer import Balancer
 from .feed import Feed
 from .lanes import Lanes
 from .page import Page
-from .servers import DemoError, Server
+from .servers import DemoError, Process, Server
+from .strategies import SHARED, Strategy
 
 PAGE = Page(
     "console.html",
@@ -30,17 +32,25 @@ PAGE = Page(
     script="console.js",
     policy="connect-src 'self'; frame-src 'self'; form-action 'self'; frame-ancestors 'none'",
 )
-SHARED = "One session, {}", "All of them share one store, so each of them finds the session."
-LOCAL = "{}, nothing shared", "Each keeps sessions in its own memory; the others do not find them."
+TITLES = {
+    "local": "{}, nothing shared",
+    "sticky": "{}, each with clients of its own",
+    "sticky-shared": "One session, {}, one at a time",
+    "clustered": "One session, {} with copies",
+    "shared": "One session, {}",
+}
+NEXT = "Each request goes to the next server."
+VERBS = ("kill", "pause", "start")
+NO_SUCH = "There is no such server or verb.\n"
 
 
-def render(lanes: Lanes, *, shared: bool) -> str:
+def render(lanes: Lanes) -> str:
     """Return the console's page."""
-    title, sentence = SHARED if shared else LOCAL
-    count = len(lanes.servers)
+    count, strategy = len(lanes.servers), lanes.strategy
+    title = TITLES[strategy.name].format("1 server" if count == 1 else f"{count} servers")
     return PAGE.render(
-        title=title.format("1 server" if count == 1 else f"{count} servers"),
-        sentence=sentence,
+        title=title,
+        sentence=strategy.sentence if strategy.is_sticky else f"{NEXT} {strategy.sentence}",
         lanes=lanes.html(),
         **lanes.totals(),
         some="true" if lanes.totals()["missed"] else "false",
@@ -56,10 +66,16 @@ def from_here(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
 
 
-def create_console(servers: Sequence[Server], feed: Feed, *, shared: bool) -> Starlette:
+def create_console(
+    servers: Sequence[Server],
+    feed: Feed,
+    strategy: Strategy = SHARED,
+    cookie: str = "session",
+    store: Process | None = None,
+) -> Starlette:
     """Return the balancer, with the console at ``/`` and what it needs under ``/_demo``."""
-    lanes = Lanes(servers, feed)
-    balancer = Balancer(servers, lanes.tell)
+    lanes = Lanes(servers, feed, strategy, store)
+    balancer = Balancer(servers, lanes.tell, strategy, cookie)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -71,7 +87,10 @@ def create_console(servers: Sequence[Server], feed: Feed, *, shared: bool) -> St
             await looking
 
     async def show(_: Request) -> Answer:
-        return HTMLResponse(render(lanes, shared=shared), headers=PAGE.headers)
+        return HTMLResponse(render(lanes), headers=PAGE.headers)
+
+    async def compare(_: Request) -> Answer:
+        return HTMLResponse(comparison.render(lanes.processes), headers=comparison.PAGE.headers)
 
     async def describe(_: Request) -> Answer:
         return JSONResponse(lanes.describe())
@@ -85,26 +104,37 @@ def create_console(servers: Sequence[Server], feed: Feed, *, shared: bool) -> St
     async def change(request: Request) -> Answer:
         if not from_here(request):
             return PlainTextResponse("Only the demo's own page may do that.\n", 403)
-        server = lanes.servers.get(request.path_params["name"])
+        process = lanes.processes.get(request.path_params["name"])
         verb = request.path_params["verb"]
-        if server is None or verb not in ("kill", "start"):
-            return PlainTextResponse("There is no such server or verb.\n", 404)
+        if process is None or verb not in VERBS:
+            return PlainTextResponse(NO_SUCH, 404)
+        act = {"kill": process.kill, "pause": process.pause, "start": process.launch}[verb]
         try:
-            await run_in_threadpool(server.kill if verb == "kill" else server.launch)
+            await run_in_threadpool(act)
             lanes.tell_states()
-            await run_in_threadpool(server.wait_until_ready)
+            await run_in_threadpool(process.wait_until_ready)
         except DemoError as error:
             return PlainTextResponse(f"{error}\n", 500)
         finally:
             lanes.tell_states()
         return RedirectResponse("/", 303)
 
+    async def everywhere(request: Request) -> Answer:
+        if not from_here(request):
+            return PlainTextResponse("Only the demo's own page may do that.\n", 403)
+        action = request.path_params["action"]
+        if action not in comparison.ACTIONS:
+            return PlainTextResponse("There is no such action.\n", 404)
+        return await comparison.everywhere(balancer, action, request.scope)
+
     return Starlette(
         routes=[
             Route("/", show),
+            Route("/compare", compare),
             Route("/_demo/events", Events()),
             Route("/_demo/servers", describe),
             Route("/_demo/servers/{name}/{verb}", change, methods=["POST"]),
+            Route("/_demo/everywhere/{action}", everywhere, methods=["POST"]),
             Mount("/", balancer),
         ],
         lifespan=lifespan,

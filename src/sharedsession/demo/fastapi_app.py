@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, FastAPI, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
@@ -18,7 +19,9 @@ FRAMEWORK = "FastAPI"
 async def session_of(request: Request) -> Session:
     """Return the session, and note for the balancer how it was met."""
     session = cast(Session, request.session)  # Starlette declares a plain dict
-    request.state.met = shop.how_met(session, request.app.state.cookie in request.cookies)
+    came = request.app.state.cookie in request.cookies
+    request.state.met = shop.how_met(session, came)
+    request.state.read = shop.how_read(session, came)
     return session
 
 
@@ -34,8 +37,11 @@ class Telling:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start":
-                met = scope["state"].get("met", shop.UNUSED)
-                message["headers"].append((shop.MET.encode(), met.encode()))
+                state = scope["state"]
+                message["headers"] += [
+                    (shop.MET.encode(), state.get("met", shop.UNUSED).encode()),
+                    (shop.READ.encode(), state.get("read", "").encode()),
+                ]
             await send(message)
 
         if scope["type"] == "http":
@@ -45,16 +51,21 @@ class Telling:
             await self.app(scope, receive, send)
 
 
-def create_app(server: str, secret_key: str, store: str, cookie: str) -> FastAPI:
-    """Return the application of the server with that name."""
+def create_app(
+    server: str,
+    secret_key: str,
+    cookie: str,
+    options: Mapping[str, Any],  # Any: settings of several types
+) -> FastAPI:
+    """Return the application of the server with that name; ``options`` say where sessions are."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Telling)
     app.add_middleware(
         SessionMiddleware,
         secret_key=secret_key,
-        store=store,
         session_cookie=cookie,
         max_age=shop.LIFETIME,
+        **options,
     )
     app.state.cookie = cookie
 

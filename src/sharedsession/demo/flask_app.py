@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import flask
 from flask import Flask, Response, abort, g, jsonify, redirect, request
@@ -19,20 +20,24 @@ def session_of() -> Session:
     """Return the session, and note for the balancer how it was met."""
     session = cast(Session, flask.session)  # Flask declares its own type
     came = flask.current_app.config["SESSION_COOKIE_NAME"] in request.cookies
-    g.met = shop.how_met(session, came)
+    g.met, g.read = shop.how_met(session, came), shop.how_read(session, came)
     return session
 
 
-def create_app(server: str, secret_key: str, store: str, cookie: str) -> Flask:
-    """Return the application of the server with that name."""
+def create_app(
+    server: str,
+    secret_key: str,
+    cookie: str,
+    options: Mapping[str, Any],  # Any: settings of several types
+) -> Flask:
+    """Return the application of the server with that name; ``options`` say where sessions are."""
     app = Flask(__name__, static_folder=None)
     app.config.update(
         SECRET_KEY=secret_key,
-        SESSION_STORE=store,
         SESSION_COOKIE_NAME=cookie,
         PERMANENT_SESSION_LIFETIME=shop.LIFETIME,
     )
-    SharedSession(app)
+    SharedSession(app, **options)
 
     def page(session: Session) -> Response:
         return Response(shop.render(server, FRAMEWORK, session, g.met), headers=shop.PAGE.headers)
@@ -40,6 +45,7 @@ def create_app(server: str, secret_key: str, store: str, cookie: str) -> Flask:
     @app.after_request
     def tell(response: Response) -> Response:
         response.headers[shop.MET] = g.get("met", shop.UNUSED)
+        response.headers[shop.READ] = g.get("read", "")
         return response
 
     @app.get("/shop")

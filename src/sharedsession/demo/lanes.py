@@ -15,10 +15,12 @@ from typing import Any
 from .balancer import Fate
 from .feed import Feed, encode
 from .page import hue
-from .servers import FRAMEWORKS, Server
+from .servers import FRAMEWORKS, Process, Server
+from .strategies import SHARED, Strategy
 
 SHOWN = 8  # requests in a lane
 LOOK_EVERY = 0.5  # seconds: a server may also die by somebody else's hand
+COPIES = {"copy": "in a copy", "replica": "in the replica"}  # not in the store itself
 MARKS = {
     "found": ("✓", "found"),
     "new": ("+", "new"),
@@ -30,11 +32,24 @@ MARKS = {
 
 
 class Lanes:
-    """What there is to show: the latest requests and the totals. Each change goes to the feed."""
+    """What there is to show: the latest requests and the totals. Each change goes to the feed.
 
-    def __init__(self, servers: Sequence[Server], feed: Feed) -> None:
+    They are those of one strategy; ``store`` is the one that the demo has started, if it has.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        feed: Feed,
+        strategy: Strategy = SHARED,
+        store: Process | None = None,
+    ) -> None:
         self.servers = {server.name: server for server in servers}
         self.feed = feed
+        self.strategy = strategy
+        self.processes: dict[str, Process] = dict(self.servers)
+        if store is not None:
+            self.processes[store.name] = store
         self._latest = {server.name: deque[Fate](maxlen=SHOWN) for server in servers}
         self._answered: Counter[str] = Counter()
         self._lost = 0
@@ -42,6 +57,8 @@ class Lanes:
 
     def tell(self, fate: Fate) -> None:
         """Show what became of a request."""
+        if fate.strategy != self.strategy.name:
+            return
         self._latest[fate.server].append(fate)
         self._answered[fate.server] += 1
         self._lost += fate.met == "lost"
@@ -54,12 +71,15 @@ class Lanes:
         self.feed.publish("request", change | self.totals())
 
     def tell_states(self) -> None:
-        """Show which servers run, where that has changed."""
+        """Show which processes run, where that has changed."""
         before, self._states = self._states, self._look()
         for name, state in self._states.items():
             if before[name] != state:
-                change = {"server": name, "state": state, "head": self._head(self.servers[name])}
-                self.feed.publish("server", change)
+                change = {"name": name, "state": state}
+                if name in self.servers:
+                    server = {"server": name, "head": self._head(self.servers[name])}
+                    self.feed.publish("server", change | server)
+                self.feed.publish("state", change)
 
     async def keep_looking(self) -> None:
         """Tell the states again and again, until cancelled."""
@@ -69,7 +89,8 @@ class Lanes:
 
     def picture(self) -> bytes:
         """Return the event that shows everything at once."""
-        return encode("picture", {"lanes": self.html()} | self.totals())
+        now = {"lanes": self.html(), "states": self._look()}
+        return encode("picture", now | self.totals())
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the servers as JSON has them."""
@@ -85,7 +106,7 @@ class Lanes:
         ]
 
     def _look(self) -> dict[str, str]:
-        return {name: server.state for name, server in self.servers.items()}
+        return {name: process.state for name, process in self.processes.items()}
 
     def totals(self) -> dict[str, int]:
         """Return how many requests were answered, and how many of them missed their session."""
@@ -124,6 +145,7 @@ def request_html(fate: Fate) -> str:
     """Return a request as a line of its lane."""
     met = fate.met if fate.met == "died" or fate.status < 500 else "failed"
     sign, word = MARKS.get(met, ("", str(fate.status)))
+    word = f"{word} {COPIES[fate.read]}" if met == "found" and fate.read in COPIES else word
     what = escape(f"{fate.method} {fate.path}")
     return (
         f'<li data-met="{escape(met)}"><span class="what" title="{what}">{what}</span> '

@@ -1,4 +1,4 @@
-"""Real server processes for the demo: started, killed and stopped one by one.
+"""Real server processes for the demo: started, killed, paused and stopped one by one.
 
 A child binds a free loopback port by itself and reports the number on its standard output, so no
 port is ever guessed, or lost to somebody else between two steps. It ends when its standard input
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from typing import Literal, overload
@@ -19,28 +20,25 @@ from typing import Literal, overload
 from ..exceptions import SessionError
 
 FRAMEWORKS = {"fastapi": "FastAPI", "flask": "Flask"}
+State = Literal["running", "starting", "paused", "killed"]
 
 
 class DemoError(SessionError):
     """The demo cannot run; the message says why, in one sentence."""
 
 
-class Server:
-    """One application server: a name, a framework, and a process that comes and goes.
+class Process(ABC):
+    """A process that comes and goes: started, killed, paused and stopped, all from any thread.
 
     ``port`` is where it listens, or where it last did: nothing tells a balancer that a server has
     died, it finds out by being refused.
     """
 
-    def __init__(self, name: str, framework: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.framework = framework
         self.port: int | None = None
-        # Settings that the caller's shell has for another application are not meant for this one.
-        inherited = {key: text for key, text in os.environ.items() if "SHAREDSESSION_" not in key}
-        self._environment = {**inherited, **environment}
         self._process: subprocess.Popen[bytes] | None = None
-        self._ready = False
+        self._ready = self._paused = False
         self._one_at_a_time = threading.RLock()
 
     @property
@@ -50,10 +48,12 @@ class Server:
         return process.pid if process is not None and process.poll() is None else None
 
     @property
-    def state(self) -> Literal["running", "starting", "killed"]:
+    def state(self) -> State:
         """What a person is told about the process."""
         if self.pid is None:
             return "killed"
+        if self._paused:
+            return "paused"
         return "running" if self._ready else "starting"
 
     def start(self) -> None:
@@ -63,31 +63,34 @@ class Server:
             self.wait_until_ready()
 
     def launch(self) -> None:
-        """Start the process without waiting, so that several can start at the same time."""
+        """Start the process without waiting, so that several can start at once; or wake it up."""
         with self._one_at_a_time:
             if self.pid is None:
-                self._ready = False
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", f"{__package__}.worker", self.name, self.framework],
-                    env=self._environment,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    start_new_session=True,  # a Ctrl+C is for the parent, which then stops us
-                )
+                self._ready = self._paused = False
+                self._process = self._begin()
+            elif self._paused:
+                self._signal(signal.SIGCONT)
+                self._paused = False
 
     def wait_until_ready(self) -> None:
         """Return once the launched process accepts connections."""
         with self._one_at_a_time:
             process = self._process
-            if process is None or process.stdout is None or process.stdout.closed:
+            if process is None or self._ready or self._paused:
                 return
-            report = process.stdout.readline()
-            process.stdout.close()
-            if not report:
+            port = self._listens(process)
+            if port is None:
                 self.kill()
                 raise DemoError(f"{self.name} did not start; what it said is above.")
-            self.port = int(report)
+            self.port = port
             self._ready = True
+
+    def pause(self) -> None:
+        """SIGSTOP: it holds its connections and its port, and answers nobody until started."""
+        with self._one_at_a_time:
+            if self.pid is not None:
+                self._paused = True
+                self._signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """SIGKILL: no farewell, and requests in flight die with the process."""
@@ -97,12 +100,26 @@ class Server:
         """SIGTERM, and SIGKILL for a process that has not heeded it after three seconds."""
         self._end(signal.SIGTERM)
 
+    @abstractmethod
+    def _begin(self) -> subprocess.Popen[bytes]:
+        """Start the process."""
+
+    @abstractmethod
+    def _listens(self, process: subprocess.Popen[bytes]) -> int | None:
+        """Wait until the process accepts connections; return its port, None when it has ended."""
+
+    def _signal(self, number: signal.Signals) -> None:
+        process = self._process
+        if process is not None:
+            process.send_signal(number)  # never reaches a stranger: nothing is sent once reaped
+
     def _end(self, how: signal.Signals) -> None:
         with self._one_at_a_time:
             process = self._process
             if process is None:
                 return
-            process.send_signal(how)  # never reaches a stranger: nothing is sent once it was reaped
+            self._signal(how)
+            self._signal(signal.SIGCONT)  # who sleeps hears nothing
             try:
                 process.wait(timeout=3)
             except subprocess.TimeoutExpired:
@@ -112,6 +129,32 @@ class Server:
                 if pipe is not None:
                     pipe.close()
             self._process = None
+
+
+class Server(Process):
+    """One application server: a name, a framework, and its process."""
+
+    def __init__(self, name: str, framework: str, environment: Mapping[str, str]) -> None:
+        super().__init__(name)
+        self.framework = framework
+        # Settings that the caller's shell has for another application are not meant for this one.
+        inherited = {key: text for key, text in os.environ.items() if "SHAREDSESSION_" not in key}
+        self._environment = {**inherited, **environment}
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.worker", self.name, self.framework],
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl+C is for the parent, which then stops us
+        )
+
+    def _listens(self, process: subprocess.Popen[bytes]) -> int | None:
+        assert process.stdout is not None
+        with process.stdout as reports:
+            report = reports.readline()
+        return int(report) if report else None
 
 
 class Servers(Sequence[Server]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
+from ..flows import Visit
 from ..session import Session
 from .page import Page, hue
 
@@ -17,6 +18,7 @@ LIFETIME = 3600  # seconds without use after which a session ends
 TRAIL = 8  # answers that a session remembers
 
 MET = "x-demo-session"  # the header that tells the balancer how a request met its session
+READ = "x-demo-read"  # and the one that tells who answered the look for it
 FOUND, NEW, LOST, UNUSED = "found", "new", "lost", "unused"
 
 PAGE = Page(
@@ -33,6 +35,14 @@ def how_met(session: Session, cookie_came: bool) -> str:
     if not session.is_new:
         return FOUND
     return LOST if cookie_came else NEW
+
+
+def how_read(session: Session, cookie_came: bool) -> str:
+    """Say who was asked for the session, store, replica or copy; nobody without a cookie."""
+    visit = session._backing
+    if not cookie_came or not isinstance(visit, Visit):
+        return ""
+    return "store" if visit.entry is None else visit.entry.found_in
 
 
 # --- what requests do to a session ----------------------------------------------------------------

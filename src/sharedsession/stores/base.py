@@ -18,7 +18,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 TOKEN_BYTES = 8
 TOKENS_KEPT = 4
@@ -32,8 +32,9 @@ class Entry:
     ``expires`` is in epoch seconds, or None where the store cannot say. ``token`` is what the
     store itself compares in `replace`; the version is only a floor and can come twice after a
     failover, so it is never compared. ``repeated``: the write took place, but its first answer
-    was lost, and others may have written since. What the data decode to is noted by whoever decodes
-    them: an entry may be loaded once and used often.
+    was lost, and others may have written since. ``found_in`` says whose answer it is: that of the
+    store, of a replica, or of a copy in this process. What the data decode to is noted by whoever
+    decodes them: an entry may be loaded once and used often.
     """
 
     data: bytes
@@ -41,6 +42,7 @@ class Entry:
     expires: float | None
     token: bytes | int
     repeated: bool = False
+    found_in: Literal["store", "replica", "copy"] = field(default="store", compare=False)
     _decoded: object = field(default=None, init=False, repr=False, compare=False)
 
 

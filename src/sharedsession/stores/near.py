@@ -23,6 +23,7 @@ import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -143,7 +144,8 @@ class _Question:
         copies, asking = self._here.copies, self._asking
         if copies is not None and asking is not None:
             if self.answered:
-                copies.keep(self._key, asking, self.entry, self._as_of, told=self._told)
+                copy = None if self.entry is None else replace(self.entry, found_in="copy")
+                copies.keep(self._key, asking, copy, self._as_of, told=self._told)
             copies.leave(self._key, asking)
 
     def settle(self, entry: Entry | None) -> Entry | None:
@@ -161,7 +163,7 @@ class _Question:
             return
         following.answered()
         if entry is not None and entry.version >= self._at_least:
-            self.answered, self.entry = True, entry
+            self.answered, self.entry = True, replace(entry, found_in="replica")
             self._as_of, self._told = as_of, False
             self._here.counts["replica"] += 1
 
