@@ -198,6 +198,7 @@ def in_redis(port: int, record_bytes: int) -> float:
     record = record_of(session_data(record_bytes))
     with redis.Redis(port=port) as client:
         store = RedisStore(client)
+        store.create("the script is known by then", record, 60)
         client.flushall()
         before = client.info("memory")["used_memory"]
         for start in range(0, MANY, 1000):

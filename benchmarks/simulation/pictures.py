@@ -133,7 +133,7 @@ PICTURES = [
         "clustered session sends more bytes and takes more memory with every server. One store "
         "costs the same throughout. Copies without stickiness save next to nothing, and their "
         "pushes grow with the servers. Copies with stickiness save most commands once there is "
-        "room for the copies, at 16 servers and more.",
+        "room for the copies, at 8 servers and more.",
         "servers",
         [2, 4, 8, 16, 32, 64],
         [(2, "2"), (4, "4"), (8, "8"), (16, "16"), (32, "32"), (64, "64")],
