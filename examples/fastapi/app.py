@@ -31,23 +31,22 @@ USERS = {
 }
 
 
-def secret_key() -> str:
-    """The key that signs cookies: the same on every server, and known to nobody else."""
-    key = os.environ.get("SHAREDSESSION_SECRET_KEY")
-    if key:
-        return key
+def check_the_secret_key() -> None:
+    """The sessions read it from the environment: one key, or a JSON list of them, newest first."""
     if os.environ.get("APP_ENV") == "development":
-        return "only for development, everybody knows it"
-    raise SystemExit(
-        "SHAREDSESSION_SECRET_KEY is not set. Set it to a long random value, the same on every "
-        "server, or set APP_ENV=development to try the application on your own machine."
-    )
+        os.environ.setdefault("SHAREDSESSION_SECRET_KEY", "everybody knows this one")
+    if not os.environ.get("SHAREDSESSION_SECRET_KEY"):
+        raise SystemExit(
+            "SHAREDSESSION_SECRET_KEY is not set. Set it to a long random value, the same on every "
+            "server, or set APP_ENV=development to try the application on your own machine."
+        )
 
+
+check_the_secret_key()
 
 app = FastAPI()
 app.add_middleware(
     SessionMiddleware,
-    secret_key=secret_key(),
     store=os.environ.get("SHAREDSESSION_STORE", "sqlite:///sessions.db"),
     max_age=8 * 60 * 60,  # signed out after eight hours without a request
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.demo.browser import Page, wait_for
 from tests.demo.demos import clean_environment
 from tests.examples.conftest import Shops
-from tests.examples.serving import EXAMPLES, client
+from tests.examples.serving import EXAMPLES, client, commands, running
 
 ADA = {"user": "ada", "password": "countess"}
 EACH = pytest.mark.parametrize("name", Shops._fields)
@@ -92,6 +93,26 @@ def test_an_example_does_not_start_without_a_secret(name: str, environment: dict
     assert done.returncode != 0
     assert "SHAREDSESSION_SECRET_KEY is not set." in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@EACH
+def test_the_key_of_an_example_can_be_replaced(
+    name: str, told_to_stop: None, tmp_path: Path
+) -> None:
+    """Who signed in under the old key stays signed in where a new one stands before it."""
+    launch = commands(EXAMPLES / name / "README.md")[-1], EXAMPLES / name
+    environment = {
+        "SHAREDSESSION_STORE": f"sqlite:///{tmp_path}/sessions.db",
+        "HOME": str(tmp_path),
+    }
+    with client() as visitor:
+        with running(launch, SHAREDSESSION_SECRET_KEY="old", **environment) as (address,):
+            visitor.post(f"{address}/sign-in", data=ADA)
+        keys = '["new", "old"]'
+        with running(launch, SHAREDSESSION_SECRET_KEY=keys, **environment) as (address,):
+            assert "Signed in as" in visitor.get(address).text
+        with running(launch, SHAREDSESSION_SECRET_KEY="new", **environment) as (address,):
+            assert "Signed in as" not in visitor.get(address).text
 
 
 def test_the_shops_are_the_same() -> None:
