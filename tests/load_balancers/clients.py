@@ -20,8 +20,6 @@ import httpx
 
 from tests.deployments.running import LIMIT, wait_until
 
-COOKIE = "session"
-
 
 class Lost(Exception):
     """No answer, or one of the balancer's own that says that the server did not give one."""
@@ -30,21 +28,17 @@ class Lost(Exception):
 class Client:
     """A browser with a cookie jar, signed in as somebody, that knows what it must see."""
 
-    def __init__(self, address: str, user: str, **options: Any) -> None:
-        self.user = user
+    def __init__(self, address: str, user: str, cookie: str = "session", **options: Any) -> None:
+        self.user, self._cookie_name = user, cookie
         self._browser = httpx.Client(
             base_url=address, timeout=LIMIT, **{"trust_env": False, "verify": False, **options}
         )
         self.signed_in = False
         self.acknowledged = self.unknown = 0  # increments
-        self.server = ""  # who answered last
+        self.server = self.cookie = ""  # who answered last, and the cookie since then
 
     def close(self) -> None:
         self._browser.close()
-
-    @property
-    def cookie(self) -> str:
-        return str(self._browser.cookies[COOKIE])
 
     @property
     def session_id(self) -> str:
@@ -53,7 +47,7 @@ class Client:
     @contextmanager
     def on_another_device(self, address: str) -> Iterator[Client]:
         """Another client with the same cookies, for a while."""
-        other = Client(address, self.user)
+        other = Client(address, self.user, self._cookie_name)
         other._browser.cookies.update(self._browser.cookies)
         try:
             yield other
@@ -68,6 +62,7 @@ class Client:
         if answer.status_code != 200:
             raise Lost(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
         self.server = answer.headers["X-Server"]
+        self.cookie = self._browser.cookies.get(self._cookie_name, "")
         found: dict[str, Any] = answer.json()
         return found
 
@@ -106,6 +101,7 @@ class Client:
     def forget(self) -> None:
         """Begin anew, as a browser whose user has removed its cookies."""
         self._browser.cookies.clear()
+        self.cookie = ""
         self.signed_in, self.acknowledged, self.unknown = False, 0, 0
 
     def read(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import subprocess
 import time
 from dataclasses import replace
 
@@ -28,8 +28,8 @@ def _change(gate: Gate, old: str, new: str) -> None:
     text = file.read_text()
     if old in text:
         file.write_text(text.replace(old, new))
-        assert gate.process is not None
-        gate.process.send_signal(signal.SIGHUP)  # what `nginx -s reload` does
+        command = [*gate.balancer.command_in(gate.folder), "-s", "reload"]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         gate.world.upsets.append(time.monotonic() + CLOSING)
 
 
@@ -49,3 +49,10 @@ HASH = Balancer(
 )
 ROUND_ROBIN = replace(HASH, name="nginx, round robin", section="Round robin", sticky="")
 BALANCERS = (HASH, ROUND_ROBIN)
+TLS = replace(
+    HASH,
+    name="nginx, TLS",
+    section="TLS ends here",
+    substitutes={**HASH.substitutes, "/etc/ssl/application/": "{folder}/"},
+    tls=True,
+)

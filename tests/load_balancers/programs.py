@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,9 @@ class Balancer:
     server that has come back has its old clients again; a "table" of the balancer's, or a "cookie"
     that it sets itself, so that clients stay with the server that they have come to; or nothing.
     ``checks`` says that it asks /ready itself. Where it does not, or where a failed check is not
-    how a server is drained, ``take_out`` and ``put_back`` do it as the page says.
+    how a server is drained, ``take_out`` and ``put_back`` do it as the page says. With ``tls`` the
+    folder has a certificate, ``certificate.pem``, and its key, ``key.pem``. ``says_down`` is in
+    the log once a check has found a ``{server}`` down.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Balancer:
     checks: bool = True
     substitutes: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = ()
+    tls: bool = False
+    says_down: str = ""
     take_out: Callable[[Gate, Server], None] | None = None
     put_back: Callable[[Gate, Server], None] | None = None
 
@@ -78,6 +83,17 @@ class Balancer:
             texts = {name: text.replace(old, filled) for name, text in texts.items()}
         for name, text in texts.items():
             (folder / name).write_text(with_ports(text, ports), encoding="utf-8")
+
+    def version_shown(self) -> str:
+        """Return the first line with a number of what the program says of itself."""
+        shown = subprocess.run(
+            [str(self.program), *self.version],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+        ).stdout
+        return next(line for line in shown.splitlines() if re.search(r"\d+\.\d+", line))
 
     def command_in(self, folder: Path) -> list[str]:
         return [word.format(program=self.program, folder=folder) for word in self.command]

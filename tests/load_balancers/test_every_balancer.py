@@ -84,14 +84,14 @@ def _those_asked(gate: Gate, path: str) -> list:
 
 
 def test_health_checks_and_robots_create_no_session(balanced: Gate) -> None:
-    """Health checks, and visitors that send no cookie back, leave nothing in the store, and their
-    visits set no cookie."""
+    """Health checks, and visitors that send no cookie back, leave nothing in the store, and get no
+    cookie of ours."""
     with httpx.Client(base_url=balanced.address, trust_env=False, timeout=LIMIT) as robots:
         for path in ("/live", "/ready", "/session", "/plain") * 5:
             robots.cookies.clear()
             answer = robots.get(path)
             assert answer.status_code == 200
-            assert "set-cookie" not in answer.headers
+            assert "session" not in answer.cookies  # it may be a cookie of the balancer's own
     if balanced.balancer.checks:
         before = _checks(balanced)
         wait_until(
@@ -183,7 +183,9 @@ def test_copies_answer_clients_that_are_sticky_and_a_killed_server_costs_one_rea
 
         homes = Counter(client.read() for client in clients)
         balanced.world.kill(killed)
-        loads = loads_of(balanced.world, clients, 10)
+        loads = loads_of(balanced.world, clients, 5)
+        balanced.notice(killed)
+        loads += loads_of(balanced.world, clients, 5)
 
         assert loads == {"store": homes[killed.name], "copy": 200 - homes[killed.name]}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,15 +19,23 @@ from typing import Any
 
 import httpx
 import redis
+import trustme
 
 from tests.deployments.running import LIMIT, ROOT, wait_until
 from tests.servers import RedisServer, _free_port
 
+from .pages import text_of
 from .programs import BALANCER, SERVERS, Balancer
 
 APPLICATION = "tests.load_balancers.application:app"
 KEY = "a key of the load balancers' tests"
 ALONE = 40  # requests in a row that a server does not get: by chance, one time in ten million
+
+
+def command_of_the_page() -> list[str]:
+    """Return how a server is started, as docs/load-balancers/README.md says it."""
+    [line] = re.findall(r"^    (uvicorn .*)$", text_of("README.md"), re.MULTILINE)
+    return shlex.split(line)
 
 
 class Server:
@@ -53,14 +63,12 @@ class Server:
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
         }
-        place = ["--host", "127.0.0.1", "--port", str(self.port)]
+        command = [APPLICATION if word == "app:app" else word for word in command_of_the_page()]
+        command[command.index(str(SERVERS[0]))] = str(self.port)
         quiet = ["--no-access-log", "--log-level", "warning"]
-        trust = options or ["--proxy-headers", "--forwarded-allow-ips", "127.0.0.1"]
-        # Connections wait longer here than in any balancer, or a POST may meet a closing one.
-        patience = ["--timeout-keep-alive", "75"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", *place, *quiet, *trust, *patience, APPLICATION],
+                [sys.executable, "-m", *command, *quiet, *options],
                 cwd=ROOT,
                 env={**os.environ, **general, **self._environment},
                 stdin=subprocess.DEVNULL,
@@ -163,18 +171,21 @@ class World:
 class Gate:
     """A balancer that runs before the servers of a world; ``address`` is where clients come to."""
 
-    scheme = "http"
-
     def __init__(self, balancer: Balancer, world: World, folder: Path) -> None:
         self.balancer, self.world, self.folder = balancer, world, folder
         self.port = _free_port()
         own = [server.port for server in world.servers]
         self.ports = {BALANCER: self.port, **dict(zip(SERVERS, own, strict=True))}
         self.ports.update({port: _free_port() for port in balancer.ports})
-        self.address = f"http://127.0.0.1:{self.port}"
+        self.address = f"{'https' if balancer.tls else 'http'}://127.0.0.1:{self.port}"
         self._log = folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
         balancer.write(folder, self.ports)
+        if balancer.tls:
+            certificate = trustme.CA().issue_cert("127.0.0.1")
+            certificate.private_key_pem.write_to_path(folder / "key.pem")
+            chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
+            (folder / "certificate.pem").write_bytes(chain)
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -205,12 +216,14 @@ class Gate:
     def asked(self, times: int) -> Counter[str]:
         """Ask that often without any cookie; return how often each server answered."""
         found: Counter[str] = Counter()
-        with httpx.Client(base_url=self.address, trust_env=False, timeout=LIMIT) as client:
+        options = {"trust_env": False, "verify": False, "timeout": LIMIT}
+        with httpx.Client(base_url=self.address, **options) as client:
             for _ in range(times):
                 found[self._asked_once(client)] += 1
         return found
 
     def _asked_once(self, client: httpx.Client) -> str:
+        client.cookies.clear()
         try:
             answer = client.get("/plain")
         except httpx.TransportError as error:
@@ -230,11 +243,14 @@ class Gate:
         wait_until(all_answer, f"{self.balancer} leads to all servers")
 
     def leave_alone(self, server: Server) -> None:
-        """Wait until no request comes to a server any more."""
-        wait_until(
-            lambda: server.name not in self.asked(ALONE),
-            f"{self.balancer} leaves {server} alone",
-        )
+        """Wait until no request comes to a server any more, and all are answered."""
+        others = {each.name for each in self.world.servers if each is not server}
+        wait_until(lambda: set(self.asked(ALONE)) <= others, f"{self.balancer} leaves it alone")
+
+    def notice(self, server: Server) -> None:
+        """Wait until it has said that a server is down, where that is known."""
+        sentence = self.balancer.says_down.format(server=server.name)
+        wait_until(lambda: sentence in self.said(), f"{self.balancer} notices")
 
     def drain(self, server: Server) -> None:
         """Take a server out without anybody noticing, and end it."""

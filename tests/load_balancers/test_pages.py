@@ -1,0 +1,44 @@
+"""The pages of docs/load-balancers are complete, and nothing on them is untested."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from . import nginx
+from .every import BALANCERS
+from .pages import FOLDER, files_of, text_of
+
+PAGES = sorted(path.name for path in FOLDER.glob("*.md"))
+FILE = re.compile(r"^```[a-z]*\n# ([\w.-]+)\n", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    """Every relative link of a page leads to a file, and its fragment to a heading there."""
+    for target, _, fragment in re.findall(r"\]\((?!https?:)([^)#]*)(#([^)]+))?\)", text_of(page)):
+        place = (FOLDER / target).resolve() if target else FOLDER / page
+        assert place.exists(), target
+        headings = re.findall(r"^#+ (.*)$", place.read_text() if fragment else "", re.MULTILINE)
+        known = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+        assert not fragment or fragment.removeprefix("#") in known, fragment
+
+
+def test_the_overview_leads_to_every_page_and_names_every_configuration() -> None:
+    """README.md links each page, and its table of what was measured has each configuration."""
+    overview = text_of("README.md")
+
+    assert not [page for page in PAGES if page != "README.md" and f"]({page}" not in overview]
+    assert not [each.name for each in BALANCERS if f"| {each.name} |" not in overview]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
+def test_every_configuration_that_is_shown_is_tested(page: str) -> None:
+    """Each block of a page that is a file belongs to a section that is run with its program."""
+    shown = FILE.findall(text_of(page))
+    sections = {each.section for each in (*BALANCERS, nginx.TLS) if each.page == page}
+    tested = [name for section in sections for name in files_of(page, section)]
+
+    assert shown
+    assert sorted(shown) == sorted(tested)
