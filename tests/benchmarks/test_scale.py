@@ -14,13 +14,22 @@ import pytest
 from benchmarks import scale
 from benchmarks.simulation import costs as costs_of
 from benchmarks.simulation.checked import POINTS, Compared, compared
-from benchmarks.simulation.model import Answer, Model, World, death, steady, stream
+from benchmarks.simulation.model import (
+    BEGINNING,
+    Answer,
+    Model,
+    Request,
+    World,
+    death,
+    steady,
+    stream,
+)
 from benchmarks.simulation.pictures import DOCS, PICTURES, Picture, draw
 from benchmarks.simulation.tables import TABLES
 from tests.servers import RedisServer
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "scale.md").read_text()
-READS_APART = 0.05  # of the model and the real servers, a request
+READS_APART = 0.03  # of the model and the real servers, a request
 BYTES_APART = 0.1  # share; beats are as regular as the machine is idle
 LENGTHS_APART = 3  # bytes: numbers may have a digit more
 REQUESTS = 20  # of each kind
@@ -52,6 +61,41 @@ def test_the_model_says_what_real_servers_do(points: dict[str, Compared], point:
     assert reads[0] == pytest.approx(reads[1], abs=READS_APART)
     assert commands[0] == pytest.approx(commands[1], abs=READS_APART)
     assert by_model == pytest.approx(in_fact, rel=BYTES_APART)
+
+
+def by_copy(world: World, *requests: tuple[float, int, int, bool]) -> list[bool]:
+    """Say which requests a copy answers, of sessions that were written long ago."""
+    model = Model(world, [BEGINNING - 1000] * world.sessions)
+    found = []
+    for seconds, session, server, writes in requests:
+        before = model.counts.by_copy
+        model.take(Request(BEGINNING + seconds, session, server, writes))
+        found.append(model.counts.by_copy > before)
+    return found
+
+
+def test_a_write_ends_the_copies_of_all_servers_and_keeps_others_away_for_a_while() -> None:
+    """A copy answers until there is a write anywhere; then none does for three seconds."""
+    world = World(Answer.COPIES, servers=2, sessions=1)
+    asked = [(0, 1), (1, 1), (2, 0, True), (4, 0), (4.5, 0), (10, 0), (10, 1), (11, 1)]
+    requests = [(at, 0, server, bool(writes)) for at, server, *writes in asked]
+
+    assert by_copy(world, *requests) == [False, True, False, False, False, True, False, True]
+
+
+def test_a_copy_answers_for_its_lease_and_while_there_is_room() -> None:
+    """After a minute, or a second without pushes, or when others needed the room, it is over."""
+    world = World(Answer.STICKY, servers=1, sessions=2, entries=1)
+    unpushed = replace(world, pushed_lease=0)
+
+    assert by_copy(world, *((at, 0, 0, False) for at in (0, 59, 61))) == [False, True, False]
+    assert by_copy(unpushed, *((at, 0, 0, False) for at in (0, 0.9, 1.1))) == [False, True, False]
+    assert by_copy(world, *((0, each, 0, False) for each in (0, 1, 1, 0))) == [
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("answer", [Answer.COPIES, Answer.STICKY])
