@@ -26,7 +26,7 @@ from tests.demo.demos import clean_environment
 from tests.examples import transcripts
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")])
 SETTINGS = ROOT / "docs" / "settings.md"
 
 Run = Callable[..., Future[Any]]

@@ -823,7 +823,7 @@ def test_both_colours_share_copies() -> None:
 
 
 def test_counts_and_entries_say_who_answered() -> None:
-    """Each load is counted by who answered it, a copy or the store itself, and its entry says so."""
+    """Each load is counted by who answered, a copy or the store itself, and its entry says so."""
     store = plain(MemoryStore())
     store.create("key", b"data", 60)
     found = [store.load("key", at_least) for at_least in (0, 0, 0, FRESHEST)]

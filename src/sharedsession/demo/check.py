@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import httpx
 
@@ -42,10 +42,15 @@ WAYS = {
 
 
 class Asked(NamedTuple):
-    """One request: when it was sent, in seconds from the beginning, and what became of it."""
+    """One request: whose, when it was sent, in seconds from the beginning, and its fate.
 
+    ``read`` is who answered the look for its session: a key of `WAYS`, or nobody.
+    """
+
+    client: str
     sent: float
-    fate: str  # found, lost, died or failed; "" for a sign-in
+    fate: Literal["found", "lost", "died", "failed"]
+    read: str = ""
 
 
 @dataclass
@@ -64,7 +69,8 @@ class Outcome:
     updates_lost: int = 0
     reads: Counter[str] = field(default_factory=Counter)  # by who answered the look
     times: list[float] = field(default_factory=list)  # milliseconds of each calm read
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)  # the sign-ins aside
+    killed_at: float = 0.0  # seconds from the beginning
 
     @property
     def lost_nothing(self) -> bool:
@@ -78,7 +84,6 @@ class Stage:
     def __init__(self, strategies: int) -> None:
         self.begun = time.monotonic()
         self.half_way = asyncio.Event()
-        self.killed_at: float | None = None
         self._left = strategies * CLIENTS * ROUNDS * REQUESTS_OF_A_ROUND // 2
 
     @property
@@ -110,7 +115,8 @@ async def checking(
 
     async def kill() -> None:
         await stage.half_way.wait()
-        stage.killed_at = stage.now
+        for outcome in outcomes:
+            outcome.killed_at = stage.now
         await asyncio.to_thread(victim.kill)
 
     async with AsyncExitStack() as stack:
@@ -213,9 +219,11 @@ class Client:
         session: dict[str, Any] = response.json()
         found = session.get("user_id") == self.name
         self.outcome.not_found += not found
-        self.outcome.asked.append(Asked(sent, "found" if found else "lost"))
-        if read := response.headers.get(READ):
-            self.outcome.reads[read if self.outcome.strategy.is_shared else "memory"] += 1
+        read = response.headers.get(READ, "")
+        if read and not self.outcome.strategy.is_shared:
+            read = "memory"
+        self.outcome.reads[read] += 1
+        self.outcome.asked.append(Asked(self.name, sent, "found" if found else "lost", read))
         return session
 
     async def ask(
@@ -240,10 +248,10 @@ class Client:
             pass
         if died == outcome.killed and self.stage.half_way.is_set():
             outcome.died += 1
-            outcome.asked.append(Asked(sent, "died"))
+            outcome.asked.append(Asked(self.name, sent, "died"))
         elif response is None or response.is_error:
             outcome.failed += 1
-            outcome.asked.append(Asked(sent, "failed"))
+            outcome.asked.append(Asked(self.name, sent, "failed"))
         else:
             outcome.answered[response.headers["x-demo-server"]] += 1
             return response
