@@ -12,7 +12,7 @@ from .world import World, gate
 def test_a_client_stays_with_the_server_that_signed_it_in(healed: World) -> None:
     """The table learns from the answer that sets the cookie: the next request comes to the server
     that gave it."""
-    with gate(haproxy.TABLE, healed) as made, signed_in(made.address, 12) as clients:
+    with gate(haproxy.TABLE, healed) as made, signed_in(made.address, 11) as clients:
         signed_in_by = [client.server for client in clients]
         later = [client.read() for client in clients]
 

@@ -47,7 +47,9 @@ def roll_out(before: Gate, keys: Sequence[str], version: str) -> None:
         assert answer.headers["X-Version"] == version
 
 
-def is_signed_with_the_new_key(client: Client) -> bool:
+def is_signed_anew(client: Client, crowd: Crowd) -> bool:
+    """Say whether a client's cookie is signed with the new key."""
+    crowd.judge()
     settings = gather({"secret_key": NEW, "store": "memory://"}, environ={})
     return bool(CookieCodec(settings).read([f"session={client.cookie}"]))
 
@@ -62,7 +64,7 @@ def test_a_new_version_and_a_new_key_sign_nobody_out(old: World) -> None:
             roll_out(made, SIGNS, version="3")
             quiet.up()
             for client in [quiet, *crowd.clients]:
-                wait_until(lambda: is_signed_with_the_new_key(client), "it is signed anew")
+                wait_until(lambda: is_signed_anew(client, crowd), "it is signed anew")
             roll_out(made, ALONE, version="4")
             crowd.go_on(10)
         quiet.read()
