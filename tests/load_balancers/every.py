@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from . import haproxy, nginx
+from . import apache, caddy, envoy, haproxy, nginx, traefik
 
-BALANCERS = (*nginx.BALANCERS, *haproxy.BALANCERS)
+BALANCERS = (
+    *nginx.BALANCERS,
+    *haproxy.BALANCERS,
+    *envoy.BALANCERS,
+    *traefik.BALANCERS,
+    *caddy.BALANCERS,
+    *apache.BALANCERS,
+)

