@@ -20,7 +20,7 @@ CLIENTS, ROUNDS = 36, 40
 ROOM = 24  # sessions, where there is not enough room for all in one server
 HEAD = (
     "configuration",
-    "program",
+    "version",
     "store reads per request",
     f"the same, room for {ROOM} of {CLIENTS} sessions",
     "store reads per client of a killed server",

@@ -85,7 +85,7 @@ class Balancer:
             (folder / name).write_text(with_ports(text, ports), encoding="utf-8")
 
     def version_shown(self) -> str:
-        """Return the first line with a number of what the program says of itself."""
+        """Return the program's version, as it says it."""
         shown = subprocess.run(
             [str(self.program), *self.version],
             stdout=subprocess.PIPE,
@@ -93,7 +93,9 @@ class Balancer:
             text=True,
             check=True,
         ).stdout
-        return next(line for line in shown.splitlines() if re.search(r"\d+\.\d+", line))
+        found = re.search(r"\d+\.\d+\.\d+", shown)
+        assert found, shown
+        return found[0]
 
     def command_in(self, folder: Path) -> list[str]:
         return [word.format(program=self.program, folder=folder) for word in self.command]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
+
+from tests.deployments.running import ROOT
 
 from . import nginx
 from .every import BALANCERS
@@ -42,3 +46,25 @@ def test_every_configuration_that_is_shown_is_tested(page: str) -> None:
 
     assert shown
     assert sorted(shown) == sorted(tested)
+
+
+def test_the_command_of_the_overview_measures() -> None:
+    """The command that the overview names prints a row of its table, below the bar: with
+    stickiness less than one store read in ten, and one for each client of a killed server."""
+    [command] = re.findall(r"`python (-m tests.load_balancers)`", text_of("README.md"))
+    name = nginx.HASH.name
+
+    printed = subprocess.run(
+        [sys.executable, *command.split(), name],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    head, _, row = printed.splitlines()
+    label, _, share, scarce, moved = row.strip("| ").split(" | ")
+
+    assert head in text_of("README.md")
+    assert label == name
+    assert max(float(share), float(scarce)) < 0.1
+    assert moved == "1.00"
