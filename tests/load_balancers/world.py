@@ -143,7 +143,14 @@ class World:
         self.heal()
 
     def kill(self, server: Server) -> None:
+        """Kill a server; the upset is over when a balancer that watches its connections knows.
+
+        What is sent on a connection that has ended unnoticed is on its way to the dead server.
+        Apache watches none, but looks at each before it sends something.
+        """
         server.kill()
+        with suppress(AssertionError):
+            wait_until(lambda: not _is_connected_to(server.port), "", limit=0.3)
         self.upsets.append(time.monotonic())
 
     def keys(self) -> list[str]:
@@ -166,6 +173,17 @@ class World:
 
     def server(self, name: str) -> Server:
         return next(server for server in self.servers if server.name == name)
+
+
+def _is_connected_to(port: int) -> bool:
+    """Say whether a connection to this port of ours is open at its other end (on Linux)."""
+    open_or_to_be_closed = {"01", "08"}
+    table = Path("/proc/net/tcp")
+    rows = table.read_text().splitlines()[1:] if table.exists() else []
+    return any(
+        int(row.split()[2].partition(":")[2], 16) == port and row.split()[3] in open_or_to_be_closed
+        for row in rows
+    )
 
 
 class Gate:
