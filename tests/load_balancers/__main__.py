@@ -50,7 +50,7 @@ def measure(balancer: Balancer, servers: World) -> tuple[str, str]:
     servers.heal()
     servers.empty()
     with gate(balancer, servers) as made, signed_in(made.address, CLIENTS) as clients:
-        wait_until_copies_may_answer(servers, clients)
+        wait_until_copies_may_answer(servers)
         loads = loads_of(servers, clients, ROUNDS)
         killed = servers.servers[0]
         homes = [client.read() for client in clients]

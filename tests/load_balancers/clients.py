@@ -49,6 +49,7 @@ class Client:
         """Another client with the same cookies, for a while."""
         other = Client(address, self.user, self._cookie_name)
         other._browser.cookies.update(self._browser.cookies)
+        other.signed_in, other.acknowledged = self.signed_in, self.acknowledged
         try:
             yield other
         finally:

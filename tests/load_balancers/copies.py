@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from tests.deployments.running import wait_until
 
-from .clients import Client
+from .clients import Client, signed_in
 from .world import World
 
 
@@ -23,10 +24,15 @@ def loads_of(world: World, clients: Sequence[Client], rounds: int) -> Counter[st
     return Counter({kind: after[kind] - before[kind] for kind in after})
 
 
-def wait_until_copies_may_answer(world: World, clients: Sequence[Client]) -> None:
-    """Wait until the cookies are old enough: within three seconds of a write the store is asked.
+def wait_until_copies_may_answer(world: World) -> None:
+    """Wait until the cookies that exist are old enough: within three seconds of a write the store
+    is asked.
 
-    The last of the clients has the newest cookie. It reads until a copy has answered.
+    Another client, whose cookie is newer than all of them, reads at every server until copies
+    answer. From then on each server also hears of the writes of others.
     """
-    newest = clients[-1:]
-    wait_until(lambda: loads_of(world, newest, 1)["copy"], "a copy answers")
+    with signed_in(world.servers[0].address, 1) as [scout], ExitStack() as stack:
+        at_each = [
+            stack.enter_context(scout.on_another_device(server.address)) for server in world.servers
+        ]
+        wait_until(lambda: loads_of(world, at_each, 1)["copy"] == len(at_each), "copies answer")
