@@ -20,7 +20,7 @@ from textwrap import dedent
 from xml.sax.saxutils import escape
 
 from sharedsession.demo.check import READS, WAYS, Asked, Outcome, table
-from sharedsession.demo.command import Run, checked, verdict
+from sharedsession.demo.command import Run, checked, judgement
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -124,7 +124,7 @@ def answer_of(outcome: Outcome, words: Words) -> str:
 
 
 def calm(outcome: Outcome) -> Counter[str]:
-    """Who answered in the calm: the last reads of each client."""
+    """Where sessions were read from in the calm: the last reads of each client."""
     asked = sorted(outcome.asked, key=lambda each: (each.client, each.sent))
     last = [list(rows)[-READS:] for _, rows in groupby(asked, key=lambda each: each.client)]
     return Counter(each.read for rows in last for each in rows)
@@ -173,7 +173,7 @@ def draw_requests(outcomes: Sequence[Outcome], words: Words) -> None:
         body += _mark(Asked("", 0, kind), x, y - 8) + text(x + 16, y, words[kind], "small")
         x += 170
     body += way(f"M{x} {y - 11:g}v13", "kill", head=False) + text(
-        x + 10, y, words["killed"], "small"
+        x + 10, y, words["killed"].format(server=outcomes[0].killed), "small"
     )
     each = ". ".join(
         words["requests each"].format(
@@ -193,7 +193,7 @@ def _mark(asked: Asked, x: float, top: float) -> str:
 
 
 def draw_reads(outcomes: Sequence[Outcome], words: Words) -> None:
-    """Of the reads in the calm: who answered the look for the session, and the median time."""
+    """Of the reads in the calm: where the session was read from, and the median time."""
     width, y, body, told = 560, 34.0, "", []
     for outcome in outcomes:
         found = calm(outcome)
@@ -241,18 +241,19 @@ def draw_answers(outcomes: Sequence[Outcome], words: Words) -> None:
     body = ""
     for number, name in enumerate(("sticky", "clustered", "shared")):
         x = 20 + 306 * number
-        body += text(x + 133, 34, words[name], "name middle") + _drawing(name, x, words)
+        killed = int(outcomes[0].killed.rpartition("-")[2]) if name == "sticky" else None
+        body += text(x + 133, 34, words[name], "name middle") + _drawing(name, x, words, killed)
         body += lines(x + 8, 290, words[f"price {name}"].format(**figures), "small")
         body += text(x + 8, 384, words["ours"], "good")
         body += lines(x + 8, 405, words[f"ours {name}"].format(**figures), "small")
     picture("answers", words, words["answers desc"], 942, 466, body)
 
 
-def _drawing(name: str, x: float, words: Words) -> str:
+def _drawing(name: str, x: float, words: Words, killed: int | None) -> str:
     body = box(x + 83, 48, 100, 28, "box") + text(x + 133, 67, words["balancer"], "middle")
     for number in range(3):
         left = x + 5 + 90 * number
-        kind = "dead" if name == "sticky" and number == 1 else "box"
+        kind = "dead" if number + 1 == killed else "box"
         to = left + 40
         kind_of_way = "main" if name == "sticky" else "way"
         body += way(f"M{x + 133} 76L{to} 114", kind_of_way)
@@ -296,7 +297,7 @@ def draw(outcomes: Sequence[Outcome], pages: Sequence[Path]) -> None:
         draw_requests(outcomes, words)
         draw_reads(outcomes, words)
     for page in pages:
-        put_into(page, f"{table(outcomes)}\nSessions in one store lost nothing.")
+        put_into(page, f"{table(outcomes)}\n{judgement(outcomes)[0]}")
 
 
 def main() -> None:
@@ -305,8 +306,9 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true", help="write the pictures and the tables")
     drawn = parser.parse_args().draw
     outcomes = checked(Run(), None)
-    print(table(outcomes))
-    if verdict(outcomes) and drawn:
+    sentence, held = judgement(outcomes)
+    print(table(outcomes), sentence, sep="\n")
+    if held and drawn:
         draw(outcomes, PAGES)
 
 

@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         "--check",
         action="store_true",
         help="no page: send the same requests to every answer, kill a server half-way, and count "
-        "what is lost; exit status 0 only when sessions in a store lost nothing",
+        "what is lost; exit status 0 only when nothing was lost that should not be",
     )
     init = commands.add_parser(
         "init",

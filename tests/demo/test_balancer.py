@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
 import pytest
 
-from sharedsession.demo.balancer import NO_CERTIFICATES
+from sharedsession.demo.balancer import NO_CERTIFICATES, Balancer, Fate
 from sharedsession.demo.command import address_of, balanced, listening
+from sharedsession.demo.routes import Route
 from sharedsession.demo.servers import Server
+from sharedsession.demo.strategies import SHARED, STRATEGIES
 
 DIE = b""
 
@@ -57,6 +63,40 @@ def ok(name: str, *headers: str) -> bytes:
     """An answer that says who gave it."""
     lines = ["HTTP/1.1 200 OK", f"content-length: {len(name)}", "connection: close", *headers]
     return "\r\n".join([*lines, "", name]).encode()
+
+
+class Silent:
+    """A server that takes requests and says nothing, until it has an answer."""
+
+    name, framework, state = "slow", "flask", "running"
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._connections: list[socket.socket] = []
+
+    def __enter__(self) -> Silent:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+        for connection in self._connections:
+            connection.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self._connections.append(connection)
+                connection.recv(4096)
+                if self.answer:
+                    connection.sendall(self.answer)
+                    connection.shutdown(socket.SHUT_WR)
 
 
 @contextmanager
@@ -200,7 +240,12 @@ def test_the_server_learns_who_asked() -> None:
     """X-Forwarded headers are the balancer's own; what a client claims in them is dropped."""
     upstream = Upstream("a", ok("a"))
     with balancing(upstream) as client:
-        lies = {"x-forwarded-for": "10.0.0.1", "x-forwarded-proto": "https", "host": "shop.test"}
+        lies = {
+            "x-forwarded-for": "10.0.0.1",
+            "x-forwarded-proto": "https",
+            "x-demo-strategy": "local",
+            "host": "shop.test",
+        }
         client.get("/a%2Fb?c=%20d&e", headers=lies)
 
     request = upstream.requests[0].lower()
@@ -210,6 +255,8 @@ def test_the_server_learns_who_asked() -> None:
     assert b"x-forwarded-host: shop.test\r\n" in request
     assert b"\r\nhost: shop.test\r\n" in request
     assert b"10.0.0.1" not in request
+    assert request.count(b"x-demo-strategy") == 1
+    assert b"x-demo-strategy: shared\r\n" in request
 
 
 def test_a_body_passes_whole_and_a_huge_one_is_refused() -> None:
@@ -225,3 +272,96 @@ def test_a_body_passes_whole_and_a_huge_one_is_refused() -> None:
         b"in chunks",
     ]
     assert refused.status_code == 413
+
+
+def test_a_body_of_two_lengths_is_one_body() -> None:
+    """What says both its length and that it comes in chunks is passed on with its own length."""
+    upstream = Upstream("a", ok("a"))
+    with balancing(upstream) as client:
+        port = client.base_url.port
+        assert port is not None
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(
+                b"POST /shop HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n"
+                b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+                b"4\r\nbody\r\n0\r\n\r\n"
+            )
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+
+    assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 400"))
+    assert [request[-4:] for request in upstream.requests] in ([b"body"], [])
+    assert all(request.lower().count(b"content-length: 4") == 1 for request in upstream.requests)
+
+
+@pytest.mark.parametrize(
+    ("asked", "strategy", "target"),
+    [
+        ("/in/clustered/shop?a=1", b"clustered", b"/shop?a=1"),
+        ("/in/sticky-shared/a%2Fb", b"sticky-shared", b"/a%2Fb"),
+        ("/in/local", b"local", b"/"),
+        ("/in/clustered2/shop", b"shared", b"/in/clustered2/shop"),
+        ("/in/%63lustered/shop", b"shared", b"/in/%63lustered/shop"),
+        ("/in/clustered%2Fshop", b"shared", b"/in/clustered%2Fshop"),
+    ],
+)
+def test_a_path_may_name_its_strategy(asked: str, strategy: bytes, target: bytes) -> None:
+    """What stands behind it is the server's path, byte for byte; anything else is a path."""
+    upstream = Upstream("a", ok("a"))
+    with balancing(upstream) as client:
+        client.get(asked)
+
+    (request,) = upstream.requests
+    assert request.startswith(b"GET " + target + b" HTTP/1.1\r\n")
+    assert b"x-demo-strategy: " + strategy + b"\r\n" in request
+
+
+def test_a_server_that_does_not_answer_in_time_is_asked_last_until_it_is_forgiven() -> None:
+    """A read goes on to the next server after a while; those that follow do so at once."""
+
+    async def go() -> list[str]:
+        told: list[Fate] = []
+        balancer = Balancer(cast(Sequence[Server], [slow, other]), told.append, patience=0.3)
+        scope = {"method": "GET", "path": "/", "raw_path": b"/", "query_string": b""}
+        scope |= {"headers": [], "client": None, "scheme": "http"}
+        async with balancer.connected():
+            for number in range(5):
+                if number == 3:
+                    slow.answer = ok("slow")
+                    balancer.forgive("slow")
+                reply = await balancer.ask(SHARED, scope, b"")
+                assert isinstance(reply.answer, httpx.Response)
+                await reply.answer.aread()
+                await reply.answer.aclose()
+        return [f"{fate.server} {fate.met or 'ok'}" for fate in told]
+
+    other = Upstream("other", ok("other"))
+    with Silent() as slow_server, ExitStack() as stack:
+        slow = slow_server
+        thread = threading.Thread(target=other.serve_forever, args=(0.01,))
+        stack.enter_context(other)
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(other.shutdown)
+        seen = asyncio.run(go())
+
+    assert seen[:2] == ["slow died", "other ok"]
+    assert seen[2:4] == ["other ok", "other ok"]
+    assert "slow ok" in seen[4:]
+
+
+def test_every_cookie_header_counts_for_who_is_asked() -> None:
+    """HTTP/2 splits them: the one with the session may come second."""
+    servers = [SimpleNamespace(name=name, port=None) for name in ("a", "b", "c")]
+    asked: list[str] = []
+    balancer = Balancer(cast(Sequence[Server], servers), lambda _: None, cookie="demo")
+    route = balancer._routes["sticky-shared"]
+    balancer._routes = {
+        "sticky-shared": cast(
+            Route, SimpleNamespace(order=lambda cookies: asked.append(cookies) or [])
+        )
+    }
+    scope = {"headers": [(b"cookie", b"x=1"), (b"cookie", b"demo_sticky-shared=me.1.a.b")]}
+    asyncio.run(balancer.ask(STRATEGIES["sticky-shared"], {**scope, "method": "GET"}, b""))
+
+    assert asked == ["x=1; demo_sticky-shared=me.1.a.b"]
+    assert len({route.order(asked[0])[0].name for _ in range(3)}) == 1

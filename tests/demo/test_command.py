@@ -70,6 +70,18 @@ def test_servers_end_with_a_demo_that_is_killed(start_demo: Callable[..., Demo])
     wait_for("every server to be gone", lambda: all(map(refuses, ports)))
 
 
+def test_a_paused_server_ends_with_a_demo_that_is_killed(start_demo: Callable[..., Demo]) -> None:
+    """Who sleeps cannot see that its parent has gone; it does not stay behind all the same."""
+    demo = start_demo("--servers", "2", "--framework", "flask", "--sessions", "local")
+    ports = demo.ports()
+    with demo.client() as client:
+        client.post("/_demo/servers/server-1/pause")
+        client.post("/_demo/servers/store/pause")
+
+    demo.end(signal.SIGKILL)
+    wait_for("every server to be gone", lambda: all(map(refuses, ports)))
+
+
 def test_a_port_in_use_is_one_sentence(demo: Demo) -> None:
     """A port that is taken is named in one sentence, with what to do; exit status 2."""
     port = demo.address.rpartition(":")[2]
@@ -100,6 +112,9 @@ def test_a_port_in_use_is_one_sentence(demo: Demo) -> None:
         (["--framework", "django"], "invalid choice: 'django'"),
         (["--servers", "0"], "'0' is no whole number from 1 to 9"),
         (["--check", "--servers", "1"], "at least --servers 2"),
+        (["--sessions", "sticky", "--read-from", "redis://127.0.0.1:1"], "leave out --store"),
+        (["--check", "--read-from", "redis://127.0.0.1:1"], "name it with --store"),
+        (["--sessions", "shared", "--read-from", "redis://127.0.0.1:1"], "name it with --store"),
     ],
 )
 def test_what_cannot_run_is_refused_with_a_sentence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sharedsession.demo.balancer import PATIENCE
 from sharedsession.demo.strategies import STRATEGIES
 from tests.demo.browser import Page, wait_for
 from tests.demo.demos import Demo
@@ -201,6 +203,27 @@ def test_without_servers_every_answer_is_a_503(start_demo: Callable[..., Demo]) 
     assert {each[0]["status"] for each in answers.values()} == {503}
 
 
+def test_a_server_that_is_started_again_has_its_clients_back_at_once(demo: Demo) -> None:
+    """Paused, it was passed over; as soon as it runs, who is sticky finds the session in it."""
+    with demo.client() as client:
+        everywhere(client, "sign-in")
+        at = everywhere(client, "read")["sticky"][0]["server"]
+        with broken(client, at, "pause"):
+            assert everywhere(client, "read")["sticky"][0]["met"] == "lost"
+        assert everywhere(client, "read")["sticky"][0]["met"] == "found"
+
+
+def test_what_a_client_waited_for_a_paused_server_counts(demo: Demo) -> None:
+    """The time of an answer is from the request on, whoever was asked in between."""
+    with demo.client() as client:
+        everywhere(client, "sign-in")
+        at = everywhere(client, "read")["sticky-shared"][0]["server"]
+        with broken(client, at, "pause"):
+            (found,) = everywhere(client, "read")["sticky-shared"]
+    assert found["met"] == "found"
+    assert found["took"] > 1000 * PATIENCE
+
+
 # --- the page -------------------------------------------------------------------------------------
 
 
@@ -277,6 +300,116 @@ def test_two_tabs_and_a_stream(opened: Page) -> None:
     page.click("#stream")
     assert page.run("doc.getElementById('stream').ariaPressed") == "false"
     assert total(page, "gone")[2:] == ["0", "0", "0"]
+
+
+def answers(met: str, *counts: int | None, status: int = 200, **others: Any) -> str:
+    """What the balancer answers, the same for each strategy but for what is said of ``others``."""
+    told = [
+        {"strategy": name, "server": "server-1", "status": status, "met": met, "read": "store"}
+        | {"took": 10.0 * (number + 1), "count": count}
+        | others.get(name.replace("-", "_"), {})
+        for name in NAMES
+        for number, count in enumerate(counts)
+    ]
+    return json.dumps({"label": "Told", "answers": told})
+
+
+def click_with(page: Page, action: str, answer: str) -> None:
+    """Press a button whose request gets this answer."""
+    page.run(f"window.fetch = async () => new Response({json.dumps(answer)})")
+    page.run("doc.getElementById('news').textContent = ''")
+    page.click(f"#do-{action}")
+    wait_for("the answer", lambda: page.text("#news"))
+
+
+SUMS: dict[str, tuple[list[tuple[str, str]], str]] = {
+    "a write that is not there is lost": (
+        [
+            ("write", answers("found", 1)),
+            ("write", answers("found", 2)),
+            ("read", answers("found", 1)),
+        ],
+        "1",
+    ),
+    "what was lost stays lost": (
+        [
+            ("write", answers("found", 1)),
+            ("read", answers("lost", 0)),
+            ("read", answers("found", 1)),
+            ("read", answers("lost", 0)),
+        ],
+        "1",
+    ),
+    "a write that failed was promised to nobody": (
+        [("write", answers("", None, status=503)), ("read", answers("found", 0))],
+        "0",
+    ),
+    "an answer that says no count says nothing": (
+        [("write", answers("found", 1)), ("read", answers("died", None, status=502))],
+        "0",
+    ),
+    "two first visits are two sessions": (
+        [("two", answers("new", 1, 1)), ("read", answers("found", 1))],
+        "0",
+    ),
+    "two answers of which neither has seen both": (
+        [("two", answers("found", 1, 1)), ("read", answers("found", 2))],
+        "0",
+    ),
+    "signed out by another tab": (
+        [("write", answers("found", 1)), ("read", answers("new", 0))],
+        "0",
+    ),
+    "signed out here, and losses of before stay": (
+        [
+            ("write", answers("found", 1)),
+            ("read", answers("lost", 0)),
+            ("sign-out", answers("lost", None)),
+            ("read", answers("new", 0)),
+        ],
+        "1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SUMS)
+def test_updates_lost_are_those_that_are_lost(opened: Page, case: str) -> None:
+    """The sum shows each acknowledged update that is not there, once, and nothing else."""
+    rounds, lost = SUMS[case]
+    for action, answer in rounds:
+        click_with(opened, action, answer)
+    assert total(opened, "gone") == [lost] * 5
+
+
+def test_the_sums_of_a_page(opened: Page) -> None:
+    """Requests, sessions not found, where they were read from, the median: those of what came."""
+    elsewhere = {"read": "copy", "took": 1.0}
+    click_with(opened, "read", answers("found", 0, 0, 0))
+    click_with(opened, "read", answers("found", 0, shared=elsewhere, local={"met": "lost"}))
+    assert opened.text("#news") == "Told: not found: local, own memory."
+    click_with(opened, "read", answers("", None, status=503))
+
+    assert opened.text("#news").startswith("Told: no answer: local, own memory; sticky, own")
+    assert total(opened, "requests") == ["5"] * 5
+    assert total(opened, "lost") == ["1", "0", "0", "0", "0"]
+    assert total(opened, "reads") == ["store 4"] * 4 + ["store 3, copy 1"]
+    assert total(opened, "median") == ["20.0 ms"] * 5
+
+
+def test_a_stream_waits_for_its_answers(opened: Page) -> None:
+    """While an answer is on its way nothing more is asked, so that nothing piles up."""
+    opened.run(
+        "window.asked = 0, window.fetch = () => { asked += 1;"
+        " return new Promise((resolve) => { window.arrive = resolve }) }"
+    )
+    opened.click("#stream")
+    wait_for("the first", lambda: opened.run("asked"))
+    begun = opened.run("performance.now()")
+    wait_for("two ticks more", lambda: opened.run(f"performance.now() > {begun} + 2.5 * EVERY"))
+    assert opened.run("asked") == 1
+    opened.run(f"arrive(new Response({json.dumps(answers('found', 0))}))")
+    wait_for("the next", lambda: opened.run("asked") == 2)
+    opened.click("#stream")
 
 
 def test_the_store_has_buttons_too(opened: Page) -> None:

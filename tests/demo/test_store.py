@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,14 @@ def test_nothing_is_left_of_it(store: StoreServer) -> None:
     assert store.pid is None
 
 
+def test_it_is_stopped_at_once_while_it_is_paused(store: StoreServer) -> None:
+    """Who sleeps is woken to hear that it is over; nobody waits until it has to be killed."""
+    store.pause()
+    begun = time.monotonic()
+    store.stop()
+    assert time.monotonic() - begun < 2.5
+
+
 def test_a_store_that_cannot_start_is_a_sentence(tmp_path: Path) -> None:
     """A program that ends at once is no store, and the demo says which part did not start."""
     with pytest.raises(DemoError, match="store did not start"):
@@ -76,14 +85,17 @@ def test_it_ends_with_a_demo_that_is_killed() -> None:
     """Whoever started it may die without a word: the store does not outlive it."""
     script = (
         "import time; from sharedsession.demo.store import made_for_the_run as made\n"
-        "with made() as store: print(store.port, flush=True); time.sleep(60)"
+        "with made() as store:\n"
+        "    print(store.port, store._folder, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        port = int(parent.stdout.readline())
-        assert not refuses(port)
+        port, folder = parent.stdout.readline().decode().split()
+        assert not refuses(int(port))
+        assert Path(folder).is_dir()
         parent.send_signal(signal.SIGKILL)
-        wait_for("the store to be gone", lambda: refuses(port))
+        wait_for("the store to be gone", lambda: refuses(int(port)))
+        wait_for("its folder to be gone", lambda: not Path(folder).exists())
 
 
 def test_without_a_program_a_file_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

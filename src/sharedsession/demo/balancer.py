@@ -13,11 +13,13 @@ What it keeps to:
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import httpx
 from starlette.requests import ClientDisconnect, Request
@@ -33,7 +35,7 @@ from .worker import CHOSEN
 
 LARGEST_BODY = 1024 * 1024
 LONGEST_PATH = 80  # characters that are told
-TIMEOUT = {"connect": 2.0, "read": 3.0, "write": 3.0, "pool": 30.0}
+PATIENCE = 3.0  # seconds that a server may take, unless told otherwise
 REST = 5.0  # seconds for which a server is asked last that did not answer in time
 CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=100)
 INSIDE = "/in/"  # begins a path that names its strategy: /in/clustered/shop
@@ -52,6 +54,7 @@ ONE_CONNECTION_ONLY = {
     b"upgrade",
 }
 OURS_TO_SAY = {
+    b"content-length",  # the body is read whole, however it was sent
     b"forwarded",
     b"x-forwarded-for",
     b"x-forwarded-proto",
@@ -60,6 +63,7 @@ OURS_TO_SAY = {
 }
 MET = "x-demo-session"  # how an application met its session; between it and us only
 READ = "x-demo-read"  # who answered its look for the session
+_INSIDE = re.compile(rf"{INSIDE}({'|'.join(STRATEGIES)})(?=/|$)".encode())
 NOBODY = Page("nobody.html", style="shop.css", policy="frame-ancestors 'self'")
 
 Headers = list[tuple[bytes, bytes]]
@@ -122,7 +126,7 @@ class Balancer:
     """The forwarding part, an ASGI application; ``tell`` learns what became of each request.
 
     A request is one of ``strategy``, unless its path names another. ``cookie`` is what the names of
-    the strategies' cookies begin with.
+    the strategies' cookies begin with; ``patience``: seconds that a server may take to answer.
     """
 
     def __init__(
@@ -131,7 +135,9 @@ class Balancer:
         tell: Callable[[Fate], None],
         strategy: Strategy = SHARED,
         cookie: str = "session",
+        patience: float = PATIENCE,
     ) -> None:
+        self._timeout = dict.fromkeys(("connect", "read", "write", "pool"), patience)
         self.servers = servers
         self.strategy = strategy
         self._tell = tell
@@ -168,12 +174,16 @@ class Balancer:
             await answer(scope, receive, send)
 
     def _strategy_of(self, scope: Scope) -> tuple[Strategy, Scope]:
-        if scope["path"].startswith(INSIDE):
-            name, _, rest = scope["path"].removeprefix(INSIDE).partition("/")
-            if name in STRATEGIES:
-                raw = scope["raw_path"].removeprefix(f"{INSIDE}{name}".encode())
-                return STRATEGIES[name], {**scope, "path": f"/{rest}", "raw_path": raw or b"/"}
-        return self.strategy, scope
+        found = _INSIDE.match(scope["raw_path"])
+        if found is None:
+            return self.strategy, scope
+        raw = scope["raw_path"][found.end() :] or b"/"
+        inner = {**scope, "path": unquote(raw.decode("ascii")), "raw_path": raw}
+        return STRATEGIES[found[1].decode()], inner
+
+    def forgive(self, server: str) -> None:
+        """Ask a server in its turn again, which has not answered in time before."""
+        self._rests_until.pop(server, None)
 
     async def ask(self, strategy: Strategy, scope: Scope, body: bytes) -> Reply:
         """Return the first answer of a server, or our own when there is none to be had."""
@@ -181,8 +191,8 @@ class Balancer:
         route = self._routes[strategy.name]
         cookies = [value for name, value in scope["headers"] if name == b"cookie"]
         order = route.order(b"; ".join(cookies).decode("latin-1"))
+        begun = time.perf_counter()
         for server in sorted(order, key=self._rests):
-            begun = time.perf_counter()
             try:
                 response = await self._ask(server, strategy, scope, body)
             except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -237,7 +247,7 @@ class Balancer:
             f"http://127.0.0.1:{server.port}/",
             headers=[*forwarded(scope), (CHOSEN.encode(), strategy.name.encode())],
             content=body,
-            extensions={"timeout": TIMEOUT, "target": target},
+            extensions={"timeout": self._timeout, "target": target},
         )
         return await self._transport.handle_async_request(request)
 

@@ -7,14 +7,14 @@ on, whichever server answers. A request that died with the killed server was ack
 its outcome is unknown and it is counted apart.
 
 Then, one strategy after the other, the same clients only read, one request at a time: so their
-times can be compared, and it shows who answers the look for the session.
+times can be compared, and it shows where the session is read from.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -32,6 +32,7 @@ ROUNDS = 8
 REQUESTS_OF_A_ROUND = 6
 READS = 20  # of each client, in the calm after the rounds
 SIGN_INS = 5  # tries
+AT_ONCE = 8  # clients of all strategies that are at a round: servers must not be starved
 SETTLED = 3.2  # seconds after which copies answer under a cookie that was written: lease, and two
 WAYS = {
     "memory": "the server's own memory",
@@ -42,9 +43,10 @@ WAYS = {
 
 
 class Asked(NamedTuple):
-    """One request: whose, when it was sent, in seconds from the beginning, and its fate.
+    """One request of a signed-in client: whose, when, and what became of it.
 
-    ``read`` is who answered the look for its session: a key of `WAYS`, or nobody.
+    ``sent`` is in seconds from the beginning. ``read`` is where its session was read from: a key of
+    `WAYS`, or nowhere.
     """
 
     client: str
@@ -58,24 +60,26 @@ class Outcome:
     """What one strategy came to."""
 
     strategy: Strategy
-    killed: str
     answered: Counter[str]
     frameworks: dict[str, str]
+    killed: str = ""
+    killed_at: float = 0.0  # seconds from the beginning
+    clients_killed: int = 0  # whom the killed server had just answered
     requests: int = 0
     died: int = 0
     failed: int = 0
     not_found: int = 0
     updates: int = 0
     updates_lost: int = 0
-    reads: Counter[str] = field(default_factory=Counter)  # by who answered the look
+    updates_twice: int = 0
+    reads: Counter[str] = field(default_factory=Counter)  # by where the session was
     times: list[float] = field(default_factory=list)  # milliseconds of each calm read
-    asked: list[Asked] = field(default_factory=list)  # the sign-ins aside
-    killed_at: float = 0.0  # seconds from the beginning
+    asked: list[Asked] = field(default_factory=list)
 
     @property
     def lost_nothing(self) -> bool:
-        """Whether every session was found, every update kept, and nothing failed but the killed."""
-        return not (self.not_found or self.updates_lost or self.failed) and self.updates > 0
+        """Whether every session was found, and every update is there, once."""
+        return not (self.not_found or self.updates_lost or self.updates_twice) and self.updates > 0
 
 
 class Stage:
@@ -84,6 +88,7 @@ class Stage:
     def __init__(self, strategies: int) -> None:
         self.begun = time.monotonic()
         self.half_way = asyncio.Event()
+        self.room = asyncio.Semaphore(AT_ONCE)
         self._left = strategies * CLIENTS * ROUNDS * REQUESTS_OF_A_ROUND // 2
 
     @property
@@ -102,30 +107,32 @@ async def checking(
     strategies: Sequence[Strategy], address: str, servers: Sequence[Server]
 ) -> list[Outcome]:
     """Send the requests to the balancer at ``address``, kill one of its servers half-way, count."""
-    victim, stage = servers[1], Stage(len(strategies))
+    stage = Stage(len(strategies))
     outcomes = [
         Outcome(
             strategy,
-            victim.name,
             answered=Counter({server.name: 0 for server in servers}),
             frameworks={server.name: FRAMEWORKS[server.framework] for server in servers},
         )
         for strategy in strategies
     ]
+    groups = [
+        [Client(f"client-{n}", address, outcome, stage) for n in range(CLIENTS)]
+        for outcome in outcomes
+    ]
 
     async def kill() -> None:
         await stage.half_way.wait()
-        for outcome in outcomes:
-            outcome.killed_at = stage.now
+        victim = most_wanted(servers, groups)
+        for outcome, group in zip(outcomes, groups, strict=True):
+            outcome.killed, outcome.killed_at = victim.name, stage.now
+            outcome.clients_killed = sum(victim.name in client.met for client in group)
         await asyncio.to_thread(victim.kill)
 
     async with AsyncExitStack() as stack:
-        groups = [
-            [Client(f"client-{n}", address, outcome, stage) for n in range(CLIENTS)]
-            for outcome in outcomes
-        ]
         for client in each_of(groups):
             await stack.enter_async_context(client.http)
+        await asyncio.gather(*(client.sign_in() for client in each_of(groups)))
         killing = asyncio.create_task(kill())
         await asyncio.gather(*(client.run() for client in each_of(groups)))
         stage.half_way.set()  # clients that could not even sign in do not get that far
@@ -146,6 +153,16 @@ def each_of(groups: Sequence[Sequence[Client]]) -> Iterator[Client]:
         yield from row
 
 
+def most_wanted(servers: Sequence[Server], groups: Sequence[Sequence[Client]]) -> Server:
+    """Return a server that every strategy has clients at, the more the better: its death counts."""
+
+    def wanted(server: Server) -> tuple[int, int]:
+        numbers = [sum(server.name in client.met for client in group) for group in groups]
+        return min(numbers), sum(numbers)
+
+    return max(servers, key=wanted)
+
+
 class Client:
     """One browser: a cookie jar, and the memory of what it was told is stored."""
 
@@ -160,29 +177,35 @@ class Client:
         self.outcome = outcome
         self.stage = stage
         self.signed_in = False
+        self.met = deque[str](maxlen=REQUESTS_OF_A_ROUND)  # who answered last
         self.counted = 0
+        self.unknown = 0  # of its counts it was not told whether they took place
         self.notes: dict[str, str] = {}
-        self.counts_missing = 0
+        self.counts_missing = self.counts_twice = 0
         self.notes_missing: set[str] = set()
 
     async def run(self) -> None:
-        """Sign in and go through the rounds."""
-        self.signed_in = await self.sign_in()
+        """Go through the rounds."""
         for number in range(ROUNDS if self.signed_in else 0):
-            async with asyncio.TaskGroup() as at_once:
-                at_once.create_task(self.note(f"{number}-a"))
-                at_once.create_task(self.note(f"{number}-b"))
-                at_once.create_task(self.count())
-                at_once.create_task(self.count())
-                at_once.create_task(self.look())
-            self.compare(await self.look())
+            async with self.stage.room:
+                await self.go_round(number)
 
-    async def sign_in(self) -> bool:
-        """Sign in, again when the request died; False when that is not to be had."""
+    async def go_round(self, number: int) -> None:
+        """Send five requests at once, and look afterwards at what is there."""
+        async with asyncio.TaskGroup() as at_once:
+            at_once.create_task(self.note(f"{number}-a"))
+            at_once.create_task(self.note(f"{number}-b"))
+            at_once.create_task(self.count())
+            at_once.create_task(self.count())
+            at_once.create_task(self.look())
+        self.compare(await self.look())
+
+    async def sign_in(self) -> None:
+        """Sign in, again when the request fails."""
         for _ in range(SIGN_INS):
             if await self.ask("POST", "/sign-in", data={"name": self.name}):
-                return True
-        return False
+                self.signed_in = True
+                return
 
     async def note(self, key: str) -> None:
         """Set a key that nobody else sets."""
@@ -191,7 +214,9 @@ class Client:
 
     async def count(self) -> None:
         """Count one up on the key that everybody counts on."""
-        if await self.look("POST", "/api/count") is not None:
+        if await self.look("POST", "/api/count") is None:
+            self.unknown += 1
+        else:
             self.counted += 1
 
     async def read_calmly(self) -> None:
@@ -207,6 +232,7 @@ class Client:
         """Add what was acknowledged, and what of it was lost, to the outcome."""
         self.outcome.updates += self.counted + len(self.notes)
         self.outcome.updates_lost += self.counts_missing + len(self.notes_missing)
+        self.outcome.updates_twice += self.counts_twice
 
     async def look(
         self, method: str = "GET", path: str = "/api/session", content: str | None = None
@@ -237,31 +263,35 @@ class Client:
         outcome, sent = self.outcome, self.stage.now
         outcome.requests += 1
         self.stage.count_down()
-        died = None
-        response: httpx.Response | None = None
+        died = ""
         try:
             response = await self.http.request(method, path, content=content, data=data)
-            died = response.headers.get("x-demo-died")
+            if not response.is_error:
+                server = response.headers["x-demo-server"]
+                outcome.answered[server] += 1
+                self.met.append(server)
+                return response
+            died = response.headers.get("x-demo-died", "")
         except httpx.RemoteProtocolError:  # cut in the middle of the answer
             died = outcome.killed
         except httpx.TransportError:
             pass
-        if died == outcome.killed and self.stage.half_way.is_set():
+        fate: Literal["died", "failed"] = "died" if died and died == outcome.killed else "failed"
+        if fate == "died":
             outcome.died += 1
-            outcome.asked.append(Asked(self.name, sent, "died"))
-        elif response is None or response.is_error:
-            outcome.failed += 1
-            outcome.asked.append(Asked(self.name, sent, "failed"))
         else:
-            outcome.answered[response.headers["x-demo-server"]] += 1
-            return response
+            outcome.failed += 1
+        if self.signed_in:
+            outcome.asked.append(Asked(self.name, sent, fate))
         return None
 
     def compare(self, session: dict[str, Any] | None) -> None:
         """Hold what is there against what was acknowledged; once missing is lost."""
         if session is None:
             return
-        self.counts_missing = max(self.counts_missing, self.counted - session.get("count", 0))
+        count = session.get("count", 0)
+        self.counts_missing = max(self.counts_missing, self.counted - count)
+        self.counts_twice = max(self.counts_twice, count - self.counted - self.unknown)
         self.notes_missing |= {key for key in self.notes if session.get(key) != self.notes[key]}
 
 
@@ -281,11 +311,13 @@ def table(outcomes: Sequence[Outcome]) -> str:
         killed = ", killed half-way" if name == first.killed else ""
         who = f"{name} ({first.frameworks[name]})"
         row(f"  answered by {who}{killed}", *(each.answered[name] for each in outcomes))
+    row("  clients that it had just answered", *(each.clients_killed for each in outcomes))
     row("  died with it, outcome unknown", *(each.died for each in outcomes))
     row("  failed otherwise", *(each.failed for each in outcomes))
     row("sessions not found", *(each.not_found for each in outcomes))
     row("updates acknowledged", *(each.updates for each in outcomes))
     row("updates lost", *(each.updates_lost for each in outcomes))
+    row("updates made twice", *(each.updates_twice for each in outcomes))
     for way, where in WAYS.items():
         row(f"session read from {where}", *(each.reads[way] for each in outcomes))
     rows.append(("median time of a read, ms", [_median(each.times) for each in outcomes]))

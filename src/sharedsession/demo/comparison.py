@@ -1,8 +1,8 @@
 """All strategies side by side: one click of a browser becomes the same request to each of them.
 
 The browser holds a cookie for each strategy. What it asks for is sent to all of them at the same
-moment, and each answer says which server gave it, how the session was met, who answered the look
-for it, and how long it took.
+moment, and each answer says which server gave it, how the session was met, where it was read from,
+and how long that took.
 """
 
 from __future__ import annotations
@@ -82,9 +82,11 @@ async def _ask(
     reply = await balancer.ask(strategy, scope, body)
     content, cookies = await _read(reply)
     fate = reply.fate
-    told = {"strategy": strategy.name, "count": _count(content)}
+    told = {"strategy": strategy.name, "count": _count(content or b"")}
     if fate is None:
         return told | {"server": "", "status": 503, "met": "", "read": "", "took": 0.0}, cookies
+    if content is None:
+        fate = fate._replace(status=502, met="died", read="")
     return told | {
         "server": fate.server,
         "status": fate.status,
@@ -94,13 +96,13 @@ async def _ask(
     }, cookies
 
 
-async def _read(reply: Reply) -> tuple[bytes, list[str]]:
+async def _read(reply: Reply) -> tuple[bytes | None, list[str]]:
     if not isinstance(reply.answer, httpx.Response):
         return b"", []
     try:
         return await reply.answer.aread(), reply.answer.headers.get_list("set-cookie")
     except httpx.TransportError:  # it died in the middle of its answer
-        return b"", []
+        return None, []
     finally:
         await reply.answer.aclose()
 
@@ -123,8 +125,8 @@ def render(processes: Mapping[str, Process]) -> str:
         ("Requests", "requests", ""),
         ("Not found", "lost", "Requests that did not find their session"),
         ("Updates lost", "gone", "Acknowledged, and not there any more"),
-        ("Read from", "reads", f"Who answered the look: {', '.join(WAYS.values())}"),
-        ("Median", "median", "Time of a request"),
+        ("Read from", "reads", f"Where the session was: {', '.join(WAYS.values())}"),
+        ("Median", "median", "Time of a request, in the balancer"),
     )
     return PAGE.render(
         actions=_joined(_button, ACTIONS.items()),

@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from . import comparison
-from .balancer import Balancer
+from .balancer import PATIENCE, Balancer
 from .feed import Feed
 from .lanes import Lanes
 from .page import Page
@@ -72,10 +72,11 @@ def create_console(
     strategy: Strategy = SHARED,
     cookie: str = "session",
     store: Process | None = None,
+    patience: float = PATIENCE,
 ) -> Starlette:
     """Return the balancer, with the console at ``/`` and what it needs under ``/_demo``."""
     lanes = Lanes(servers, feed, strategy, store)
-    balancer = Balancer(servers, lanes.tell, strategy, cookie)
+    balancer = Balancer(servers, lanes.tell, strategy, cookie, patience)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -111,6 +112,7 @@ def create_console(
         act = {"kill": process.kill, "pause": process.pause, "start": process.launch}[verb]
         try:
             await run_in_threadpool(act)
+            balancer.forgive(process.name)
             lanes.tell_states()
             await run_in_threadpool(process.wait_until_ready)
         except DemoError as error:

@@ -54,7 +54,7 @@ class _ByField(Turns):
 
 
 class Hashed(_ByField):
-    """The field alone says which server: each has its rank, and the highest is asked first.
+    """The field alone says which server: each has its rank, and the first in rank is asked first.
 
     One server more or less moves only its own clients (rendezvous hashing).
     """
@@ -82,6 +82,7 @@ class Remembered(_ByField):
         for field in self._fields(cookies):
             known = self._table.get(field)
             if known is not None:
+                self._table.move_to_end(field)
                 return [known, *(server for server in others if server is not known)]
         return others
 

@@ -2,7 +2,8 @@
 
 A child binds a free loopback port by itself and reports the number on its standard output, so no
 port is ever guessed, or lost to somebody else between two steps. It ends when its standard input
-closes: a parent that dies, however suddenly, leaves no server behind.
+closes, and what does not end by itself has a guard: a parent that dies, however suddenly, leaves no
+process behind.
 """
 
 from __future__ import annotations
@@ -20,6 +21,15 @@ from typing import Literal, overload
 from ..exceptions import SessionError
 
 FRAMEWORKS = {"fastapi": "FastAPI", "flask": "Flask"}
+# Ends a process when the demo has gone, however suddenly, for then the pipe to its input is closed;
+# and removes a folder that is left.
+GUARD = """
+import os, shutil, signal, sys
+sys.stdin.read()
+os.kill(int(sys.argv[1]), signal.SIGKILL)
+for folder in sys.argv[2:]:
+    shutil.rmtree(folder, ignore_errors=True)
+"""
 State = Literal["running", "starting", "paused", "killed"]
 
 
@@ -34,10 +44,13 @@ class Process(ABC):
     died, it finds out by being refused.
     """
 
+    ends_by_itself = True  # with the process that has started it
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._ready = self._paused = False
         self._one_at_a_time = threading.RLock()
 
@@ -68,9 +81,14 @@ class Process(ABC):
             if self.pid is None:
                 self._ready = self._paused = False
                 self._process = self._begin()
+                self._dismiss_guard()
+                if not self.ends_by_itself:
+                    self._set_guard()
             elif self._paused:
                 self._signal(signal.SIGCONT)
                 self._paused = False
+                if self.ends_by_itself:
+                    self._dismiss_guard()
 
     def wait_until_ready(self) -> None:
         """Return once the launched process accepts connections."""
@@ -90,6 +108,8 @@ class Process(ABC):
         with self._one_at_a_time:
             if self.pid is not None:
                 self._paused = True
+                if self._guard is None:  # who sleeps does not notice that its parent has gone
+                    self._set_guard()
                 self._signal(signal.SIGSTOP)
 
     def kill(self) -> None:
@@ -107,6 +127,26 @@ class Process(ABC):
     @abstractmethod
     def _listens(self, process: subprocess.Popen[bytes]) -> int | None:
         """Wait until the process accepts connections; return its port, None when it has ended."""
+
+    def _set_guard(self) -> None:
+        """See to it that the process ends with this one, also while it is paused."""
+        self._guard = subprocess.Popen(
+            [sys.executable, "-S", "-c", GUARD, str(self.pid), *self._left_behind()],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def _left_behind(self) -> list[str]:
+        """Folders that go when nobody is left to remove them."""
+        return []
+
+    def _dismiss_guard(self) -> None:
+        guard = self._guard
+        if guard is not None and guard.stdin is not None:
+            guard.kill()
+            guard.wait()
+            guard.stdin.close()
+            self._guard = None
 
     def _signal(self, number: signal.Signals) -> None:
         process = self._process
@@ -129,6 +169,7 @@ class Process(ABC):
                 if pipe is not None:
                     pipe.close()
             self._process = None
+            self._dismiss_guard()
 
 
 class Server(Process):

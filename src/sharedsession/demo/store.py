@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,8 +23,6 @@ from .servers import DemoError, Process
 PROGRAMS = ("redis-server", "valkey-server")
 START_LIMIT = 10.0  # seconds
 OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--loglevel", "warning")
-# Ends the store when the demo has gone, however suddenly: then the pipe to its input is closed.
-GUARD = "import os, signal, sys; sys.stdin.read(); os.kill(int(sys.argv[1]), signal.SIGKILL)"
 
 
 def program() -> str | None:
@@ -46,39 +42,25 @@ def program() -> str | None:
 class StoreServer(Process):
     """The store's process; ``url`` stays the same when it is started again."""
 
+    ends_by_itself = False
+
     def __init__(self, program: str, folder: Path) -> None:
         super().__init__("store")
         self.port = _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._command = [program, "--port", str(self.port), "--dir", str(folder), *OPTIONS]
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._folder = str(folder)
 
     def _begin(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # its log; what is wrong is said on the standard error
             start_new_session=True,
         )
-        self._dismiss_guard()
-        self._guard = subprocess.Popen(
-            [sys.executable, "-S", "-c", GUARD, str(process.pid)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        return process
 
-    def _end(self, how: signal.Signals) -> None:
-        super()._end(how)
-        self._dismiss_guard()
-
-    def _dismiss_guard(self) -> None:
-        guard = self._guard
-        if guard is not None and guard.stdin is not None:
-            guard.kill()
-            guard.wait()
-            guard.stdin.close()
-            self._guard = None
+    def _left_behind(self) -> list[str]:
+        return [self._folder]
 
     def _listens(self, process: subprocess.Popen[bytes]) -> int | None:
         assert self.port is not None

@@ -15,11 +15,17 @@ const element = (id) => document.getElementById(id);
 const say = (text) => { element("news").textContent = text; };
 const cells = [...document.querySelectorAll("thead [data-strategy]")];
 const strategies = cells.map((cell) => cell.dataset.strategy);
+const NAMES = new Map(cells.map((cell) => [
+  cell.dataset.strategy,
+  `${cell.querySelector("b").textContent}, ${cell.querySelector("small").textContent}`,
+]));
 
 // --- what is added up ------------------------------------------------------------------------------
 
 const totals = new Map(strategies.map((name) => [name, {
-  requests: 0, lost: 0, acknowledged: 0, gone: 0, reads: {}, median: [],
+  requests: 0, lost: 0, reads: {}, median: [],
+  acknowledged: 0, missing: 0, // of the session at hand
+  gone: 0, // of all of them
 }]));
 
 function note(action, answer) {
@@ -29,7 +35,8 @@ function note(action, answer) {
   total.median.push(answer.took);
   total.lost += answer.met === "lost";
   if (answer.read) total.reads[answer.read] = (total.reads[answer.read] ?? 0) + 1;
-  if (action === "sign-out") Object.assign(total, { acknowledged: 0, gone: 0 });
+  // Signed out, here or in another tab: another session begins, or several with the same click.
+  if (answer.met === "new" || action === "sign-out") Object.assign(total, { acknowledged: 0, missing: 0 });
   if (action === "write" || action === "two") total.acknowledged += 1;
 }
 
@@ -37,7 +44,10 @@ function compare(answers) {
   // Once missing is lost. Only a read tells: of two writes at once, neither answer may show both.
   for (const { strategy, status, count } of answers) {
     const total = totals.get(strategy);
-    if (status < 400) total.gone = Math.max(total.gone, total.acknowledged - count);
+    const missing = status < 400 ? total.acknowledged - count : 0;
+    if (missing <= total.missing) continue;
+    total.gone += missing - total.missing;
+    total.missing = missing;
   }
 }
 
@@ -108,11 +118,21 @@ function showRound({ label, answers }) {
   while (list.children.length > LONGEST_LIST) list.lastElementChild.remove();
 }
 
+function inWords({ label, answers }) {
+  const those = (holds) => [...new Set(answers.filter(holds).map((each) => NAMES.get(each.strategy)))].join("; ");
+  const failed = those((each) => each.status >= 400);
+  const lost = those((each) => each.status < 400 && each.met === "lost");
+  const said = [failed && `no answer: ${failed}`, lost && `not found: ${lost}`].filter(Boolean);
+  return `${label}: ${said.join(". ") || "all well"}.`;
+}
+
 // --- the buttons -----------------------------------------------------------------------------------
 
 let last = Promise.resolve(); // one round after the other, in the order of clicks
+let waiting = 0;
 
 function go(action) {
+  waiting += 1;
   last = last.then(async () => {
     const answer = await fetch(`/_demo/everywhere/${action}`, { method: "POST" });
     if (!answer.ok) throw new Error(await answer.text());
@@ -121,8 +141,9 @@ function go(action) {
     if (action === "read") compare(round.answers);
     showRound(round);
     showTotals();
-    say("");
-  }).catch((error) => say(error instanceof TypeError ? "The balancer does not answer." : error.message));
+    say(inWords(round));
+  }).catch((error) => say(error instanceof TypeError ? "The balancer does not answer." : error.message))
+    .finally(() => { waiting -= 1; });
   return last;
 }
 
@@ -134,7 +155,7 @@ async function change(process, verb) {
 let stream;
 
 function toggleStream() {
-  stream = stream ? clearInterval(stream) : setInterval(() => go("read"), EVERY);
+  stream = stream ? clearInterval(stream) : setInterval(() => waiting || go("read"), EVERY);
   element("stream").setAttribute("aria-pressed", String(Boolean(stream)));
 }
 
