@@ -62,7 +62,7 @@ OURS_TO_SAY = {
     CHOSEN.encode(),
 }
 MET = "x-demo-session"  # how an application met its session; between it and us only
-READ = "x-demo-read"  # who answered its look for the session
+READ = "x-demo-read"  # where it was read from
 _INSIDE = re.compile(rf"{INSIDE}({'|'.join(STRATEGIES)})(?=/|$)".encode())
 NOBODY = Page("nobody.html", style="shop.css", policy="frame-ancestors 'self'")
 
@@ -101,7 +101,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes | None:
 class Fate(NamedTuple):
     """What became of a request at a server.
 
-    ``met`` is how it met its session, or that it died; ``read`` is who answered the look for it:
+    ``met`` is how it met its session, or that it died; ``read`` is where it was read from:
     the store, a replica, a copy, or the server's own memory.
     """
 

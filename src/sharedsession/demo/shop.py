@@ -18,7 +18,7 @@ LIFETIME = 3600  # seconds without use after which a session ends
 TRAIL = 8  # answers that a session remembers
 
 MET = "x-demo-session"  # the header that tells the balancer how a request met its session
-READ = "x-demo-read"  # and the one that tells who answered the look for it
+READ = "x-demo-read"  # and the one that tells where it was read from
 FOUND, NEW, LOST, UNUSED = "found", "new", "lost", "unused"
 
 PAGE = Page(
