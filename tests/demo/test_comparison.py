@@ -13,12 +13,19 @@ import pytest
 from sharedsession.demo.balancer import PATIENCE
 from sharedsession.demo.strategies import STRATEGIES
 from tests.demo.browser import Page, wait_for
-from tests.demo.demos import Demo
+from tests.demo.demos import Demo, running_demo
 from tests.demo.test_page import CONTRASTS, FOCUSED, OVERFLOWS, name_of, role_of
 
 NAMES = list(STRATEGIES)
 IN_A_STORE = [name for name, strategy in STRATEGIES.items() if strategy.is_shared]
 Answers = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def demo(told_to_stop: None) -> Iterator[Demo]:
+    """A demo of these tests alone: they count on its sums, and break what it has started."""
+    with running_demo() as running:
+        yield running
 
 
 def everywhere(client: httpx.Client, action: str) -> Answers:
