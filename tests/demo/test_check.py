@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+import threading
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from sharedsession.demo.command import judgement
 from sharedsession.demo.strategies import STRATEGIES
 from tests.demo.browser import wait_for
 from tests.demo.demos import COMMAND, clean_environment
+from tests.demo.test_balancer import Upstream, ok
 from tests.servers import RedisServer
 
 LOCAL, STICKY, STICKY_SHARED, CLUSTERED, SHARED = range(5)
@@ -287,18 +289,21 @@ def test_only_what_died_with_the_killed_server_is_excused(
     client: Client, died: str, killed: str, fate: str
 ) -> None:
     """Any other request without a success has failed, and the check with it."""
-    headers = {"x-demo-died": died} if died else {}
-    client.http = httpx.AsyncClient(
-        transport=httpx.MockTransport(lambda _: httpx.Response(502, headers=headers)),
-        base_url="http://test",
-    )
     client.outcome.killed, client.signed_in = killed, True
+    said = ok("", f"x-demo-died: {died}").replace(b"200 OK", b"502 Bad Gateway")
+    server = Upstream("balancer", said)
 
     async def ask() -> None:
         async with client.http:
             assert await client.ask("POST", "/api/count") is None
 
-    asyncio.run(ask())
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        client.http.base_url = httpx.URL(f"http://127.0.0.1:{server.port}")
+        asyncio.run(ask())
+        server.shutdown()
+        thread.join()
     outcome = client.outcome
     assert (outcome.died, outcome.failed) == ((1, 0) if fate == "died" else (0, 1))
     assert [each.fate for each in outcome.asked] == [fate]
