@@ -55,9 +55,9 @@ class Visitor:
 
     def ask(self, method: str, path: str) -> httpx.Response:
         """Ask the next server; one that is gone is passed over."""
-        for _ in range(10):
-            turn = next(self._turns)
-            address = self._servers.addresses[turn % len(self._servers.addresses)]
+        turn = next(self._turns)
+        for tries in range(10):  # other threads take turns too: this one goes on from its own
+            address = self._servers.addresses[(turn + tries) % len(self._servers.addresses)]
             try:
                 answer = self._client.request(method, address + path)
             except httpx.TransportError:
