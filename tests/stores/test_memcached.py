@@ -483,16 +483,18 @@ def test_ten_thousand_cancelled_requests_leave_every_connection_in_step() -> Non
             await store.touch(key, 600)
             done += 1
 
-        loop, cancelled = asyncio.get_running_loop(), 0
+        loop, cancelled, longest = asyncio.get_running_loop(), 0, 0.01
         for turn in range(1000):
             if cancelled >= 10_000:
                 break
             tasks = [loop.create_task(request(key)) for key in chance.sample(keys, 50)]
             for task in tasks:
-                loop.call_later(chance.random() * 0.01, task.cancel)
-            for answer in await asyncio.gather(*tasks, return_exceptions=True):
-                assert answer is None or isinstance(answer, asyncio.CancelledError)
-                cancelled += answer is not None
+                loop.call_later(chance.random() * longest, task.cancel)
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(each is None or type(each) is asyncio.CancelledError for each in answers)
+            cancelled += sum(each is not None for each in answers)
+            # As fast as this machine is now: some end, most are cancelled somewhere on their way.
+            longest *= 1.2 if answers.count(None) < 4 else 0.8 if answers.count(None) > 12 else 1.0
             if turn % 20 == 0:
                 await asyncio.gather(*(own(key) for key in keys[:10]))
         assert cancelled >= 10_000
