@@ -209,6 +209,8 @@ class Balancer:
             else:
                 route.learn(server, response.headers.get_list("set-cookie"))
                 met, read = response.headers.pop(MET, ""), response.headers.get(READ, "")
+                if read and not strategy.is_shared:  # the store that it names is its own memory
+                    read = response.headers[READ] = "memory"
                 fate = self._note(server, strategy, scope, response.status_code, begun, met, read)
                 response.headers["x-demo-server"] = server.name
                 return Reply(response, fate)
@@ -229,7 +231,6 @@ class Balancer:
     ) -> Fate:
         took = (time.perf_counter() - begun) * 1000
         path = scope["path"][:LONGEST_PATH]
-        read = "memory" if read and not strategy.is_shared else read
         method = scope["method"]
         fate = Fate(server.name, method, path, status, met, took, strategy.name, read)
         self._tell(fate)

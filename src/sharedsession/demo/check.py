@@ -246,8 +246,6 @@ class Client:
         found = session.get("user_id") == self.name
         self.outcome.not_found += not found
         read = response.headers.get(READ, "")
-        if read and not self.outcome.strategy.is_shared:
-            read = "memory"
         self.outcome.reads[read] += 1
         self.outcome.asked.append(Asked(self.name, sent, "found" if found else "lost", read))
         return session

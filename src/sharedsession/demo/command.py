@@ -85,10 +85,7 @@ def checked(run: Run, sessions: str | None) -> list[Outcome]:
     """Run the check, and return what became of each strategy."""
     if run.servers < 2:
         raise DemoError("The check kills a server, so it needs at least --servers 2.")
-    if sessions is not None:
-        _check(run, sessions)
-    elif run.store is not None or run.replica is not None:
-        _check(run, SHARED.name)
+    _check(run, sessions or SHARED.name)
     chosen = [named(sessions, run.store)] if sessions else list(STRATEGIES.values())
     with _signals_interrupt(), listening(0) as listener:
         with running(run, listener, chosen[-1], SLOWEST) as servers:
@@ -190,7 +187,7 @@ def address_of(listener: socket.socket) -> str:
 
 def _check(run: Run, sessions: str) -> None:
     """Refuse what cannot work."""
-    if not named(sessions, run.store).is_shared or sessions == "local":
+    if not named(sessions, run.store).is_shared:
         if run.store is not None or run.replica is not None:
             raise DemoError(
                 "These sessions are kept in each server's memory: leave out --store and "
