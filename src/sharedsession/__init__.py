@@ -6,6 +6,7 @@ from .exceptions import (
     NotEncodable,
     SessionError,
     SessionGone,
+    StoreFull,
     StoreUnavailable,
     TooLarge,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "Session",
     "SessionError",
     "SessionGone",
+    "StoreFull",
     "StoreUnavailable",
     "TooLarge",
 ]

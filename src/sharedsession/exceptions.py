@@ -46,6 +46,13 @@ class StoreUnavailable(SessionError, _ServiceUnavailable):
         return f"{type(self).__name__}({self.args[0]!r})"
 
 
+class StoreFull(StoreUnavailable):
+    """The store has no room and refused a write: nothing was written.
+
+    For a visitor it is an outage like any other; ending a session needs no room, though.
+    """
+
+
 class UnknownFormat(StoreUnavailable):
     """A record was written by a newer version of this package: an outage for this one session.
 

@@ -6,10 +6,14 @@ A store knows nothing of cookies, requests, merging or encoding. What every verb
 * ``ttl`` is in whole seconds, at least 1.
 * A store that cannot answer raises `StoreUnavailable`; whether the write it was asked for took
   place is then unknown. "Absent" is an answer, an outage never is.
+* A store that is full and refuses a write raises `StoreFull`, which says that nothing was written.
 * Only the store repeats a command whose answer was lost. So that a repeated `create` or `replace`
   knows itself, each makes one random write token, which is kept beside the data with the tokens
   of the last few writes. Finding one's own among them is success, also under a later write; the
   entry returned then says ``repeated``, for by now the key may hold something else, or an end.
+  Finding the token compared with, and not one's own: another write came first. Finding neither
+  when a command is repeated leaves its outcome unknown, which is `StoreUnavailable`: enough other
+  writes may have come since to push both out (`fate_of` is this rule).
 * Verbs may be called from several threads (`Store`) or tasks (`AsyncStore`) at once.
 """
 
@@ -83,8 +87,12 @@ class Store(Protocol):
     def touch(self, key: str, ttl: int) -> bool:
         """Give the entry a new lifetime, same data and version; False when it is gone."""
 
-    def delete(self, key: str) -> None:
-        """Remove for good; an absent key is fine."""
+    def delete(self, key: str, entry: Entry | None = None) -> bool:
+        """Remove for good; an absent key is fine, and True.
+
+        With ``entry``, as loaded: remove it only while the key still holds it; else False, also
+        when the key is absent by now. A store that is full does this all the same.
+        """
 
 
 class AsyncStore(Protocol):
@@ -108,7 +116,7 @@ class AsyncStore(Protocol):
 
     async def touch(self, key: str, ttl: int) -> bool: ...
 
-    async def delete(self, key: str) -> None: ...
+    async def delete(self, key: str, entry: Entry | None = None) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -207,3 +215,19 @@ def holds_token(tokens: bytes, token: bytes) -> bool:
     return any(
         tokens[start : start + TOKEN_BYTES] == token for start in range(0, len(tokens), TOKEN_BYTES)
     )
+
+
+def fate_of(
+    kept: bytes, own: bytes, compared: bytes = b"", *, repeated: bool
+) -> Literal["written", "overtaken", "unknown"]:
+    """Say what became of a write that found other tokens ``kept`` under its key than it expected.
+
+    ``own`` is its token, ``compared`` those of the entry that it was to replace (none: it was to
+    be created). ``repeated``: the command was sent before, and the answer to that was lost.
+    """
+    if holds_token(kept, own):
+        return "written"
+    if not repeated or len(kept) < TOKENS_KEPT * TOKEN_BYTES:  # none was pushed out so far
+        return "overtaken"
+    latest = compared[:TOKEN_BYTES]
+    return "overtaken" if latest and holds_token(kept, latest) else "unknown"

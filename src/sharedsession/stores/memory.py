@@ -92,10 +92,16 @@ class MemoryStore:
             self._write(key, touched, now)
         return True
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, entry: Entry | None = None) -> bool:
+        now = self._clock()
         with self._lock:
+            if entry is not None:
+                current = self._alive(key, now)
+                if current is None or current.token != entry.token:
+                    return False
             if key in self._entries:
-                self._write(key, ENDED, self._clock())
+                self._write(key, ENDED, now)
+        return True
 
     def sweep(self, limit: int) -> int:
         """Remove at most ``limit`` expired entries, holding the others up for a slice at a time."""
