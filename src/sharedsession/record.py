@@ -202,7 +202,7 @@ def _from_clock(clock: list[Any], day: date | None = None) -> datetime | time:
     stored = value.replace(tzinfo=StoredZone(name, offset))
     with suppress(Exception):  # zone data that is missing, unreadable or broken raises anything
         named = value.replace(tzinfo=ZoneInfo(name))
-        if _zone(named) == _zone(stored):
+        if _zone(named) == (microseconds, name):
             return named
     return stored
 
@@ -283,21 +283,21 @@ Made = TypeVar("Made", bound=Collection[Any])
 
 
 def _dict(pairs: list[tuple[Any, Any]]) -> Data:
-    return _complete(dict(pairs), len(pairs))
+    return _complete(dict(pairs), [key for key, _ in pairs])
 
 
 def _set(kind: type[Made], encoded: bytes) -> Made:
     items = _unpack(encoded)
-    return _complete(kind(items), len(items))  # type: ignore[call-arg]  # a set or a frozenset
+    return _complete(kind(items), items)  # type: ignore[call-arg]  # a set or a frozenset
 
 
-def _complete(made: Made, count: int) -> Made:
+def _complete(made: Made, keys: list[Any]) -> Made:
     """Return it, unless two datetimes that were not equal where they were stored are equal here.
 
     Moments in an hour that the clocks show twice equal none of another zone; in a `StoredZone`
     they do. One of them would be lost, and a request that only reads would write that down.
     """
-    if len(made) < count:
+    if len(made) < len(keys) and len(made) < len({_pack(key) for key in keys}):
         raise UndecodableHere(
             "The session holds datetimes that this server's time zone data makes equal and that of "
             "the server which stored them does not. Bring every server to the same tzdata."

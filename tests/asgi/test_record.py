@@ -321,6 +321,13 @@ class TestSubclasses:
 
         assert came_back(Loud(a=1)) == {"a": 1}
 
+    def test_elements_that_only_their_class_tells_apart_become_one(self) -> None:
+        """Their base type does not tell them apart."""
+        theirs = type("Mine", (str,), {"__eq__": object.__eq__, "__hash__": object.__hash__})
+        assert came_back({theirs("x"), theirs("x")}) == {"x"}
+        day = datetime(2026, 1, 1, tzinfo=UTC)
+        assert came_back({theirs("x"): day, theirs("x"): day}) == {"x": day}
+
     def test_an_enum_of_no_base_is_refused(self) -> None:
         """It is neither text nor number."""
         with pytest.raises(NotEncodable, match=r"session\['a'\]\[0\] is of type .*Plain"):
