@@ -47,6 +47,7 @@ from .exceptions import (
     StoreFull,
     StoreUnavailable,
     TooLarge,
+    UndecodableHere,
     UnknownFormat,
 )
 from .record import (
@@ -332,6 +333,10 @@ class Visit:
             else:
                 record, data = decode_record(entry.data)
                 object.__setattr__(entry, "_decoded", record)
+        except UndecodableHere as error:
+            self.manager.report("undecodable-here", key, logging.ERROR)
+            log.error("undecodable-here: %s", error, extra={"event": "undecodable-here"})
+            raise
         except UnknownFormat:
             self.manager.report("unknown-format", key, logging.ERROR)
             raise
