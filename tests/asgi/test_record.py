@@ -411,7 +411,7 @@ class TestCanonical:
     def test_equal_is_not_the_same(self, one: Any, other: Any) -> None:
         """Bytes are compared, never values."""
         assert not same_data(encode_data({"a": one}), encode_data({"a": other}))
-        assert compare(encode_data({"a": one}), {"a": other}).assigned
+        assert compare(encode_data({"a": one}), {"a": other}).changed
         assert not same_data(encode_data({"a": [one]}), encode_data({"a": [other]}))
 
 
@@ -421,12 +421,12 @@ class TestCanonical:
 def lay(changes: Changes, data: dict[Any, Any]) -> dict[Any, Any]:
     """Lay changes over a copy that shares nothing with ``data``."""
     laid = decode_data(encode_data(data))
-    changes.lay_over(laid)
+    changes.apply(laid)
     return laid
 
 
 def changed_keys(changes: Changes) -> set[Any]:
-    return {key for key, _ in changes.assigned} | set(changes.removed)
+    return {key for key, _ in changes.changed} | set(changes.removed)
 
 
 class TestChanges:
