@@ -14,25 +14,18 @@ import redis.asyncio
 
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.settings import NearCache
-from sharedsession.stores import StorePair
+from sharedsession.stores import StorePair, ages
 from sharedsession.stores.base import FRESHEST
 from sharedsession.stores.near import with_copies
-from sharedsession.stores.redis import AsyncRedisStore, RedisStore, routes
+from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.testing import Awaited, LoopThread, new_key, race, stored
+from tests.names import Name
 from tests.redis_servers import until
-from tests.reliability.proxy import Proxy
 from tests.servers import RedisServer, binaries
 
 PATIENT = 5.0
 WAYS = ["sync", "async", "the user's client", "the user's async client"]
 Demote = Callable[[RedisServer, Any], object]
-
-
-class Name(Proxy):
-    """A name of a server: new connections go where it leads by now."""
-
-    def lead_to(self, port: int) -> None:
-        self._target = port
 
 
 def cut_off(server: RedisServer, admin: redis.Redis) -> None:
@@ -141,7 +134,7 @@ AGE = 0.5
 
 @pytest.fixture
 def _connections_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "CONNECTION_AGE", AGE)
+    monkeypatch.setattr(ages, "CONNECTION_AGE", AGE)
 
 
 @pytest.mark.usefixtures("_connections_grow_old")

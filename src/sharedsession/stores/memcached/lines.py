@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from ..ages import Ages
 from ..base import Entry
 from ..loops import Loops
 from ..waiting import alook_up
@@ -96,6 +98,8 @@ class _LoopLines:
 
     def __init__(self) -> None:
         self._open: dict[str, wire.Connection] = {}
+        self._retired = weakref.WeakSet[wire.Connection]()
+        self._ages = Ages()
         self._dialling: dict[str, asyncio.Task[wire.Connection]] = {}
 
     async def ask(self, limit: float, step: Step) -> Any:
@@ -104,12 +108,23 @@ class _LoopLines:
         connection = self._open.get(step.server)
         if connection is not None and connection.is_stuck:
             connection.abort()
+        if connection is not None and self._ages.is_old(connection):
+            self._retire(step.server)
+            connection = None
         if connection is not None and connection.is_open:
             try:
                 return await self._answer(limit, connection, line, read)
             except ConnectionError:
                 step.is_repeated = True  # the server may have been restarted meanwhile: once more
         return await self._answer(limit, await self._dial(limit, step.server), line, read)
+
+    def _retire(self, name: str) -> None:
+        for earlier in self._retired:
+            if earlier.is_stuck:
+                earlier.abort()
+        retired = self._open.pop(name)
+        self._retired.add(retired)
+        retired.retire()
 
     async def _answer(
         self, limit: float, connection: wire.Connection, line: bytes, read: wire.Read
@@ -155,14 +170,17 @@ class _LoopLines:
         self.hang_up()
         if self._dialling:
             await asyncio.wait(self._dialling.values())
-        await asyncio.gather(*(connection.lost for connection in self._open.values()))
+        await asyncio.gather(*(connection.lost for connection in self._all()))
 
     def hang_up(self) -> None:
         """The same, without waiting for it."""
         for dialling in self._dialling.values():
             dialling.cancel()
-        for connection in self._open.values():
+        for connection in self._all():
             connection.abort()
+
+    def _all(self) -> list[wire.Connection]:
+        return [*self._open.values(), *self._retired]
 
 
 def _put(command: str, name: str, value: bytes, expiry: int, cas: int | None = None) -> bytes:

@@ -20,6 +20,7 @@ from pymemcache.exceptions import (
 from pymemcache.pool import ObjectPool
 
 from ...exceptions import ConfigurationError
+from ..ages import Ages
 from ..base import Entry
 from ..waiting import bounded, deadline, look_up
 from .names import PREFIX, address_of, name_of, parse
@@ -171,6 +172,7 @@ class _Node:
         self.client = client
         most = min(CONNECTIONS, client.client_pool.max_size)
         self._free = threading.BoundedSemaphore(most)
+        self._ages = Ages()
 
     def ask(self, limit: _Limit | None, step: Step) -> Any:
         if not self._free.acquire(timeout=None if limit is None else limit.seconds()):
@@ -188,6 +190,9 @@ class _Node:
         pool, command = self.client.client_pool, SYNC_COMMANDS[step.command]
         while True:
             connection = pool.get()
+            if self._ages.is_old(connection):
+                pool.destroy(connection)
+                continue
             is_idle = connection.sock is not None
             try:
                 if limit is not None:

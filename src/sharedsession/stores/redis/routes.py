@@ -6,9 +6,8 @@ connection; with `Wait` it ends with a WAIT there, which covers the writes of th
 
 Commands go over the client's connections, not through its methods: those repeat a command whose
 answer was lost and do not tell, and who repeats a write must know (`base.fate_of`). It is repeated
-as the connection's own `Retry` says. And connections have an age: to a server that is the primary
-no more but goes on to answer reads, a process that only reads would stay connected for ever. (In a
-cluster such a server redirects, or says that it is cut off.)
+as the connection's own `Retry` says. Connections grow old (`ages`), but not those to the nodes of a
+cluster: a node that is the primary no more redirects, or says that it is cut off.
 
 In a cluster redirections are followed here, not by the client: its own way breaks a pipeline up,
 sends ASKING on another connection than the command (asyncio), and sleeps. The steps are a generator
@@ -23,7 +22,6 @@ import inspect
 import math
 import threading
 import time
-import weakref
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -34,13 +32,13 @@ import redis.asyncio.cluster
 import redis.cluster
 from redis.exceptions import AskError, MovedError, RedisClusterException
 
+from ..ages import Ages
 from ..waiting import deadline
 from .clients import AsyncClient, SyncClient
 
 Command = tuple[str | bytes | int, ...]
 Answers = list[object]
 
-CONNECTION_AGE = 10.0  # seconds after which a connection is made anew, at its next use
 TRIES = 5
 REFRESH_PAUSE = 0.1  # seconds between two looks at who has which slots: each costs milliseconds
 ASKING: Command = ("ASKING",)
@@ -90,32 +88,6 @@ def _commands(requests: Sequence[Request], wait: Wait | None) -> list[Command]:
 # --- one connection -------------------------------------------------------------------------------
 
 Connection = Any  # redis.Connection, or redis.asyncio.Connection: they carry no annotations
-
-
-class _Ages:
-    """Which connections of a pool have been in use for too long.
-
-    Those that were in use before the latest renewal: one comes by itself after a while, and one
-    whenever connections are found to lead to the wrong server.
-    """
-
-    def __init__(self) -> None:
-        self._renewals: weakref.WeakKeyDictionary[Connection, int] = weakref.WeakKeyDictionary()
-        self._latest = 0
-        self._renew_at = time.monotonic() + CONNECTION_AGE
-
-    def renew(self) -> None:
-        """Every connection is too old from now on."""
-        self._latest += 1
-        self._renew_at = time.monotonic() + CONNECTION_AGE
-
-    def is_old(self, connection: Connection) -> bool:
-        """Say whether it must be made anew, which the caller then does."""
-        if time.monotonic() >= self._renew_at:
-            self.renew()
-        before = self._renewals.get(connection, self._latest)
-        self._renewals[connection] = self._latest
-        return before < self._latest
 
 
 def _exchange(connection: Connection, requests: Sequence[Request], wait: Wait | None) -> Answers:
@@ -180,7 +152,7 @@ class Server:
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
-        self._ages = _Ages()
+        self._ages = Ages()
 
     def send(self, requests: Sequence[Request], wait: Wait | None = None) -> Answers:
         """Return the answers; raise when the connection breaks or nothing is heard."""
@@ -209,7 +181,7 @@ class AsyncServer:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self.client = client
-        self._ages = _Ages()
+        self._ages = Ages()
 
     def node(self, key: str) -> str:
         """Name the node that has the key: what goes to the same one can travel together."""
