@@ -208,8 +208,8 @@ def in_redis(port: int, record_bytes: int) -> float:
         for start in range(0, MANY, 1000):
             with client.pipeline(transaction=False) as pipeline:
                 for number in range(start, start + 1000):
-                    _, (_, command) = store._write(f"{number:043d}", None, record, 1_209_600)
-                    pipeline.execute_command(*command)
+                    _, request = store._write(f"{number:043d}", None, record, 1_209_600)
+                    pipeline.execute_command(*request.command)
                 pipeline.execute()
         taken = client.info("memory")["used_memory"] - before
         client.flushall()
@@ -381,7 +381,7 @@ def idle(server: RedisServer) -> None:
 
 def packed(request: Request) -> bytes:
     """Return a command as it goes over the wire."""
-    words = [each if isinstance(each, bytes) else str(each).encode() for each in request[1]]
+    words = [each if isinstance(each, bytes) else str(each).encode() for each in request.command]
     parts = [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
     return b"*%d\r\n%s" % (len(parts), b"".join(parts))
 
