@@ -154,9 +154,17 @@ class _Verbs:
             values = {"the_key": key, "now": now, "new_expires": now + ttl}
             return self._run(self._statements.prolong, values, _row_count) > 0
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, entry: Entry | None = None) -> bool:
+        """See `base.Store`; repeated after a lost answer, it says of an absent key False as well.
+
+        Who removed it is not known then, and the caller that looks again finds it gone.
+        """
         with self._in_time():
-            self._run(self._statements.delete, {"the_key": key}, _row_count)
+            if entry is None:
+                self._run(self._statements.delete, {"the_key": key}, _row_count)
+                return True
+            values = {"the_key": key, "now": self._clock(), "old_tokens": _tokens(entry)}
+            return self._run(self._statements.delete_entry, values, _row_count) > 0
 
     def sweep(self, limit: int) -> int:
         """Remove at most ``limit`` expired rows."""
@@ -418,8 +426,8 @@ class AsyncSQLStore:
     async def touch(self, key: str, ttl: int) -> bool:
         return await self._call(_Verbs.touch, key, ttl)
 
-    async def delete(self, key: str) -> None:
-        await self._call(_Verbs.delete, key)
+    async def delete(self, key: str, entry: Entry | None = None) -> bool:
+        return await self._call(_Verbs.delete, key, entry)
 
     async def sweep(self, limit: int) -> int:
         """Remove at most ``limit`` expired rows."""
