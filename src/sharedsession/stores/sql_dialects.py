@@ -30,6 +30,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from ..exceptions import ConfigurationError
 from . import sql_pushes
 from .base import TOKEN_BYTES, TOKENS_KEPT
+from .sql_errors import OURS
 from .waiting import alook_up, bounded, deadline, look_up
 
 Dict = dict[str, Any]  # Any: keyword arguments of many types
@@ -38,6 +39,7 @@ SQLITE_CONNECTIONS = 128
 SERVER_CONNECTIONS = 10  # of one process: a server of PostgreSQL has a hundred for everybody
 LONGEST_WAIT = 60.0  # seconds for a lock on an SQLite file, outside of a call with a deadline
 SPARE_KEPT = 5.0  # seconds that a connection which came too late waits for somebody else
+RENEWED = 30  # seconds after which a connection is replaced: its server may not be the primary now
 SERVER_SHARE = 0.8  # of the timeout, after which the server itself ends a statement
 DRIVERS = {  # by the scheme of a URL: the sync and the async dialect
     "sqlite": ("sqlite", None),
@@ -337,6 +339,8 @@ def make_async_engine(
     _listen(engine.sync_engine, Connecting(place, timeout))
     sa.event.listen(engine.sync_engine, "handle_error", _suspect_all)
     sa.event.listen(engine.sync_engine, "invalidate", hang_up)
+    if engine.dialect.driver == "asyncpg":  # the others' goodbye waits for no answer
+        sa.event.listen(engine.sync_engine, "close", hang_up)
     return engine
 
 
@@ -348,6 +352,8 @@ def _pool(place: Place, connections: int) -> Dict:
         "pool_size": place.connections or connections,
         "max_overflow": 0,
         "pool_use_lifo": True,
+        "pool_recycle": RENEWED,
+        "execution_options": {OURS: True},
     }
 
 
