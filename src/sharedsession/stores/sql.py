@@ -22,6 +22,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import sys
 import threading
 import time
 import weakref
@@ -62,6 +63,7 @@ Clock = Callable[[], float]
 CREATES_PER_SWEEP = 100
 SWEPT_AT_ONCE = 250
 ABANDONED = 0.25  # seconds for an awaited call to come to its end when nobody waits any more
+LONGEST_CALL = 60.0  # seconds, of an awaited call by an engine of the user's own
 ROLLED_BACK = 10  # tries of a statement that the database itself undoes, for another's sake
 ALL_IN_USE = "all connections of this process were in use (raise ?pool_size=… in the store's URL)"
 UNKNOWN = "a write's answer was lost, and after what others wrote since its outcome is unknown"
@@ -382,7 +384,8 @@ class AsyncSQLStore:
             Statements(table, schema, inner.dialect),
             clock,
         )
-        self._lines = Loops(lambda: _Line(verbs, None))
+        # Its pool counts its connections itself; a call of a request ends long before the limit.
+        self._lines = Loops(lambda: _Line(verbs, LONGEST_CALL, sys.maxsize))
 
     @classmethod
     def from_url(
@@ -461,25 +464,21 @@ class _TaskVerbs(_Verbs):
 class _Line:
     """One event loop's way to the database."""
 
-    def __init__(self, verbs: _TaskVerbs, limit: float | None, connections: int = 0) -> None:
+    def __init__(self, verbs: _TaskVerbs, limit: float, connections: int) -> None:
         self.verbs = verbs
-        self.limit = limit  # of a call, in seconds; None for an engine that is the user's own
+        self.limit = limit  # of a call, in seconds
         # Who goes away while waiting for a connection is gone at once, and holds up nobody.
         self._free = asyncio.Semaphore(connections)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._connections = weakref.WeakSet[ConnectionPoolEntry]()
         verbs._start = self.start
-        if limit is not None:
+        if verbs.ours:
             sa.event.listen(verbs._engine, "connect", self._connected)
 
     def _connected(self, _: object, record: ConnectionPoolEntry) -> None:
         self._connections.add(record)
 
     async def run(self, call: Callable[[], T]) -> T:
-        if self.limit is None:
-            task = self.start(call)
-            await asyncio.wait([task])
-            return task.result()
         loop = asyncio.get_running_loop()
         end = loop.time() + self.limit
         try:
@@ -492,7 +491,7 @@ class _Line:
         try:
             await asyncio.wait([task], timeout=max(end - loop.time(), 0))
         except asyncio.CancelledError:
-            loop.call_later(ABANDONED, task.cancel)
+            loop.call_later(ABANDONED, _cut, task)
             raise
         if task.done() and not task.cancelled():
             return task.result()
@@ -503,14 +502,13 @@ class _Line:
         loop = asyncio.get_running_loop()
         task = loop.create_task(greenlet_spawn(call))
         self._tasks.add(task)
-        limit = None if self.limit is None else loop.call_later(self.limit, task.cancel)
+        limit = loop.call_later(self.limit, _cut, task)
         task.add_done_callback(partial(self._ended, limit))
         return task
 
-    def _ended(self, limit: asyncio.TimerHandle | None, task: asyncio.Task[Any]) -> None:
+    def _ended(self, limit: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if limit is not None:
-            limit.cancel()
+        limit.cancel()
         if not task.cancelled():
             task.exception()  # told to whoever waited, if anybody did
 
@@ -520,7 +518,7 @@ class _Line:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self.limit is not None:
+        if self.verbs.ours:
             with contextlib.suppress(TimeoutError, SQLAlchemyError, OSError):
                 async with asyncio.timeout(self.limit):
                     await greenlet_spawn(self.verbs._engine.dispose)
@@ -532,8 +530,18 @@ class _Line:
         for record in list(self._connections):
             if record.dbapi_connection is not None:
                 hang_up(record.dbapi_connection)
-        if self.limit is not None:
+        if self.verbs.ours:
             self.verbs._engine.dispose(close=False)
+
+
+def _cut(task: asyncio.Task[Any]) -> None:
+    """Cancel a call until it has ended.
+
+    At the first time psycopg would ask the server to cancel the statement, and wait for seconds.
+    """
+    if not task.done():
+        task.cancel()
+        asyncio.get_running_loop().call_later(ABANDONED, _cut, task)
 
 
 def _make_line(place: Place, timeout: float, table: str, clock: Clock) -> _Line:
