@@ -118,7 +118,8 @@ class Intent:
 
     @property
     def changed(self) -> bool:
-        return self.from_empty or self.encoded != self.base
+        # Without a step it differs only by what an earlier commit has found gone.
+        return self.from_empty or (bool(self.steps) and self.encoded != self.base)
 
     @property
     def ends(self) -> bool:
