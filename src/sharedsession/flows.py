@@ -224,6 +224,7 @@ class Visit:
     late = False  # the headers have left
     busy = False  # a commit() or reload() is running
     met_outage = False  # commit() or reload() raised one into the application
+    wrote = False  # new data under the ID that the client has
     # What every later commit raises: the outage in which a write was lost, whose outcome is in
     # doubt, or the error of a function that had returned its result before it ran again.
     trouble: Exception | None = None
@@ -735,7 +736,7 @@ def _replace(visit: Visit, intent: Intent, *, repeat: bool) -> Flow[bool]:
     )
     if entry is None:
         return False
-    visit.entry, visit.record = entry, record
+    visit.entry, visit.record, visit.wrote = entry, record, True
     if entry.repeated:
         yield from _look_again(visit)
     if visit.entry is not None:
