@@ -455,6 +455,7 @@ def test_g8_what_a_function_asks_for_in_its_last_run_counts(
 
 # --- answers that overtake each other -------------------------------------------------------------
 
+
 def reload(session: Session) -> Generator[Any, Any, None]:
     yield Reload()
 
