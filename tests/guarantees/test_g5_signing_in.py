@@ -96,7 +96,7 @@ def test_g5_a_one_time_token_is_handed_out_once(
 def test_g5_a_change_inside_a_value_does_not_carry_it_into_a_sign_in(
     servers: Servers, browser: Browser, place: Place, end: Application
 ) -> None:
-    """The session has ended: its cart stays behind, what was assigned beside the sign-in does not."""
+    """The session has ended: its cart stays behind, what was assigned goes along."""
     first, second = servers(2)
     first.request(browser, put(user_id="ann", cart=["secret of ann"], theme="dark"))
     other, gate = browser.copy(), Gate()

@@ -1,4 +1,4 @@
-"""G8 where the servers' clocks differ: nobody who is active is signed out, and nothing is doubled."""
+"""G8 where the servers' clocks differ: no active user is signed out, no touch is doubled."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_g8_a_write_dates_a_cookie_from_ahead_anew(
 def test_g8_of_two_cookies_of_one_session_the_latest_counts(
     servers: Servers, browser: Browser, place: Place, copies: bool, old_first: bool
 ) -> None:
-    """After a change of path or domain the old one stays in the browser: one touch, not one each."""
+    """After a change of path the old one stays in the browser: one touch, not one for each read."""
     settings = {"near_cache": {"lease": 1.0}} if copies else {}
     (server,) = servers(1, max_age=IDLE, **settings)
     server.request(browser, put(a=1))
