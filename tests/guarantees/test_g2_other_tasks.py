@@ -205,7 +205,7 @@ def test_g2_a_first_session_that_two_tasks_fill(
 def test_g2_what_comes_during_a_commit_that_fails_is_kept(
     servers: Servers, browser: Browser, place: Place, fails: str
 ) -> None:
-    """Nothing unknown: the next commit does the steps of both; a write unknown: none is confirmed."""
+    """Nothing unknown: the next commit does the steps of both. Else: a 503, and none is stored."""
     first, second = servers(2)
     first.request(browser, put(**BEFORE))
     other = browser.copy()

@@ -1,4 +1,4 @@
-"""G3: a sign-out ends every session whose cookie the client showed, also where the store is full."""
+"""G3: a sign-out ends every session whose cookie the client showed, on a full store as well."""
 
 from __future__ import annotations
 
