@@ -254,7 +254,7 @@ class SharedSession(SessionInterface):
             repeat = self.should_set_cookie(app, cast(SessionMixin, session))
             lasting = own_rule or session.permanent
             # A write alone is no reason: its answer could arrive after that of a sign-in.
-            return repeat and (lasting or session._is_as_noted())
+            return repeat and (lasting or _writes_nothing(session))
         if not (app.config["SESSION_REFRESH_EACH_REQUEST"] or own_rule) or not session._loading:
             return False
         visit = session._backed("the refresh of a cookie")
@@ -324,6 +324,11 @@ class SharedSession(SessionInterface):
             names = re.compile(rf"\b({'|'.join(FLASK_NAMES)})\b(?==| is )")
             sentence = names.sub(lambda found: FLASK_NAMES[found[0]], str(error))
             raise ConfigurationError(sentence) from None
+
+
+def _writes_nothing(session: Session) -> bool:
+    wrote = isinstance(session._backing, Visit) and session._backing.wrote
+    return not wrote and not session._steps and session._is_as_noted()
 
 
 class _AppSessions(Sessions):

@@ -167,14 +167,15 @@ class Manager:
         """Seconds that opening or closing may take now."""
         return self.breaker.patience(self.settings.timeout)
 
-    def floor(self, cookie: Cookie) -> int:
+    def floor(self, cookie: Cookie, *, outdated: bool = False) -> int:
         """Return the version below which a copy must not answer this client.
 
         Answers may arrive in another order than they were given, and the older cookie last. So for
-        a while after it was written no copy will do: by then they all are newer. Nor will one ever
-        do for a cookie without a version.
+        a while after it was written no copy will do: by then they all are newer. (``outdated``: in
+        an outage one does.) Nor will one ever do for a cookie without a version.
         """
-        fresh = self.lag and self.clock() - cookie.timestamp < self.lag + CLOCKS_APART
+        lag = 0.0 if outdated else self.lag
+        fresh = lag and self.clock() - cookie.timestamp < lag + CLOCKS_APART
         return FRESHEST if fresh or cookie.version == NO_VERSION else cookie.version
 
     def absolute_end(self, record: Record) -> float | None:
@@ -224,6 +225,7 @@ class Visit:
     late = False  # the headers have left
     busy = False  # a commit() or reload() is running
     met_outage = False  # commit() or reload() raised one into the application
+    wrote = False  # new data under the ID that the client has
     # What every later commit raises: the outage in which a write was lost, whose outcome is in
     # doubt, or the error of a function that had returned its result before it ran again.
     trouble: Exception | None = None
@@ -368,7 +370,7 @@ def opening(visit: Visit, *, outdated: bool = False) -> Flow[None]:
     visit.ended, visit.marked, visit.outdated = False, (), outdated
     for cookie in visit.cookies:
         key = visit.key_of(cookie)
-        entry = yield "load", key, cookie.version if outdated else manager.floor(cookie)
+        entry = yield "load", key, manager.floor(cookie, outdated=outdated)
         found = visit.look(key, entry)
         if isinstance(found, tuple):
             record, visit.data = found
@@ -735,7 +737,7 @@ def _replace(visit: Visit, intent: Intent, *, repeat: bool) -> Flow[bool]:
     )
     if entry is None:
         return False
-    visit.entry, visit.record = entry, record
+    visit.entry, visit.record, visit.wrote = entry, record, True
     if entry.repeated:
         yield from _look_again(visit)
     if visit.entry is not None:

@@ -118,7 +118,8 @@ class Intent:
 
     @property
     def changed(self) -> bool:
-        return self.from_empty or self.encoded != self.base
+        # Without a step it differs only by what an earlier commit has found gone.
+        return self.from_empty or (bool(self.steps) and self.encoded != self.base)
 
     @property
     def ends(self) -> bool:
@@ -144,7 +145,7 @@ class Intent:
 
     def _replay(self, start: bytes, *, from_nothing: bool) -> None:
         scratch = Session(decode_data(start))
-        scratch._backing = self.backing
+        scratch._backing, scratch._checkpoint = self.backing, start
         scratch._running = True
         for step in self.steps:
             if isinstance(step, Changes):
@@ -284,7 +285,8 @@ class Session(dict[Any, Any]):
     @property
     def modified(self) -> bool:
         """Whether it was changed, also inside a value. Setting it by hand is allowed, harmless."""
-        return self._modified or not self._is_as_noted()
+        # Before the session has a backing, each change comes by a method, which notes it.
+        return self._modified or (self._backing is not None and not self._is_as_noted())
 
     @modified.setter
     def modified(self, value: bool) -> None:
