@@ -28,7 +28,7 @@ from werkzeug.wsgi import ClosingIterator
 from .adapter import Sessions, met_outage, unavailable, warn_proxy
 from .exceptions import ConfigurationError, StoreUnavailable
 from .flows import Manager, Visit, instead, trouble
-from .session import EmptyInOutage, Session, UnusedSession
+from .session import PERMANENT, EmptyInOutage, Session, UnusedSession
 from .settings import LONGEST, UNSET, NearCache, OnOutage, Settings, Unset, gather
 from .stores.base import Store
 
@@ -252,7 +252,9 @@ class SharedSession(SessionInterface):
         own_rule = type(self).should_set_cookie is not SharedSession.should_set_cookie
         if not isinstance(session, UnusedSession):
             repeat = self.should_set_cookie(app, cast(SessionMixin, session))
-            lasting = own_rule or session.permanent
+            visit = session._backing
+            was_permanent = isinstance(visit, Visit) and bool(visit.data.get(PERMANENT))
+            lasting = own_rule or session.permanent or was_permanent
             # A write alone is no reason: its answer could arrive after that of a sign-in.
             return repeat and (lasting or session._is_as_noted())
         if not (app.config["SESSION_REFRESH_EACH_REQUEST"] or own_rule) or not session._loading:

@@ -219,7 +219,8 @@ class TestResponses:
                 return make()
 
             answer = browser.serve(page)
-            assert (answer.text, bool(answer.set_cookie)) == ("page", True)
+            assert (answer.text, answer.vary) == ("page", "Cookie")
+            assert bool(answer.set_cookie) == (number == 0)  # when the session is created
             assert browser.see() == {"n": number}
 
     def test_a_file(self, browser: Browser) -> None:
