@@ -283,8 +283,11 @@ class Session(dict[Any, Any]):
 
     @property
     def modified(self) -> bool:
-        """Whether it was changed, also inside a value. Setting it by hand is allowed, harmless."""
-        return self._modified or not self._is_as_noted()
+        """Whether it was changed, also inside a value, or is to be renewed.
+
+        Setting it by hand is allowed, and harmless.
+        """
+        return self._modified if self._backing is None else not self._is_as_before()
 
     @modified.setter
     def modified(self, value: bool) -> None:
