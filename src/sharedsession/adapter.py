@@ -192,10 +192,10 @@ class Sessions:
 
         `LateChange` where that cannot be; and from now on, wherever the session is changed.
         """
-        try:
+        stores_nothing = isinstance(session, EmptyInOutage)
+        over(session)  # first, so that no change of another thread comes too late to be seen
+        if not stores_nothing:
             self.close(session, late=True)
-        finally:
-            over(session)
 
     # --- for adapters with needs of their own ---
 

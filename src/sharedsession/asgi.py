@@ -382,9 +382,13 @@ class _Exchange:
 
     async def finish(self) -> None:
         """The application has returned: commit what came late, in background tasks, say."""
-        if self.answered or self.failed or not self.left:
-            return
-        if not self._is_settled(late=True):
+        if not self.answered and not self.failed and self.left:
+            await self._commit_late()
+
+    async def _commit_late(self) -> None:
+        settled = self._is_settled(late=True)
+        over(self.session)  # what another task changes from now on raises
+        if not settled:
             await self.middleware.run(finishing(self.session, late=True))
 
     async def excused(self, error: Exception) -> bool:
@@ -466,8 +470,8 @@ class _Socket(_Exchange):
 
     async def finish(self) -> None:
         """The socket is closed, also one that was never accepted: commit."""
-        if not self.answered and not self.failed and not self._is_settled(late=True):
-            await self.middleware.run(finishing(self.session, late=True))
+        if not self.answered and not self.failed:
+            await self._commit_late()
 
     async def _answer(self, status: int, headers: Headers, body: bytes) -> None:
         if "websocket.http.response" in (self.scope.get("extensions") or {}):

@@ -961,7 +961,7 @@ def reloading(visit: Visit, session: Session) -> Flow[None]:
             yield from opening(visit)
         if visit.entry is not None:
             yield from _look_again(visit)
-    visit.trouble = None
+    visit.trouble, visit.met_outage = None, False
     _show_found(visit, session)
     if visit.ended:
         raise _gone("read again")

@@ -8,6 +8,7 @@ length of a list, or a file that they can send by themselves.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from http import HTTPStatus
 from types import TracebackType
@@ -34,6 +35,8 @@ class StartResponse(Protocol):
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /
     ) -> Write: ...
 
+
+log = logging.getLogger("sharedsession")
 
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
@@ -208,7 +211,7 @@ class _Exchange:
                 self.close()  # nothing else will
                 raise
             if self._answer is None:
-                over(self.session)
+                self._finish_early()
                 return self._body
         return self
 
@@ -251,8 +254,15 @@ class _Exchange:
 
     # --- inside ---
 
+    def _finish_early(self) -> None:
+        """Look for what another thread changed while the record was being stored."""
+        try:
+            self.middleware.sessions.finish(self.session)
+        except Exception:
+            log.exception("A late change of the session was not saved.")
+
     def _is_whole(self) -> bool:
-        """Whether nothing of the application runs any more: its body is a list, or a file."""
+        """Whether the application has returned all there is: its body is a list, or a file."""
         if isinstance(self._body, list | tuple):
             return True
         wrapper = self.environ.get("wsgi.file_wrapper")

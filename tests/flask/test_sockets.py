@@ -171,7 +171,7 @@ def test_an_event_cannot_make_a_first_session(events: Events, act: Act) -> None:
 
 
 def test_an_event_reads_what_http_wrote_meanwhile(events: Events) -> None:
-    """Each event opens the session anew, by the cookie of its handshake; and the other way round."""
+    """Each event opens the session anew, by the cookie of its handshake; so does HTTP."""
     client = events.app.test_client()
     events.visit(client, put(n=1))
     socket = events.sio.test_client(events.app, flask_test_client=client)
@@ -250,7 +250,7 @@ def served(events: Events) -> Iterator[Served]:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the client's own sockets
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
 def test_events_by_a_real_client(served: Served, transport: str) -> None:
-    """The handshake's environment has passed our wrapper, or is still in it: no response is sent."""
+    """The handshake's environment has passed our wrapper, or is still in it: still no response."""
     events, raised = served.events, threading.Event()
     events.visit(served.client, put(**STORED))
 
