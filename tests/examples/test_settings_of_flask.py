@@ -112,7 +112,7 @@ def test_what_flask_has_an_option_for_comes_from_flask(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("place", ["argument", "option", "environment"])
 def test_who_is_signed_in(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """sign_in_names renew the ID, on_owner_change keeps what another user left; each in three places."""
+    """sign_in_names renew the ID, on_owner_change keeps what was left; each in three places."""
     settings: dict[str, Any] = {"sign_in_names": ["pilot"], "on_owner_change": "keep"}
     options: dict[str, Any] = {}
     if place == "option":
