@@ -692,6 +692,107 @@ class TestSession:
         assert store.events[-1] == "start"
 
 
+class TestOver:
+    """When the request is over a change of its session raises."""
+
+    @WAY
+    def test_after_every_way_of_answering(
+        self, serve: Serve, store: NotedStore, app: WSGIApp
+    ) -> None:
+        """Whatever the application returned; nothing is written."""
+        kept = []
+
+        def keeping(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            kept.append(environ[KEY])
+            return app(environ, start_response)
+
+        client = serve(keeping)
+        client()
+        client()
+        before = list(store.events)
+        for session in kept:
+            with pytest.raises(LateChange, match="before its request is over"):
+                session["late"] = 1
+        assert store.events == before
+
+    @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, GeneratorExit])
+    @pytest.mark.parametrize("when", ["called", "iterated", "closed"])
+    def test_after_an_exception(self, serve: Serve, error: type[BaseException], when: str) -> None:
+        """Also one that is no Exception: a worker that is stopped, a greenlet that is killed."""
+        kept = []
+
+        def fail() -> Iterable[bytes]:
+            raise error
+            yield b""
+
+        def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            kept.append(environ[KEY])
+            environ[KEY]["n"] = 1
+            if when == "called":
+                raise error
+            start_response("200 OK", [])
+            if when == "iterated":
+                return fail()
+
+            def close() -> None:
+                raise error
+
+            return Body([b"page"], at_close=close)
+
+        with pytest.raises(error):
+            serve(app)()
+        with pytest.raises(LateChange):
+            kept[0]["late"] = 1
+
+    def test_a_body_that_the_server_abandons(self, serve: Serve, store: NotedStore) -> None:
+        """Closed before its end: what came until then is stored, and that was all."""
+        kept = []
+
+        def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            session = environ[KEY]
+            kept.append(session)
+            session.setdefault("parts", 0)
+            start_response("200 OK", [])
+            for _ in range(9):
+                session["parts"] += 1
+                yield b"part"
+
+        client = serve(app)
+        client()
+        body = client.app(client.environ(), client.start_response)
+        next(iter(body))
+        body.close()  # type: ignore[attr-defined]
+        with pytest.raises(LateChange):
+            kept[1]["late"] = 1
+        assert "replace" in store.events
+
+    def test_a_late_change_beside_a_whole_body_that_cannot_be_stored_is_logged(
+        self, serve: Serve, store: NotedStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Another thread's, which the response, already stored, must not suffer for."""
+        kept = []
+
+        def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            kept.append(environ[KEY])
+            counted(environ)
+            start_response("200 OK", [])
+            return [b"page"]
+
+        class Meddling(list[str]):  # at the moment at which the store is asked
+            def append(self, event: str) -> None:
+                super().append(event)
+                if event == "replace":
+                    kept[-1]["thing"] = object()
+
+        client = serve(app)
+        client()
+        store.events = Meddling()
+        assert client() == b"page"
+        assert client.status == "200 OK"
+        assert "A late change of the session was not saved." in caplog.text
+        assert "session['thing']" in caplog.text
+
+
 class TestSettings:
     """At construction."""
 
