@@ -555,9 +555,10 @@ def _closing(visit: Visit, session: Session, intent: Intent, *, repeat: bool) ->
         action = decide(visit, intent, used=used, repeat=repeat)
         if visit.late and action in (Action.CREATE, Action.RENEW):
             raise LateChange(
-                "The session was changed after the response's headers had left, in a way that "
-                "needs a new cookie: a new session, a renewal, or another owner. Make this change "
-                "before the response starts, or call commit() there."
+                "The session was changed after the response's headers had left, or in a socket's "
+                "event, which has none, in a way that needs a new cookie: a new session, a "
+                "renewal, or another owner. Make this change in a request, before the response "
+                "starts, or call commit() there."
             )
         if (yield from _carry_out(action, visit, intent, repeat=repeat)):
             break

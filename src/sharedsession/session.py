@@ -284,9 +284,11 @@ class Session(dict[Any, Any]):
 
     @property
     def modified(self) -> bool:
-        """Whether it was changed, also inside a value. Setting it by hand is allowed, harmless."""
-        # Before the session has a backing, each change comes by a method, which notes it.
-        return self._modified or (self._backing is not None and not self._is_as_noted())
+        """Whether it was changed, also inside a value, or is to be renewed.
+
+        Setting it by hand is allowed, and harmless.
+        """
+        return self._modified if self._backing is None else not self._is_as_before()
 
     @modified.setter
     def modified(self, value: bool) -> None:
