@@ -26,8 +26,8 @@ from sharedsession.stores.memcached.names import parse
 from sharedsession.testing import Awaited, LoopThread, found, new_key, race, stored
 from tests.guarantees.relay import Relay
 from tests.memcached_servers import MemcachedServer, memcached_servers, url_of
-from tests.reliability.proxy import Proxy
 from tests.redis_servers import until
+from tests.reliability.proxy import Proxy
 
 PATIENT = 10.0  # for tests that are not about time, on a machine that may be busy
 Open = Callable[..., Store]

@@ -19,8 +19,8 @@ from sharedsession.stores.base import FRESHEST
 from sharedsession.stores.near import with_copies
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.testing import Awaited, LoopThread, new_key, race, stored
-from tests.reliability.proxy import Proxy
 from tests.redis_servers import until
+from tests.reliability.proxy import Proxy
 from tests.servers import RedisServer, binaries
 
 PATIENT = 5.0
