@@ -16,8 +16,20 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from .concurrency import THREADS, DeadlinePassed, threads_run
-from .exceptions import RETRY_AFTER, UNAVAILABLE, StoreUnavailable
-from .flows import Flow, Manager, Visit, drive, finishing, first_step, is_settled, opening
+from .exceptions import NOT_STORED, RETRY_AFTER, UNAVAILABLE, StoreUnavailable
+from .flows import (
+    Flow,
+    Manager,
+    Visit,
+    drive,
+    finishing,
+    first_step,
+    instead,
+    is_settled,
+    opening,
+    over,
+    trouble,
+)
 from .record import Data
 from .session import EmptyInOutage, Loading, Session, UnusedSession
 from .settings import Settings, gather
@@ -92,7 +104,7 @@ class Sessions:
     and says which headers to send; `finish`, when the response is over, looks for changes that
     came later. Any use of a session raises `StoreUnavailable` where the store does not answer, and
     so do `commit` and `finish`: the adapter answers with `unavailable`. When the application has
-    failed, neither is called.
+    failed, `commit` is not called, and nothing is stored.
 
     Args:
         settings: ready-made, from `settings.gather`; otherwise give them one by one, as to the
@@ -156,17 +168,34 @@ class Sessions:
         session._begin = partial(self._begin, cookies, manager)
         return session
 
-    def commit(self, session: Session, headers: Texts, *, https: bool) -> Texts:
+    def commit(self, session: Session, headers: Texts, *, https: bool, status: int = 200) -> Texts:
         """Store what the request did; return the response's headers with those of the session.
 
-        ``https`` says whether the request came by it, which sets Secure.
+        ``https`` says whether the request came by it, which sets Secure. ``status`` is that of the
+        response: after a commit of the application's own whose outcome is unknown, only an answer
+        of 400 or more that is no 500 may leave, for it confirms nothing.
+
+        Raises `StoreUnavailable`, which the adapter answers with `unavailable`; what a function of
+        the application raised when it ran again over newer data, a 500, since then nothing of the
+        request is stored; and `LateChange`, `NotEncodable` or `TooLarge`, the application's faults.
         """
-        self.close(session)
+        known = trouble(session)
+        try:
+            self.close(session)
+        except Exception as error:
+            if instead(session, status, error, known) is not None:
+                raise
         return self.headers(session, headers, https=https)
 
     def finish(self, session: Session) -> None:
-        """Store what was changed after the headers left; `LateChange` where that cannot be."""
-        self.close(session, late=True)
+        """The response is over: store what was changed after the headers left.
+
+        `LateChange` where that cannot be; and from now on, wherever the session is changed.
+        """
+        try:
+            self.close(session, late=True)
+        finally:
+            over(session)
 
     # --- for adapters with needs of their own ---
 
@@ -214,7 +243,7 @@ class Sessions:
                 if not from_outdated_copies(visit, self._stores):
                     raise
             if visit.record is not None:
-                session._before = visit.record.data
+                session._base = session._checkpoint = visit.record.data
         return visit.data
 
     def _asked(self, session: Session, name: str, flow: Flow[Any]) -> Any:
@@ -282,7 +311,9 @@ def add_headers(headers: Headers, session: Session, *, https: bool) -> bool:
     if not (session._used or session.accessed):
         return False
     visit, cookie = session._backing, None
-    if isinstance(visit, Visit) and visit.removed:
+    if trouble(session) is not None:  # what the client would be told is not known
+        pass
+    elif isinstance(visit, Visit) and visit.removed:
         cookie = visit.manager.codec.remove(https=https)
     elif isinstance(visit, Visit) and visit.answer is not None:
         cookie = visit.manager.codec.issue(visit.answer, https=https)
@@ -308,13 +339,17 @@ def _merge(headers: Headers, name: bytes, value: bytes, unless: tuple[bytes, ...
         headers[position] = (name, headers[position][1] + b", " + value)
 
 
-def unavailable() -> tuple[Texts, bytes]:
-    """Return the headers and the body of the 503 that an outage is answered with."""
-    body = f"{UNAVAILABLE}\n".encode()
+def unavailable(status: int = 503) -> tuple[Texts, bytes]:
+    """Return the headers and the body of the 503 that an outage is answered with.
+
+    Or of a 500: nothing of a request is stored when one of its functions raised at a replay.
+    """
+    body = f"{UNAVAILABLE if status == 503 else NOT_STORED}\n".encode()
+    retry = [("Retry-After", str(RETRY_AFTER))] if status == 503 else []
     return [
         ("Content-Type", "text/plain; charset=utf-8"),
         ("Content-Length", str(len(body))),
-        ("Retry-After", str(RETRY_AFTER)),
+        *retry,
         ("Cache-Control", "no-store"),
     ], body
 

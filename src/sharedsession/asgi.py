@@ -30,9 +30,12 @@ from .flows import (
     adrive,
     finishing,
     first_step,
+    instead,
     is_settled,
     opening,
+    over,
     too_late,
+    trouble,
 )
 from .session import Loading, Session, UnusedSession
 from .settings import UNSET, NearCache, OnOutage, Unset, gather
@@ -45,7 +48,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-TRY_AGAIN_LATER = 1013  # WebSocket close code (IANA registry)
+TRY_AGAIN_LATER, INTERNAL_ERROR = 1013, 1011  # WebSocket close codes (IANA registry)
 
 
 class SessionMiddleware:
@@ -150,11 +153,17 @@ class SessionMiddleware:
                 visit.fill(session)
             else:
                 session = await self._load(scope, session, visit, self._go_on(flow, step))
+        scope[self.scope_key] = session
+        try:
+            if kind == "websocket":
+                await _Socket(self, scope, session, send).serve(receive)
+            else:
+                await self._serve(scope, session, receive, send)
+        finally:
+            over(session)
+
+    async def _serve(self, scope: Scope, session: Session, receive: Receive, send: Send) -> None:
         key = self.scope_key
-        scope[key] = session
-        if kind == "websocket":
-            await _Socket(self, scope, session, send).serve(receive)
-            return
         exchange = None if session._backing is None else _Exchange(self, scope, session, send)
 
         def sending(message: Message) -> Awaitable[None]:
@@ -171,15 +180,16 @@ class SessionMiddleware:
             await self.app(scope, receive, sending)
         except Exception as error:
             exchange = exchange or _Exchange(self, scope, session, send)
-            if not await exchange.excused(error):
-                raise
-            return
+            if await exchange.excused(error):
+                return
+            if exchange.client_gone:
+                await exchange.finish()
+            raise
         if exchange is None:
             if session.__class__ is UnusedSession and scope.get(key) is session:
                 return
             exchange = _Exchange(self, scope, session, send)
-        if not exchange.is_over():
-            await self.run(finishing(session, late=True))
+        await exchange.finish()
 
     # --- what exchanges and sessions ask for ---
 
@@ -308,7 +318,7 @@ class _Pending:
 
 
 async def _nothing() -> None:
-    """What is left to send once our own answer has been sent."""
+    """What is left to send once we have answered."""
 
 
 class _Exchange:
@@ -326,16 +336,17 @@ class _Exchange:
         self.middleware, self.scope, self.session, self._send = middleware, scope, session, send
         self.left = session._late  # the headers have left, or their commit has failed
         self.failed = False
-        self.answered = False  # with our 503, in the place of the application's response
+        self.answered = False  # with our 503 or 500, in the place of the application's response
+        self.client_gone = False  # the server has said so, when something was to be sent
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass on what the application sends; commit before the start of its response."""
         if self.answered:
             return _nothing()
         if self.left or message["type"] not in self.starts:
-            return self._send(message)
+            return self._send_more(message)
         if message.get("status") == 500 and met_outage(self.session):
-            return self.unavailable()
+            return self.answer(503)
         self.left = self.failed = self.session._late = True
         if not self._is_settled(late=False):
             return self._commit(message)
@@ -343,20 +354,30 @@ class _Exchange:
         return self._send(self._dressed(message))
 
     async def _commit(self, message: Message) -> None:
+        known = trouble(self.session)
         try:
             await self.middleware.run(finishing(self.session))
-            message = self._dressed(message)
-        except StoreUnavailable:
-            await self.unavailable()
-            return
-        self.failed = False
-        await self._send(message)
+            self.failed = False
+        except Exception as error:  # noqa: BLE001 - what is not the core's to answer is raised
+            status = instead(self.session, message.get("status", 101), error, known)
+            if status is not None:
+                await self.answer(status)
+                return
+        await self._send(self._dressed(message))
 
-    def is_over(self) -> bool:
-        """The application has returned: whether no change came late, in background tasks, say."""
+    async def _send_more(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except Exception:  # an OSError, by the specification; servers have others as well
+            self.client_gone = True
+            raise
+
+    async def finish(self) -> None:
+        """The application has returned: commit what came late, in background tasks, say."""
         if self.answered or self.failed or not self.left:
-            return True
-        return self._is_settled(late=True)
+            return
+        if not self._is_settled(late=True):
+            await self.middleware.run(finishing(self.session, late=True))
 
     async def excused(self, error: Exception) -> bool:
         """An exception escaped the application; answer 503 if an outage is behind it."""
@@ -365,17 +386,18 @@ class _Exchange:
         if self.left and not self.answered:
             return False
         if not self.answered:
-            await self.unavailable()
+            await self.answer(503)
         return True
 
-    async def unavailable(self) -> None:
+    async def answer(self, status: int) -> None:
+        """Answer in the application's place; what it sends from now on is dropped."""
         self.answered = self.left = True
-        headers, body = unavailable()
+        headers, body = unavailable(status)
         encoded = [(name.lower().encode(), value.encode()) for name, value in headers]
-        await self._deny(encoded, body)
+        await self._answer(status, encoded, body)
 
-    async def _deny(self, headers: Headers, body: bytes) -> None:
-        await self._send({"type": "http.response.start", "status": 503, "headers": headers})
+    async def _answer(self, status: int, headers: Headers, body: bytes) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
     def _dressed(self, message: Message) -> Message:
@@ -417,36 +439,34 @@ class _Socket(_Exchange):
     starts = ("websocket.accept", "websocket.http.response.start")
 
     async def serve(self, receive: Receive) -> None:
-        over = False
-
         async def receiving() -> Message:
-            nonlocal over
             message = await receive()
-            over = over or message["type"] == "websocket.disconnect"
+            self.client_gone |= message["type"] == "websocket.disconnect"
             return message
 
         try:
             await self.middleware.app(self.scope, receiving, self.send)
         except BaseException as error:  # a cancellation is an end like any other
-            if over:
+            if self.client_gone:
                 # Most applications end by an exception that says just that.
-                await concurrency.current().to_the_end(self._finish())
+                await concurrency.current().to_the_end(self.finish())
                 raise
             if not isinstance(error, Exception) or not await self.excused(error):
                 raise
         else:
-            await concurrency.current().to_the_end(self._finish())
+            await concurrency.current().to_the_end(self.finish())
 
-    async def _finish(self) -> None:
+    async def finish(self) -> None:
+        """The socket is closed, also one that was never accepted: commit."""
         if not self.answered and not self.failed and not self._is_settled(late=True):
             await self.middleware.run(finishing(self.session, late=True))
 
-    async def _deny(self, headers: Headers, body: bytes) -> None:
+    async def _answer(self, status: int, headers: Headers, body: bytes) -> None:
         if "websocket.http.response" in (self.scope.get("extensions") or {}):
-            start = {"type": "websocket.http.response.start", "status": 503, "headers": headers}
+            start = {"type": "websocket.http.response.start", "status": status, "headers": headers}
             await self._send(start)
             await self._send({"type": "websocket.http.response.body", "body": body})
         else:
-            await self._send(
-                {"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "try again later"}
-            )
+            code = TRY_AGAIN_LATER if status == 503 else INTERNAL_ERROR
+            reason = "try again later" if status == 503 else "not stored"
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})

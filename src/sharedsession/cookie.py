@@ -1,7 +1,8 @@
 """The cookie: ``<id>.<version>.<timestamp>.<signature>``, signed by itsdangerous.
 
 The ID has 256 random bits (ASVS 7.2.3 asks for 128) and no meaning. The version is the session's
-as this client last saw it: a floor for what may be read from copies. The timestamp is the time of
+as this client last saw it: a floor for what may be read from copies. It is 0, none, for good where
+the server that made the ID has no copies. The timestamp is the time of
 the write or touch that last gave the record its lifetime, as far as this client knows. It never
 decides whether a cookie verifies: timeouts are the server's (ASVS 7.3.1), and clocks differ.
 
@@ -40,6 +41,11 @@ class Cookie:
     id: str
     version: int
     timestamp: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What tells the later of two cookies of one session: the greater one."""
+        return self.version, self.timestamp
 
     def __repr__(self) -> str:  # the ID must not get into a log by way of a repr (ASVS 16.2.5)
         return f"Cookie(version={self.version}, timestamp={self.timestamp})"
@@ -117,7 +123,7 @@ class CookieCodec:
                 cookie = self.verify(value) if len(value) <= LARGEST_VALUE else None
                 if cookie is not None:
                     known = found.get(cookie.id)
-                    if known is None or known.version < cookie.version:
+                    if known is None or known.order < cookie.order:
                         found[cookie.id] = cookie
         return list(found.values())
 

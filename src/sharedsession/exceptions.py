@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 RETRY_AFTER = 2  # seconds that a client is asked to wait while the store is down
 UNAVAILABLE = "The session store does not answer. Please try again in a moment."
+NOT_STORED = "What this request did could not be stored. Please try again."
 
 if TYPE_CHECKING:
     _ServiceUnavailable = Exception

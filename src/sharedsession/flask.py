@@ -27,7 +27,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from .adapter import Sessions, met_outage, unavailable, warn_proxy
 from .exceptions import ConfigurationError, StoreUnavailable
-from .flows import Manager, Visit
+from .flows import Manager, Visit, instead, trouble
 from .session import EmptyInOutage, Session, UnusedSession
 from .settings import LONGEST, UNSET, NearCache, OnOutage, Settings, Unset, gather
 from .stores.base import Store
@@ -162,19 +162,9 @@ class SharedSession(SessionInterface):
             return
         if response.status_code in (500, 503) and met_outage(session):
             # The application gave up because of the outage: nothing of this request is stored.
-            _make_unavailable(response, page=response.status_code == 503)
+            _make_unavailable(response, 503, page=response.status_code == 503)
             return
-        untouched = isinstance(session, UnusedSession) and not session.accessed
-        try:
-            self._commit(app, session, response, repeat=self._repeats(app, session))
-        except StoreUnavailable:
-            if not untouched:
-                _make_unavailable(response)
-                return
-            session._failed = False  # only the refresh of its cookie has
-        except BaseException:
-            session._failed = True
-            raise
+        self._store(app, session, response)
         finish = partial(self._of(app).finish, session)
         box = request.environ.get(FINISH)
         if box is None:  # not by way of the server
@@ -183,9 +173,25 @@ class SharedSession(SessionInterface):
             runs = isinstance(response.response, Generator)
             box[:] = finish, response.direct_passthrough and not runs
 
+    def _store(self, app: Flask, session: Session, response: Response) -> None:
+        """Commit; what the core answers in the application's place is put into the response."""
+        untouched = isinstance(session, UnusedSession) and not session.accessed
+        known = trouble(session)
+        try:
+            self._commit(app, session, response, repeat=self._repeats(app, session))
+        except Exception as error:  # noqa: BLE001 - what is not the core's to answer is raised
+            session._failed = True
+            if untouched and isinstance(error, StoreUnavailable):
+                session._failed = False  # only the refresh of its cookie has
+                return
+            status = instead(session, response.status_code, error, known)
+            if status is not None:
+                _make_unavailable(response, status)
+
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         """As Flask has it; where the cookie is not to be refreshed, nothing is loaded for it."""
-        if session.modified:
+        # As `modified`, without looking into the values: what has changed there is no reason.
+        if session._modified if isinstance(session, Session) else session.modified:
             return True
         return bool(app.config["SESSION_REFRESH_EACH_REQUEST"]) and session.permanent
 
@@ -380,19 +386,19 @@ def _handle_exception(flasks_own: Callable[[Exception], Response], error: Except
     if not isinstance(error, StoreUnavailable):
         return flasks_own(error)
     response = Response()
-    _make_unavailable(response)
+    _make_unavailable(response, 503)
     return response
 
 
-def _make_unavailable(response: Response, *, page: bool = False) -> None:
-    """Turn a response into a 503, in place; ``page``: it has a body for that already."""
-    headers, text = unavailable()
+def _make_unavailable(response: Response, status: int, *, page: bool = False) -> None:
+    """Turn a response into a 503 or 500, in place; ``page``: it has a body for that already."""
+    headers, text = unavailable(status)
     if page:
         for name, value in headers[2:]:
             response.headers.setdefault(name, value)
         return
     body = response.response
-    response.status_code = 503
+    response.status_code = status
     response.direct_passthrough = False
     kept = [each for each in response.headers if OF_EVERY_RESPONSE.fullmatch(each[0])]
     response.set_data(text)

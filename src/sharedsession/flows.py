@@ -2,8 +2,9 @@
 
 A flow is a generator. It yields what it needs, ``(verb, *arguments)`` with a verb of the store or
 ``("pause", seconds)``, is sent the answer, and returns its result; it composes by ``yield from``.
-`drive` runs a flow with a plain store, `adrive` one that awaits; nothing else differs between sync
-and async. A flow never repeats a store's command: only the store does that, with the same token.
+An error of the store is thrown into it; one that is closed has been given up. `drive` runs a flow
+with a plain store, `adrive` one that awaits; nothing else differs between sync and async. A flow
+never repeats a store's command: only the store does that, with the same token.
 
 Rules that the interleavings taught, each of them a test:
 
@@ -14,10 +15,15 @@ Rules that the interleavings taught, each of them a test:
   has is one that saw the session alive: the compare-and-set itself, or a load after a touch.
 * A renewal creates the new session first and then swaps the old record for an end mark; the cookie
   is set only when the mark stands.
+* What a request did is relative to one base, the data of the record that was last seen alive.
+  Whenever another record is seen the steps are done again over it, or nothing is written.
+* A write whose outcome is unknown leaves the exchange in doubt: no later commit of the request
+  writes anything, until ``reload()`` has made sure that it has happened or never will.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 import time
@@ -35,8 +41,10 @@ from .cookie import Cookie, CookieCodec, new_id, store_key
 from .exceptions import (
     DamagedRecord,
     LateChange,
+    NotEncodable,
     SessionError,
     SessionGone,
+    StoreFull,
     StoreUnavailable,
     TooLarge,
     UnknownFormat,
@@ -48,13 +56,22 @@ from .record import (
     Record,
     decode_data,
     decode_record,
-    encode_data,
     encode_record,
+    identities,
     owner_name,
     owners,
     same_data,
 )
-from .session import EmptyInOutage, Intent, Session, UnusedSession
+from .session import (
+    Asked,
+    Call,
+    EmptyInOutage,
+    Intent,
+    OverSession,
+    ReplayFailed,
+    Session,
+    UnusedSession,
+)
 from .settings import Settings
 from .stores.base import FRESHEST, Entry, Store
 
@@ -66,6 +83,9 @@ MARK_KEPT = 300  # seconds that an end mark stays, for requests that are still o
 QUIET = 10.0  # seconds after an end in which a request with the old cookie stores nothing
 TOUCH_AFTER = 0.1  # share of the idle timeout between two touches
 CLOCKS_APART = 2  # seconds, with what is lost of a cookie's time by rounding it
+NO_VERSION = 0  # of a cookie whose ID was made by a server without copies
+# Sign-in names that also name drafts, visitors and form fields: in a lost race they decide nothing.
+AMBIGUOUS = frozenset(("id", "uid", "email"))
 BREAKER_TIMEOUT = 0.1  # seconds that an attempt may take while the store is known to be down,
 BREAKER_PAUSE = 2.0  # but for one in so many seconds, which may take its full time
 
@@ -142,10 +162,11 @@ class Manager:
         """Return the version below which a copy must not answer this client.
 
         Answers may arrive in another order than they were given, and the older cookie last. So for
-        a while after it was written no copy will do: by then they all are newer.
+        a while after it was written no copy will do: by then they all are newer. Nor will one ever
+        do for a cookie without a version.
         """
         fresh = self.lag and self.clock() - cookie.timestamp < self.lag + CLOCKS_APART
-        return FRESHEST if fresh else cookie.version
+        return FRESHEST if fresh or cookie.version == NO_VERSION else cookie.version
 
     def absolute_end(self, record: Record) -> float | None:
         """The hard end of a session: as stored, or earlier when the setting is stricter by now."""
@@ -161,6 +182,11 @@ class Manager:
             return True
         end = self.absolute_end(record)
         return end is None or end > self.clock()
+
+    @property
+    def first_version(self) -> int:
+        """The version in the cookie of a new ID: whether it has one is decided here, for good."""
+        return 1 if self.lag else NO_VERSION
 
     def ttl(self, record: Record) -> int:
         """Whole seconds, at least 1, until the idle or the absolute end."""
@@ -189,6 +215,10 @@ class Visit:
     late = False  # the headers have left
     busy = False  # a commit() or reload() is running
     met_outage = False  # commit() or reload() raised one into the application
+    # What every later commit raises: the outage in which a write was lost, whose outcome is in
+    # doubt, or the error of a function that had returned its result before it ran again.
+    trouble: Exception | None = None
+    pending: Cookie | None = None  # of a new session whose creation, or renewal, is not done yet
     answer: Cookie | None = None
     removed = False
 
@@ -249,7 +279,7 @@ class Visit:
         """Put what was found into a session that is new."""
         dict.update(session, self.data)
         if self.record is not None:
-            session._before = self.record.data
+            session._base = session._checkpoint = self.record.data
         session._backing = self
 
     def begin(self, name: str) -> None:
@@ -266,8 +296,21 @@ class Visit:
         assert self.cookie is not None
         assert self.entry is not None
         seconds = self.cookie.timestamp if timestamp is None else int(timestamp)
-        self.cookie = self.answer = Cookie(self.cookie.id, self.entry.version, seconds)
+        version = self.entry.version if self.cookie.version else NO_VERSION
+        self.cookie = self.answer = Cookie(self.cookie.id, version, seconds)
         self.removed = False
+
+    def is_due(self) -> bool:
+        """Whether the client's cookie is to have a new time: old enough, or of another clock."""
+        assert self.cookie is not None
+        age = self.manager.clock() - self.cookie.timestamp
+        return age < -CLOCKS_APART or age >= self.manager.settings.idle_timeout * TOUCH_AFTER
+
+    def inform(self) -> None:
+        """Hand out the cookie after a write, where the client has something to learn from it."""
+        assert self.cookie is not None
+        if self.cookie.version or self.is_due():
+            self.issue(self.manager.clock())
 
     def lose(self, found: object = None) -> None:
         """There is no live session any more; ``found`` is what stands in its place."""
@@ -329,7 +372,8 @@ def opening(visit: Visit, *, outdated: bool = False) -> Flow[None]:
             visit.marked = [*visit.marked, key]
             # On its way when the session ended: a session of its own would displace, in the
             # browser, the one of somebody who has just signed in.
-            visit.ended |= abs(manager.clock() - found.marked_at) < QUIET
+            # One that was set by a clock ahead of this one was set just now.
+            visit.ended |= manager.clock() - found.marked_at < QUIET
     visit.opened = True
 
 
@@ -354,25 +398,23 @@ def decide(visit: Visit, intent: Intent, *, used: bool, repeat: bool = False) ->
 
     ``repeat``: the client is to get its cookie, whether it has anything to learn or not.
     """
-    settings = visit.manager.settings
+    settings, asked = visit.manager.settings, intent.asked
     if visit.entry is None or visit.cookie is None:
-        if (intent.ends or intent.destroyed) and visit.marked:
+        if (intent.ends or Asked.DESTROYED in asked) and visit.marked:
             return Action.END_SUCCESSOR
         if intent.empty or settings.idle_timeout <= 0:
             return Action.NOTHING
-        if visit.ended and not signs_in(intent, settings.owner_key):
+        if visit.ended and not (intent.from_nothing and names_user(intent, settings)):
             return Action.NOTHING
         return Action.CREATE
     if intent.ends or settings.idle_timeout <= 0:
         return Action.END
-    if intent.renew or intent.authenticated or intent.fresh_id:
+    if asked:
         return Action.RENEW
-    if intent.changed and not same_data(intent.before, intent.encoded):
+    if intent.changed and not same_data(intent.base, intent.encoded):
         if intent.empty:
             return Action.END
-        before = owners(decode_data(intent.before), settings.owner_key)
-        stays = before == owners(intent.data, settings.owner_key)
-        return Action.REPLACE if stays else Action.RENEW
+        return Action.RENEW if changes_user(visit, intent) else Action.REPLACE
     return upkeep(visit, repeat=repeat) if used else Action.NOTHING
 
 
@@ -384,34 +426,117 @@ def upkeep(visit: Visit, *, repeat: bool = False) -> Action:
         return Action.NOTHING
     if visit.answer is not None:  # of a commit() some time ago: the session may have ended since
         return Action.REISSUE
-    age = visit.manager.clock() - visit.cookie.timestamp
-    if age >= visit.manager.settings.idle_timeout * TOUCH_AFTER:
+    if visit.is_due():
         return Action.TOUCH
-    if repeat or visit.entry.version != visit.cookie.version:
-        return Action.REISSUE
-    return Action.NOTHING
+    older = visit.cookie.version and visit.entry.version != visit.cookie.version
+    return Action.REISSUE if repeat or older else Action.NOTHING
 
 
-def signs_in(intent: Intent, names: tuple[str, ...]) -> bool:
-    """Whether this request itself set an owner."""
-    # After destroy() nobody is signed in, so the same user signs in anew.
-    before = EMPTY if intent.destroyed else intent.before
-    known = owners(decode_data(before), names)
-    return any(owner not in known for owner in owners(intent.data, names))
+# Who is signed in. An owner key is exact: each change counts. A sign-in name says it by what stands
+# under it, and only that another identity came there.
 
 
-def closing(visit: Visit, session: Session, *, repeat: bool = False) -> Flow[Intent]:
-    """Commit what the request did to its session, whatever others do meanwhile."""
+def changes_user(visit: Visit, intent: Intent) -> bool:
+    """Whether the ID is to be renewed because of who is signed in now (ASVS 7.2.4)."""
+    settings, before = visit.manager.settings, decode_data(intent.base)
+    if owners(before, settings.owner_key) != owners(intent.data, settings.owner_key):
+        return True
+    # Nobody can have planted an ID that no client has had yet.
+    return visit.was_found and bool(_new_identities(before, intent.data, settings.sign_in_names))
+
+
+def signs_in(intent: Intent, settings: Settings, *, by_owner: bool = False) -> bool:
+    """Whether this request itself signed a user in: also the same one, after clear()."""
+    before = {} if Asked.EMPTIED in intent.asked else decode_data(intent.base)
+    known = owners(before, settings.owner_key)
+    if any(owner not in known for owner in owners(intent.data, settings.owner_key)):
+        return True
+    return not by_owner and bool(_new_identities(before, intent.data, _telling_names(settings)))
+
+
+def signs_out(intent: Intent, settings: Settings) -> bool:
+    """Whether this request left nobody signed in under a key where a user was."""
+    before, names = decode_data(intent.base), settings.sign_in_names
+    if owners(before, settings.owner_key) and not owners(intent.data, settings.owner_key):
+        return True
+    return bool(identities(before, names).keys() - identities(intent.data, names).keys())
+
+
+def names_user(intent: Intent, settings: Settings) -> bool:
+    """Whether what is left says that a user is signed in."""
+    names = _telling_names(settings)
+    return bool(owners(intent.data, settings.owner_key) or identities(intent.data, names))
+
+
+def _new_identities(before: Data, data: Data, names: tuple[str, ...]) -> list[str]:
+    known = identities(before, names)
+    return [name for name, who in identities(data, names).items() if known.get(name) != who]
+
+
+def _telling_names(settings: Settings) -> tuple[str, ...]:
+    return tuple(name for name in settings.sign_in_names if name not in AMBIGUOUS)
+
+
+def closing(
+    visit: Visit, session: Session, *, repeat: bool = False, own: Call | None = None
+) -> Flow[Intent]:
+    """Commit what the request did to its session, whatever others do meanwhile.
+
+    ``own`` is a function whose result waits for this commit: when that fails, it is no step.
+    """
+    intent = session._take_up(own)
+    try:
+        yield from _closing(visit, session, intent, repeat=repeat)
+    except ReplayFailed as failure:
+        session._take_back(intent)
+        if failure.call is not own:
+            fail(visit, failure.error)
+        else:
+            _drop(visit, session, own)
+            if visit.record is None:  # over nothing
+                raise _gone("committed") from failure.error
+        raise failure.error from None
+    except BaseException:
+        session._take_back(intent)
+        if own is not None:
+            _drop(visit, session, own)
+        raise
+    return intent
+
+
+def fail(visit: Visit, error: Exception) -> None:
+    """What this request has said may be untrue: nothing of it is written any more."""
+    visit.trouble = error
+    visit.manager.counts["replay_failed"] += 1
+    log.error(
+        "replay_failed: a function given to mutate() raised when it ran again: session %s",
+        (visit.key or "-")[:12],
+        exc_info=error,
+        extra={"event": "replay_failed"},
+    )
+
+
+def _drop(visit: Visit, session: Session, call: Call) -> None:
+    """Show the session without a function, over the newest base that was seen."""
+    try:
+        session._drop(call, None if visit.record is None else visit.record.data)
+    except ReplayFailed as failure:
+        fail(visit, failure.error)
+    except NotEncodable:
+        pass  # of another task's change; the next commit will say so
+
+
+def _closing(visit: Visit, session: Session, intent: Intent, *, repeat: bool) -> Flow[None]:
     manager = visit.manager
-    intent = session._intent()
+    if visit.trouble is not None and not _can_be_done_twice(visit, intent):
+        raise visit.trouble.with_traceback(None)
     if not visit.opened:  # destroy() needs no loaded session, but its end has to find it
         yield from opening(visit)
-        if visit.record is not None:
-            intent.before = visit.record.data
-    fresh: _Fresh | None = None  # of a renewal: created, while the old session is not yet marked
+    started_as = visit.key
     for rounds in count(1):
         if visit.record is not None and not manager.alive(visit.record):
             visit.lose()
+        _bring_up_to_date(visit, intent)
         used = session._used or session.accessed
         action = decide(visit, intent, used=used, repeat=repeat)
         if visit.late and action in (Action.CREATE, Action.RENEW):
@@ -420,44 +545,87 @@ def closing(visit: Visit, session: Session, *, repeat: bool = False) -> Flow[Int
                 "needs a new cookie: a new session, a renewal, or another owner. Make this change "
                 "before the response starts, or call commit() there."
             )
-        if action in (Action.CREATE, Action.RENEW):
-            fresh = yield from _create(visit, intent, fresh)
-        elif fresh is not None:  # of a renewal that came to nothing
-            yield "delete", fresh.key
-            fresh = None
-        match action:
-            case Action.CREATE:
-                assert fresh is not None
-                done = _adopt(visit, fresh, "created")
-            case Action.RENEW | Action.END:
-                done = yield from _end(visit, fresh if action is Action.RENEW else None)
-            case Action.REPLACE:
-                done = yield from _replace(visit, intent)
-            case Action.TOUCH | Action.REISSUE:
-                yield from _prolong(visit, touch=action is Action.TOUCH)
-                done = True
-            case Action.END_SUCCESSOR:
-                yield from _end_successors(visit)
-                continue
-            case Action.NOTHING:
-                if visit.entry is None and visit.ended and intent.changed:
-                    manager.report("gone", visit.key, logging.INFO)
-                done = True
-        if done:
+        if (yield from _carry_out(action, visit, intent)):
             break
-        # Somebody else came first: do this request's own steps again over what they left.
+        # Another request came first: what is there now is looked at, and the steps done over it.
         if rounds > 1:
             yield "pause", random.uniform(0, min(0.05, 0.001 * 2**rounds))
-        yield from _look_again(visit)
-        if visit.record is not None:
-            try:
-                intent.over(visit.record.data)
-            except Exception:  # of the application's function, on data it had not seen
-                if fresh is not None:
-                    yield "delete", fresh.key
-                raise
+        if action is not Action.END_SUCCESSOR:
+            yield from _look_again(visit)
+    yield from _end_others(visit, intent, started_as)
+    if visit.trouble is not None:  # destroy() has ended what was in doubt
+        if visit.pending is not None:
+            yield from _bury(visit, visit.key_of(visit.pending))
+        visit.trouble = None
     _settle(visit, session, intent)
-    return intent
+
+
+def _can_be_done_twice(visit: Visit, intent: Intent) -> bool:
+    """Whether this is an end, and all that is wrong is an outage: it may be done in doubt."""
+    ends = intent.ends and Asked.DESTROYED in intent.asked
+    return ends and isinstance(visit.trouble, StoreUnavailable)
+
+
+def _bring_up_to_date(visit: Visit, intent: Intent) -> None:
+    """Make the intent one over what is there now; over nothing, where that is not the user's."""
+    settings, record = visit.manager.settings, visit.record
+    if record is None:
+        if visit.ended and not intent.from_nothing and signs_in(intent, settings):
+            intent.over_nothing()
+        return
+    if intent.from_nothing or record.data != intent.base:
+        intent.over(record.data)
+    if intent.changed and settings.on_owner_change == "drop":
+        owner = owner_name(intent.data, settings.owner_key)
+        if owner is not None and belongs_to(record, settings) not in (None, owner):
+            intent.over_nothing()
+
+
+def belongs_to(record: Record, settings: Settings) -> str | None:
+    """Whose data these may be: the owner's, or of a session without one, the last owner's."""
+    owner = owner_name(decode_data(record.data), settings.owner_key)
+    return record.last_owner if owner is None else owner
+
+
+def _carry_out(action: Action, visit: Visit, intent: Intent) -> Flow[bool]:
+    """Do it; return whether that settled the commit, and no other request came first."""
+    match action:
+        case Action.CREATE:
+            _adopt(visit, (yield from _create(visit, intent)), "created")
+        case Action.RENEW:
+            return (yield from _renew(visit, intent))
+        case Action.END:
+            return (yield from _end(visit))
+        case Action.REPLACE:
+            return (yield from _replace(visit, intent))
+        case Action.TOUCH | Action.REISSUE:
+            yield from _prolong(visit, touch=action is Action.TOUCH)
+        case Action.END_SUCCESSOR:
+            # No cookie is removed: the client may hold that of a later sign-in.
+            marked, visit.marked = visit.marked, ()
+            for key in marked:
+                yield from _end_chain(visit, key)
+            return False
+        case Action.NOTHING:
+            if visit.entry is None and visit.ended and intent.changed:
+                visit.manager.report("gone", visit.key, logging.INFO)
+    return True
+
+
+def _write(visit: Visit, *step: Any) -> Flow[Any]:
+    """Make a write; one whose outcome stays unknown leaves the exchange in doubt."""
+    try:
+        return (yield step)
+    except (StoreFull, TooLarge, _NotSent):
+        raise  # nothing was written
+    except StoreUnavailable as error:
+        visit.trouble = error
+        raise
+    except GeneratorExit:  # by the deadline, or by the application, which goes on without it
+        visit.trouble = StoreUnavailable(
+            "A write of this session was given up before the store had answered."
+        )
+        raise
 
 
 def is_settled(session: Session, *, late: bool = False, repeat: bool = False) -> bool:
@@ -472,7 +640,7 @@ def is_settled(session: Session, *, late: bool = False, repeat: bool = False) ->
         if isinstance(visit, Visit):
             visit.late = True
         return True
-    if not isinstance(visit, Visit) or visit.record is None or visit.busy:
+    if not isinstance(visit, Visit) or visit.record is None or visit.busy or visit.trouble:
         return False
     if not session._is_as_before():
         return False
@@ -502,31 +670,56 @@ def finishing(session: Session, *, late: bool = False, repeat: bool = False) -> 
 
 
 def _settle(visit: Visit, session: Session, intent: Intent) -> None:
-    if visit.record is not None:
-        # Nothing written: what others wrote is not shown either.
-        wrote = intent.changed or intent.replayed or intent.renew or intent.authenticated
-        if wrote or intent.steps:
-            session._settle(visit.record.data if wrote else intent.before, intent)
-    elif not visit.ended:
-        # Flask's mark alone is not stored, but stays in sight.
-        kept = visit.key is None and intent.empty
-        session._settle(intent.shown if kept else EMPTY, intent)
-    else:
-        session._settle(intent.shown, intent)
+    """Let the session show what was committed, with what came meanwhile on top."""
+    committed = EMPTY
+    if visit.entry is not None:
+        committed = intent.encoded
+    elif visit.ended and not intent.ends:
+        session._forget(intent)
+        return
+    elif visit.key is None and intent.empty:  # Flask's mark alone is not stored, but stays in sight
+        committed = intent.shown
+    try:
+        session._settle(intent, committed)
+    except ReplayFailed as failure:
+        fail(visit, failure.error)
+
+
+def instead(session: Session, status: int, error: Exception, known: object) -> int | None:
+    """Say which status takes the application's place when the commit at its start has raised.
+
+    ``known`` is the trouble that there was before: a status below 400, and a 500, would confirm
+    what is not known; any other is the application's own answer to it, and leaves (None). An error
+    that is not the core's to answer is raised.
+    """
+    if error is known and status >= 400 and status != 500:
+        return None
+    if isinstance(error, StoreUnavailable):
+        return 503
+    if error is trouble(session):
+        return 500
+    raise error
+
+
+def trouble(session: Session) -> Exception | None:
+    """Return what each commit of this request raises; None: it can be trusted."""
+    visit = session._backing
+    return visit.trouble if isinstance(visit, Visit) else None
+
+
+def over(session: Session) -> None:
+    """The request is over: from now on a change of its session is an error."""
+    session._over = True
+    if not isinstance(session, UnusedSession):
+        session.__class__ = OverSession
 
 
 def _replace(visit: Visit, intent: Intent) -> Flow[bool]:
     assert visit.record is not None
-    old = visit.record
-    record = Record(old.created, old.absolute_end, old.owner, old.authenticated_at, intent.encoded)
-    entry = yield (
-        "replace",
-        visit.key,
-        visit.entry,
-        encode_record(record),
-        visit.manager.ttl(record),
-        record.owner,
-        visit.floor,
+    record = dataclasses.replace(visit.record, data=intent.encoded)
+    stored, ttl = encode_record(record), visit.manager.ttl(record)
+    entry = yield from _write(
+        visit, "replace", visit.key, visit.entry, stored, ttl, record.owner, visit.floor
     )
     if entry is None:
         return False
@@ -534,7 +727,7 @@ def _replace(visit: Visit, intent: Intent) -> Flow[bool]:
     if entry.repeated:
         yield from _look_again(visit)
     if visit.entry is not None:
-        visit.issue(visit.manager.clock())
+        visit.inform()
     return True
 
 
@@ -582,98 +775,144 @@ class _Fresh:
     record: Record
 
 
-def _fresh_record(visit: Visit, intent: Intent, data: Data) -> Record:
+def _fresh_record(visit: Visit, intent: Intent) -> Record:
     """Return the record of a new or a renewed session: when its clocks began, and who owns it."""
     now, settings = visit.manager.clock(), visit.manager.settings
-    old = None if intent.destroyed else visit.record
+    old = None if Asked.DESTROYED in intent.asked else visit.record
     limit = settings.absolute_timeout
     created, absolute_end, authenticated_at = now, None if limit is None else now + limit, None
+    owner = owner_name(intent.data, settings.owner_key)
     if old is not None:
         created, authenticated_at = old.created, old.authenticated_at
         absolute_end = visit.manager.absolute_end(old)
-    named = bool(owners(data, settings.owner_key))
-    if intent.authenticated or signs_in(intent, settings.owner_key) or (named and old is None):
+    signed_in = signs_in(intent, settings, by_owner=True) or (owner is not None and old is None)
+    if signed_in or Asked.AUTHENTICATED in intent.asked:
         authenticated_at = now
         absolute_end = None if limit is None else now + limit
-    elif authenticated_at is not None and not named:
+    elif authenticated_at is not None and owner is None:
         # A sign-out that keeps the session: the clock that began at the authentication goes on.
         created, authenticated_at = authenticated_at, None
-    owner = owner_name(data, settings.owner_key)
-    return Record(created, absolute_end, owner, authenticated_at, encode_data(data))
+    last = None
+    if old is not None and owner is None and Asked.EMPTIED not in intent.asked:
+        last = belongs_to(old, settings)
+    return Record(created, absolute_end, owner, authenticated_at, intent.encoded, last)
 
 
-def _create(visit: Visit, intent: Intent, earlier: _Fresh | None) -> Flow[_Fresh]:
-    """Store this request's view under a new ID, or under the one it has made before."""
+def _create(visit: Visit, intent: Intent) -> Flow[_Fresh]:
+    """Store what the intent comes to under a new ID."""
     manager = visit.manager
-    data = intent.own() if visit.ended else intent.data
-    record = _fresh_record(visit, intent, data)
+    record = _fresh_record(visit, intent)
     stored, ttl = encode_record(record), manager.ttl(record)
-    if earlier is not None:
-        entry = yield "replace", earlier.key, earlier.entry, stored, ttl, record.owner
-        if entry is not None:
-            return _Fresh(earlier.cookie, earlier.key, entry, record)
     while True:
-        cookie = Cookie(new_id(), 1, int(manager.clock()))
+        cookie = visit.pending = Cookie(new_id(), manager.first_version, int(manager.clock()))
         key = visit.key_of(cookie)
-        entry = yield "create", key, stored, ttl, record.owner
+        entry = yield from _write(visit, "create", key, stored, ttl, record.owner)
         if entry is not None:
             return _Fresh(cookie, key, entry, record)
 
 
-def _adopt(visit: Visit, fresh: _Fresh, event: str) -> bool:
+def _adopt(visit: Visit, fresh: _Fresh, event: str) -> None:
     visit.adopt(fresh.cookie, fresh.key, fresh.entry, fresh.record)
+    visit.pending = None
     visit.issue()
     visit.manager.report(event, fresh.key)
-    return True
 
 
-def _end(visit: Visit, successor: _Fresh | None) -> Flow[bool]:
-    """Swap the record for an end mark: of a renewal, when it has a successor."""
-    mark = EndMark(visit.manager.clock(), None if successor is None else successor.key)
-    entry = yield (
-        "replace",
-        visit.key,
-        visit.entry,
-        encode_record(mark),
-        MARK_KEPT,
-        None,
-        visit.floor,
-    )
+def _renew(visit: Visit, intent: Intent) -> Flow[bool]:
+    """Create the new session, then swap the old record for an end mark that names it."""
+    fresh = yield from _create(visit, intent)
+    mark = EndMark(visit.manager.clock(), fresh.key)
+    try:
+        entry = yield from _entomb(visit, visit.key, visit.entry, mark)
+    except StoreUnavailable:
+        if visit.trouble is None:  # nothing was written: no client will ever hold the new one
+            yield "delete", fresh.key
+        raise
     if entry is None:
+        # Made anew with what the other request has written, which may be refused: too large, say.
+        yield "delete", fresh.key
+        visit.pending = None
         return False
-    if successor is None:
-        visit.manager.report("destroyed", visit.key)
-        visit.lose()
-        # Not after a lost answer: somebody may have signed in since, and the removal would sign
-        # them out; the cookie that stays is worthless as it is.
-        visit.ended, visit.removed = False, not entry.repeated and bool(visit.cookies)
-        return True
-    _adopt(visit, successor, "renewed")
+    _tell_of_sign_in_name(visit, intent)
+    _adopt(visit, fresh, "renewed")
     if entry.repeated:
         yield from _look_again(visit)
     return True
 
 
-def _end_successors(visit: Visit) -> Flow[None]:
-    """Follow the end marks to the sessions that go on after them, and end those.
+def _tell_of_sign_in_name(visit: Visit, intent: Intent) -> None:
+    """Say, at the first renewal by a guessed name, that it was one, and how to switch that off."""
+    settings, before = visit.manager.settings, decode_data(intent.base)
+    names = _new_identities(before, intent.data, settings.sign_in_names)
+    if intent.asked or not names or signs_in(intent, settings, by_owner=True):
+        return
+    visit.manager.counts["renewed-by-name"] += 1
+    if visit.manager.counts["renewed-by-name"] == 1:
+        log.info(
+            "The session's ID was renewed because %r, a key under which applications note who is "
+            "signed in, holds another identity: see the setting sign_in_names, () switches it off.",
+            names[0],
+            extra={"event": "renewed-by-name"},
+        )
 
-    No cookie is removed: the client may hold that of a later sign-in, which is none of these.
+
+def _end(visit: Visit) -> Flow[bool]:
+    """Swap the record for an end mark."""
+    mark = EndMark(visit.manager.clock(), None)
+    entry = yield from _entomb(visit, visit.key, visit.entry, mark)
+    if entry is None:
+        return False
+    visit.manager.report("destroyed", visit.key)
+    visit.lose()
+    # Not after a lost answer: the user may have signed in since, and the removal would sign
+    # them out; the cookie that stays is worthless as it is.
+    visit.ended, visit.removed = False, not entry.repeated and bool(visit.cookies)
+    return True
+
+
+def _entomb(visit: Visit, key: str | None, entry: Entry | None, mark: EndMark) -> Flow[Any]:
+    """Put an end mark in the place of an entry; None: another request came first.
+
+    An end needs no room: where the store is full the record is removed instead, while it is the
+    one that was loaded. A blind removal could take away the mark of a renewal that came between.
     """
-    marked, visit.marked = visit.marked, ()
-    for start in marked:
-        key: str | None = start
-        while key is not None:
-            entry = yield "load", key, FRESHEST
-            found = visit.look(key, entry)
-            if isinstance(found, EndMark):
-                key = found.successor
-            elif found is None:
-                break
-            else:
-                mark = encode_record(EndMark(visit.manager.clock(), None))
-                if (yield "replace", key, entry, mark, MARK_KEPT) is not None:
-                    visit.manager.report("destroyed", key)
-                    break
+    stored = encode_record(mark)
+    try:
+        return (
+            yield from _write(visit, "replace", key, entry, stored, MARK_KEPT, None, visit.floor)
+        )
+    except StoreFull:
+        if mark.successor is not None:
+            raise  # a renewal without its mark would leave a sign-out nothing to follow
+    return entry if (yield from _write(visit, "delete", key, entry)) else None
+
+
+def _end_chain(visit: Visit, start: str) -> Flow[None]:
+    """End the session under a key, or the one that goes on after it; never the one at hand."""
+    key: str | None = start
+    while key is not None and (visit.entry is None or key != visit.key):
+        entry = yield "load", key, FRESHEST
+        found = visit.look(key, entry)
+        if isinstance(found, EndMark):
+            key = found.successor
+        elif found is None:
+            return
+        elif (
+            yield from _entomb(visit, key, entry, EndMark(visit.manager.clock(), None))
+        ) is not None:
+            visit.manager.report("destroyed", key)
+            return
+
+
+def _end_others(visit: Visit, intent: Intent, but: str | None) -> Flow[None]:
+    """At a sign-out, end every session whose cookie the client showed beside the one at hand."""
+    if len(visit.cookies) < 2:
+        return
+    out = intent.ends or Asked.DESTROYED in intent.asked
+    if out or signs_out(intent, visit.manager.settings):
+        for cookie in visit.cookies:
+            if (key := visit.key_of(cookie)) != but:
+                yield from _end_chain(visit, key)
 
 
 # --- what an application may ask for in between ---------------------------------------------------
@@ -683,33 +922,113 @@ def committing(
     visit: Visit, session: Session, function: Callable[[Session], T] | None
 ) -> Flow[T | None]:
     """`Session.commit`: write now, and return what the function returned when it counted."""
-    result = None if function is None else session._run(function)
-    intent = yield from closing(visit, session)
-    if visit.ended and not (intent.ends or intent.destroyed):
-        raise SessionGone(
-            "The session ended before it could be written: signed out, renewed by another request, "
-            "or expired. Nothing was stored; ask the user to sign in again."
-        )
-    return intent.result if intent.replayed and function is not None else result  # type: ignore[return-value]  # the function's own result, from its last run
+    if isinstance(session, EmptyInOutage):  # the store may be back
+        yield from opening(visit)
+        _show_found(visit, session)
+    call = None
+    if function is not None:
+        if visit.trouble is not None:
+            raise visit.trouble.with_traceback(None)
+        call = session._run(function)
+    intent = yield from closing(visit, session, own=call)
+    # A removal would leave with the response, after a sign-in, perhaps, that came meanwhile.
+    visit.removed = False
+    ends = intent.ends or Asked.DESTROYED in intent.asked
+    if visit.entry is None and visit.ended and not ends:
+        raise _gone("committed")
+    return None if call is None else call.result
 
 
 def reloading(visit: Visit, session: Session) -> Flow[None]:
     """`Session.reload`: from the store itself, whatever copies there are."""
-    if not visit.opened:
-        yield from opening(visit)
-    if visit.entry is not None:
+    if isinstance(visit.trouble, StoreUnavailable):
+        yield from _resolve(visit)
+    else:
+        if not visit.opened or visit.outdated:
+            yield from opening(visit)
+        if visit.entry is not None:
+            yield from _look_again(visit)
+    visit.trouble = None
+    _show_found(visit, session)
+    if visit.ended:
+        raise _gone("read again")
+
+
+def _show_found(visit: Visit, session: Session) -> None:
+    """Begin anew from what was found; when that is an end, what was known before stays the base."""
+    found = EMPTY if visit.record is None else visit.record.data
+    session._reset(found)
+    if not visit.ended:
+        session._base = found
+
+
+def _gone(done: str) -> SessionGone:
+    return SessionGone(
+        f"The session ended before it could be {done}: signed out, renewed by another request, or "
+        "expired. Nothing was stored; ask the user to sign in again."
+    )
+
+
+# --- a write in doubt -----------------------------------------------------------------------------
+
+
+def _resolve(visit: Visit) -> Flow[None]:
+    """Find out what became of a write in doubt, so that it has happened or never will.
+
+    A look is not enough: the write may still be on its way, in an abandoned thread or a socket's
+    buffer. One of the same data takes its place in line: what comes after it finds another token.
+    """
+    creation, found = visit.entry is None, None
+    if not creation:
+        found = yield from _fence(visit)
+    if visit.pending is None:
+        return
+    key = visit.key_of(visit.pending)
+    if creation or (isinstance(found, EndMark) and found.successor == key):
+        # A creation, or a renewal whose end mark stands: if the new session is there, it goes on.
+        entry = yield "load", key, FRESHEST
+        fresh = visit.look(key, entry)
+        if isinstance(fresh, tuple):
+            visit.adopt(visit.pending, key, entry, fresh[0])
+            visit.issue()
+            visit.pending = None
+            return
+    yield from _bury(visit, key)
+    visit.pending = None
+
+
+def _fence(visit: Visit) -> Flow[object]:
+    """Replace what is under the key by the same data; return what was found there."""
+    while True:
         entry = yield "load", visit.key, FRESHEST
         found = visit.look(visit.key or "", entry)
-        if isinstance(found, tuple):
-            visit.entry, visit.record = entry, found[0]
-            session._show(visit.record.data)
-            return
-        visit.lose(found)
-    if visit.ended:
-        raise SessionGone(
-            "The session has ended: signed out, renewed by another request, or expired."
+        if not isinstance(found, tuple):
+            visit.lose(found)
+            return found
+        record = found[0]
+        ttl = visit.manager.ttl(record)
+        written = yield from _write(
+            visit, "replace", visit.key, entry, entry.data, ttl, record.owner, visit.floor
         )
-    session._show(EMPTY)
+        if written is not None and not written.repeated:
+            visit.entry, visit.record = written, record
+            visit.inform()
+            return found
+
+
+def _bury(visit: Visit, key: str) -> Flow[None]:
+    """Put an end mark where a creation in doubt has landed or may still land."""
+    mark = EndMark(visit.manager.clock(), None)
+    while True:
+        stored = encode_record(mark)
+        if (yield from _write(visit, "create", key, stored, MARK_KEPT)) is not None:
+            return
+        entry = yield "load", key, FRESHEST
+        if isinstance(visit.look(key, entry), tuple):
+            if (yield from _entomb(visit, key, entry, mark)) is not None:
+                return
+        elif entry is not None:
+            return
 
 
 # --- the two drivers ------------------------------------------------------------------------------
@@ -719,6 +1038,10 @@ Within = Callable[[float, Callable[[], Any]], Any]  # Any: whatever the call ret
 
 
 Peek = Callable[[str, int], Entry | None]
+
+
+class _NotSent(StoreUnavailable):
+    """The deadline had passed before a command was handed to the store."""
 
 
 def first_step(flow: Flow[Any], peek: Peek | None) -> Step:
@@ -747,38 +1070,32 @@ def drive(
     """
     patience = 0.0
     deadline: float | None = None
-    answer: Any = None
-    step: Step | None = None
     try:
         step = first_step(flow, peek)
         while True:
-            verb, *arguments = flow.send(answer) if step is None else step
-            step = None
+            verb, *arguments = step
             begun = time.monotonic()
             if deadline is None:
                 patience = manager.patience()
                 deadline = begun + patience
             left = deadline - begun
             if left <= 0:
-                raise too_late(manager, patience)
+                step = flow.throw(too_late(manager, patience, _NotSent))
+                continue
             if verb == "pause":
                 time.sleep(min(left, *arguments))
-                answer = None
+                step = flow.send(None)
                 continue
             call = partial(getattr(store, verb), *arguments)
             try:
                 answer = call() if within is None else within(left, call)
             except DeadlinePassed:
-                raise too_late(manager, patience) from None
-            except TooLarge:  # an answer, not an outage
+                step = flow.throw(too_late(manager, patience))
+            except Exception as error:  # noqa: BLE001 - a store that raises did not answer
+                step = flow.throw(_told(error, manager, begun))
+            else:
                 manager.breaker.answered()
-                raise
-            except StoreUnavailable as error:
-                outage(error, manager, begun)
-                raise
-            except Exception as error:  # a store that raises is a store that did not answer
-                raise outage(error, manager, begun) from error
-            manager.breaker.answered()
+                step = flow.send(answer)
     except StopIteration as done:
         result: T = done.value
         return result
@@ -797,32 +1114,36 @@ async def adrive(
 
     ``step`` is the flow's first, for a caller that has looked whether there is any.
     """
-    answer: Any = None
     try:
+        if step is None:
+            step = flow.send(None)
         while True:
-            verb, *arguments = flow.send(answer) if step is None else step
-            step = None
+            verb, *arguments = step
             if verb == "pause":
                 await pause(*arguments)
-                answer = None
+                step = flow.send(None)
+                continue
+            begun = time.monotonic()
+            try:
+                answer = await call(verb, *arguments)
+            except Exception as error:  # noqa: BLE001 - as in `drive`
+                step = flow.throw(_told(error, manager, begun))
             else:
-                begun = time.monotonic()
-                try:
-                    answer = await call(verb, *arguments)
-                except TooLarge:  # as in `drive`
-                    manager.breaker.answered()
-                    raise
-                except StoreUnavailable as error:
-                    outage(error, manager, begun)
-                    raise
-                except Exception as error:  # as in `drive`
-                    raise outage(error, manager, begun) from error
                 manager.breaker.answered()
+                step = flow.send(answer)
     except StopIteration as done:
         result: T = done.value
         return result
     finally:
         flow.close()
+
+
+def _told(error: Exception, manager: Manager, begun: float) -> Exception:
+    """Return what a flow is told of a store's error."""
+    if not isinstance(error, TooLarge):
+        return outage(error, manager, begun)
+    manager.breaker.answered()  # an answer, not an outage
+    return error
 
 
 def outage(error: Exception, manager: Manager, begun: float) -> StoreUnavailable:
@@ -833,12 +1154,16 @@ def outage(error: Exception, manager: Manager, begun: float) -> StoreUnavailable
         log.error("outage: %s", error, extra={"event": "outage"})
         return error
     log.error("outage: the session store failed", exc_info=error, extra={"event": "outage"})
-    return StoreUnavailable(f"The session store failed: {type(error).__name__}.")
+    failed = StoreUnavailable(f"The session store failed: {type(error).__name__}.")
+    failed.__cause__ = error
+    return failed
 
 
-def too_late(manager: Manager, patience: float) -> StoreUnavailable:
+def too_late(
+    manager: Manager, patience: float, kind: type[StoreUnavailable] = StoreUnavailable
+) -> StoreUnavailable:
     """Return the outage that it means when an attempt has had so many seconds, in vain."""
     manager.counts["outage"] += 1
     log.error("outage: the deadline has passed", extra={"event": "outage"})
     manager.breaker.too_late(patience)
-    return StoreUnavailable(f"The session store did not answer within {patience:g} s.")
+    return kind(f"The session store did not answer within {patience:g} s.")

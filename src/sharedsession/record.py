@@ -1,8 +1,9 @@
 """What is stored: encoding and decoding, what changed, and how changes are laid over newer data.
 
 A record is one clear format byte and a msgpack array: created, absolute end, owner, authenticated
-at, and the session's data, itself encoded, as one byte string. An *end mark* has, in the place of
-the data, the time it was set and the key of its successor.
+at, the session's data, itself encoded, as one byte string, and, of a session without an owner that
+had one, whose it was last. An *end mark* has, in the place of the data, the time it was set and the
+key of its successor.
 
 The encoding is canonical: the same values always give the same bytes (elements of sets are sorted
 by theirs), so "has it changed" is a comparison of bytes, never of values; 1, True and 1.0 differ.
@@ -12,7 +13,7 @@ The order of top-level keys is not data. Nothing is ever unpickled.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
@@ -61,11 +62,12 @@ class Record:
     owner: str | None
     authenticated_at: float | None
     data: bytes
+    last_owner: str | None = None  # whose it was before, where it has no owner now
 
 
 @dataclass(frozen=True, slots=True)
 class EndMark:
-    """What stands in the place of a session that was ended or renewed."""
+    """What stands in the place of a session that was ended or renewed: a tombstone."""
 
     marked_at: float
     successor: str | None
@@ -73,16 +75,27 @@ class EndMark:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Top-level keys set (with their encoded values) and removed, never anything deeper."""
+    """What became of top-level keys: with another value, removed, or assigned; never deeper.
 
-    assigned: tuple[tuple[Any, bytes], ...]
-    removed: tuple[Any, ...]
+    ``assigned`` are those that the application set itself, whether that changed their value or
+    not. What was changed inside a value is among ``changed`` only: the value is of the session.
+    """
 
-    def lay_over(self, data: Data) -> None:
-        """Make the same changes to ``data``, with values of its own."""
+    changed: tuple[tuple[Any, bytes], ...] = ()
+    removed: tuple[Any, ...] = ()
+    assigned: tuple[tuple[Any, bytes], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.removed or self.assigned)
+
+    def apply(self, data: Data, *, from_nothing: bool = False) -> None:
+        """Make the same changes to ``data``, with values of its own.
+
+        ``from_nothing``: to data that are no longer the session's, so only what was assigned.
+        """
         for key in self.removed:
             dict.pop(data, key, None)
-        for key, value in self.assigned:
+        for key, value in self.assigned if from_nothing else self.changed:
             dict.__setitem__(data, key, _unpack(value))
 
 
@@ -316,20 +329,24 @@ def same_data(encoded: bytes, other: bytes) -> bool:
         return True
     if len(encoded) != len(other):
         return False
-    changes = compare(encoded, decode_data(other))
-    return not changes.assigned and not changes.removed
+    return not compare(encoded, decode_data(other))
 
 
-def compare(before: bytes, data: Data) -> Changes:
-    """Return what was set and what was removed between ``before`` (encoded) and ``data``."""
+def compare(before: bytes, data: Data, assigned: Container[Any] = ()) -> Changes:
+    """Return what became of the keys between ``before`` (encoded) and ``data``.
+
+    ``assigned``: the keys that the application has set itself.
+    """
     old = {_pack(key): (key, _pack(value)) for key, value in decode_data(before).items()}
-    assigned = []
+    changed, own = [], []
     for key, value in data.items():
         encoded = _pack(value)
         known = old.pop(_pack(key), None)
         if known is None or known[1] != encoded:
-            assigned.append((key, encoded))
-    return Changes(tuple(assigned), tuple(key for key, _ in old.values()))
+            changed.append((key, encoded))
+        if key in assigned:
+            own.append((key, encoded))
+    return Changes(tuple(changed), tuple(key for key, _ in old.values()), tuple(own))
 
 
 # --- the record -----------------------------------------------------------------------------------
@@ -347,6 +364,8 @@ def encode_record(record: Record | EndMark) -> bytes:
             record.authenticated_at,
             record.data,
         ]
+        if record.last_owner is not None:
+            fields.append(record.last_owner)
     packed: bytes = msgpack.packb(fields)
     return FORMAT + packed
 
@@ -365,15 +384,18 @@ def decode_record(stored: bytes) -> tuple[Record | EndMark, Data]:
             "does not know. Bring every server to the same version."
         )
     try:
-        created, absolute_end, owner, authenticated_at, data = msgpack.unpackb(stored[1:])
+        created, absolute_end, owner, authenticated_at, data, *more = msgpack.unpackb(stored[1:])
         if type(data) is list:
             marked_at, successor = data
             if not isinstance(successor, str | None):
                 raise ValueError("the successor is no key")
             return EndMark(float(marked_at), successor), {}
-        if type(data) is not bytes or (owner is not None and type(owner) is not str):
+        names = [each for each in (owner, *more) if each is not None]
+        if type(data) is not bytes or not all(type(name) is str for name in names):
             raise ValueError("a field has the wrong type")
-        record = Record(float(created), _maybe(absolute_end), owner, _maybe(authenticated_at), data)
+        record = Record(
+            float(created), _maybe(absolute_end), owner, _maybe(authenticated_at), data, *more
+        )
         decoded = decode_data(data)
         # msgpack's own type for timestamps, which we never write, in its three lengths
         if b"\xd6\xff" in data or b"\xd7\xff" in data or b"\xc7\x0c\xff" in data:
@@ -411,3 +433,19 @@ def owner_name(data: Mapping[Any, Any], names: tuple[str, ...]) -> str | None:
                     return text
             return sha256(_pack(value)).hexdigest()
     return None
+
+
+# Of a dict under a sign-in name: what says who that is, the first that holds something.
+_WHO = ("sub", "id", "user_id", "uid", "username", "email")
+
+
+def identities(data: Mapping[Any, Any], names: tuple[str, ...]) -> dict[str, bytes]:
+    """Return who the keys of these names say is signed in, encoded; nobody, where one is empty."""
+    return {name: _identity(data[name]) for name in names if data.get(name)}
+
+
+def _identity(value: object) -> bytes:
+    if not isinstance(value, dict):
+        return _pack(value)
+    # A dict that names no person is always the same one: its other fields may change.
+    return _pack(next(((name, value[name]) for name in _WHO if value.get(name)), True))

@@ -16,15 +16,20 @@ Inside the package a session is read by dict's own methods only, ``dict(dict.ite
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Flag, auto
 from functools import wraps
 from typing import Any, Protocol, TypeVar
 
+from .exceptions import LateChange, NotEncodable
 from .record import EMPTY, Changes, Data, check_data, compare, decode_data, encode_data
 
 T = TypeVar("T")
+
+_beginning = threading.Lock()  # held for a moment, and never while something waits
 
 PERMANENT = "_permanent"  # the key under which Flask notes that the cookie outlives the browser
 
@@ -48,85 +53,118 @@ class Backing(Protocol):
         """Read again; an awaitable under ASGI, None elsewhere."""
 
 
+class Asked(Flag):
+    """What an application asked for, besides changes of keys."""
+
+    NOTHING = 0
+    EMPTIED = auto()  # clear() or destroy(): what is stored afterwards has a new ID
+    DESTROYED = auto()
+    RENEWED = auto()
+    AUTHENTICATED = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A function given to `mutate` or `commit`, with what came of its latest run."""
+
+    function: Callable[[Session], Any]  # Any: whatever it returns, which its caller gets
+    asked: Asked = Asked.NOTHING
+    result: Any = None
+
+
+Step = Changes | Call
+
+
+class ReplayFailed(Exception):
+    """A function raised ``error`` when it ran again, over data that it had not seen."""
+
+    def __init__(self, call: Call, error: Exception) -> None:
+        super().__init__()
+        self.call, self.error = call, error
+
+
 @dataclass(slots=True)
 class Intent:
-    """What a request did to its session, so that it can be done again over newer data.
+    """What a request did to its session, as one commit takes it up, and what comes of it.
 
-    ``steps`` are changes and functions in the order in which they happened. ``over`` does them
-    again; ``result`` is what the last function returned when it did. ``shown`` and ``asked`` stay
-    as they were frozen: what the application sees, encoded, and what it asked for.
+    ``steps`` are relative to ``base``, the encoded data of the record that was last seen alive;
+    ``data``, ``encoded`` and ``asked`` are what they come to. There is one operation, `_replay`:
+    the same steps over other data. ``asked_outside`` of functions stays whatever it is.
+
+    ``own`` is the function that this very commit was given; its caller has no result of it yet.
     """
 
-    before: bytes
+    base: bytes
+    steps: tuple[Step, ...]
+    from_empty: bool  # the steps begin with an empty session, whatever is stored
+    asked_outside: Asked
     data: Data
     encoded: bytes
     backing: Backing | None
-    steps: list[tuple[Changes, Callable[[Session], object] | None]]
-    start_empty: bool
-    fresh_id: bool
-    destroyed: bool
-    renew: bool
-    authenticated: bool
-    result: object = None
-    replayed: bool = False
-    _own: Data | None = None
-    shown: bytes = field(init=False)
-    asked: tuple[bool, ...] = field(init=False)
+    own: Call | None = None
+    from_nothing: bool = False  # what they come to is without the session's data
+    shown: bytes = field(init=False)  # what the application saw when the commit began
 
     def __post_init__(self) -> None:
         self.shown = self.encoded
-        self.asked = (
-            self.start_empty,
-            self.fresh_id,
-            self.destroyed,
-            self.renew,
-            self.authenticated,
-        )
+
+    @property
+    def asked(self) -> Asked:
+        asked = self.asked_outside
+        for step in self.steps:
+            if isinstance(step, Call):
+                asked |= step.asked
+        return asked
 
     @property
     def changed(self) -> bool:
-        return self.start_empty or self.encoded != self.before
+        return self.from_empty or self.encoded != self.base
 
     @property
     def ends(self) -> bool:
         """Whether this request wants the session ended, whatever others wrote."""
-        return (self.start_empty or self.fresh_id) and self.empty
+        return (self.from_empty or Asked.EMPTIED in self.asked) and self.empty
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing worth keeping: Flask's mark of a permanent session is not."""
         return len(self.data) < 2 and self.data.keys() <= {PERMANENT}
 
-    def own(self) -> Data:
-        """Only what this request set, as it first did."""
-        if self._own is None:
-            # After clear() or destroy() every key is this request's, whatever it was before.
-            before = EMPTY if self.start_empty or self.fresh_id else self.before
-            self._own = {}
-            Changes(compare(before, self.data).assigned, ()).lay_over(self._own)
-        return self._own
+    def over(self, base: bytes) -> None:
+        """Do the steps again over ``base``, the data of a record that another request left."""
+        self._replay(EMPTY if self.from_empty else base, from_nothing=False)
+        self.base = base
 
-    def over(self, fresh: bytes) -> None:
-        """Do this request's steps again, over ``fresh`` instead of what was loaded."""
-        own = self.own()
-        self.replayed = True
-        scratch = Session(decode_data(EMPTY if self.start_empty else fresh))
+    def over_nothing(self) -> None:
+        """Do the steps again without the session's data: it has ended, or is another user's now.
+
+        A function that raises there contributes nothing; ``own`` raises `ReplayFailed` as always.
+        """
+        self._replay(EMPTY, from_nothing=True)
+
+    def _replay(self, start: bytes, *, from_nothing: bool) -> None:
+        scratch = Session(decode_data(start))
         scratch._backing = self.backing
         scratch._running = True
-        for changes, function in self.steps:
-            changes.lay_over(scratch)
-            if function is not None:
-                self.result = function(scratch)
-        self.renew |= scratch._renew
-        self.authenticated |= scratch._authenticated
-        self.fresh_id |= scratch._fresh_id
-        self.destroyed |= scratch._destroyed
+        for step in self.steps:
+            if isinstance(step, Changes):
+                step.apply(scratch, from_nothing=from_nothing)
+                continue
+            before = encode_data(dict(dict.items(scratch))) if from_nothing else EMPTY
+            scratch._asked = step.asked = Asked.NOTHING
+            try:
+                step.result = step.function(scratch)
+                check_data(scratch)
+            except Exception as error:
+                if step is self.own or not from_nothing:
+                    raise ReplayFailed(step, error) from error
+                dict.clear(scratch)
+                dict.update(scratch, decode_data(before))
+            else:
+                step.asked = scratch._asked
         self.data = dict(dict.items(scratch))
-        check_data(self.data)
-        self.before = fresh
         self.encoded = encode_data(self.data)
-        self._own = None
-        self._own = {**own, **self.own()}
+        self.from_nothing = from_nothing
 
 
 class Session(dict[Any, Any]):
@@ -137,23 +175,22 @@ class Session(dict[Any, Any]):
 
     accessed: bool = False
     """Whether the session was reached for, in the frameworks' sense of the word."""
-    modified: bool = False
-    """Whether a key was set or removed. Setting it by hand is allowed and harmless."""
-
     # Class-level defaults: an untouched session of a request costs one object and no attribute.
     _used: bool = False
     _begin: Callable[[Session], Backing] | None = None
     _backing: Backing | None = None
-    _before: bytes = EMPTY  # the encoded data as loaded or last committed
-    _checkpoint: bytes | None = None  # the encoded data after the last function of `_steps`
-    _steps: list[tuple[Changes, Callable[[Session], object] | None]] | None = None
-    _start_empty: bool = False
-    _fresh_id: bool = False
-    _destroyed: bool = False
-    _renew: bool = False
-    _authenticated: bool = False
+    _modified: bool = False
+    # What an `Intent` is made of. The steps, over `_base`, come to `_checkpoint`; what the data at
+    # hand differ from that is the step that is not noted yet.
+    _base: bytes = EMPTY
+    _steps: tuple[Step, ...] = ()
+    _checkpoint: bytes = EMPTY
+    _assigned: set[Any] | None = None  # keys that the application set since the last step
+    _from_empty: bool = False
+    _asked: Asked = Asked.NOTHING
     _running: bool = False  # inside a function given to mutate() or commit()
-    _late: bool = False  # the headers left while nobody had used the session
+    _late: bool = False  # the headers left before the session was used
+    _over: bool = False  # so did the request
     _failed: bool = False  # its commit has failed, and is not tried again
     _unawaited: tuple[str, ...] = ()  # verbs that were called under ASGI and not awaited yet
 
@@ -166,9 +203,8 @@ class Session(dict[Any, Any]):
         """
         self._ready()
         self._allow()
-        self._allow()
-        self._allow()
-        self._renew = self.accessed = True
+        self._asked |= Asked.RENEWED
+        self.accessed = True
 
     def authenticated(self) -> None:
         """Note that the user has just proved who they are, again: a new ID, a new absolute clock.
@@ -178,28 +214,39 @@ class Session(dict[Any, Any]):
         """
         self._ready()
         self._allow()
-        self._authenticated = self.accessed = True
+        self._asked |= Asked.AUTHENTICATED
+        self.accessed = True
 
     def destroy(self) -> None:
         """End the session when it is committed, whatever other requests wrote meanwhile.
 
         Needs no loaded session. What is written afterwards goes on under a new ID.
         """
+        if self._over:
+            raise _after_the_request()
         dict.clear(self)
         self.__class__ = Session
         self._from_here_empty()
-        self._destroyed = True
+        self._asked |= Asked.DESTROYED
 
     def mutate(self, function: Callable[[Session], T]) -> T:
         """Run ``function(session)`` now and return what it returns.
 
-        When the commit finds that somebody else wrote meanwhile, the function runs again on their
+        When the commit finds that another request wrote meanwhile, the function runs again on its
         data: N concurrent increments add up to N. It may therefore run several times and should do
-        nothing but change the session. Raises TypeError for an async function.
+        nothing but change the session. What must be true when it is said belongs into `commit`.
+
+        A function that raises leaves the session as it was before. One that raises when it runs
+        again, after its result was returned, makes the response a 500, and nothing of the request
+        is stored. Raises TypeError for an async function.
         """
         self._ready()
         self._allow()
-        return self._run(function)
+        refuse_async(function)
+        if self._running:  # a function that mutates: part of the outer one
+            return function(self)
+        result: T = self._run(function).result
+        return result
 
     def commit(
         self, function: Callable[[Session], Any] | None = None
@@ -211,7 +258,9 @@ class Session(dict[Any, Any]):
         one-time token to one request only. The session then shows what was committed.
 
         Raises `SessionGone` when the session has ended meanwhile, `StoreUnavailable` when the store
-        does not answer, `LateChange` when a new cookie would be needed after the headers left.
+        does not answer, `LateChange` when a new cookie would be needed after the headers left. A
+        write whose outcome is unknown is never made twice: from then on each commit of the request
+        raises the same outage, until `reload` has found out; only `destroy` can be committed.
         """
         self._ready()
         self._refuse_inside("commit()")
@@ -222,7 +271,8 @@ class Session(dict[Any, Any]):
     def reload(self) -> Any:  # None, or an awaitable of it under ASGI
         """Read the session from the store again, dropping what this request has not committed.
 
-        Raises `SessionGone` when the session has ended, `StoreUnavailable` when the store does not
+        After an outage it settles what became of the write, so that the request can go on. Raises
+        `SessionGone` when the session has ended, `StoreUnavailable` when the store does not
         answer. Under ASGI it must be awaited.
         """
         self._ready()
@@ -230,6 +280,15 @@ class Session(dict[Any, Any]):
         return self._backed("reload()").reload(self)
 
     # --- what there is to know ---
+
+    @property
+    def modified(self) -> bool:
+        """Whether it was changed, also inside a value. Setting it by hand is allowed, harmless."""
+        return self._modified or not self._is_as_noted()
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._modified = value
 
     @property
     def is_new(self) -> bool:
@@ -249,9 +308,14 @@ class Session(dict[Any, Any]):
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
+        held = self.permanent
         # Applications set it at each request; it is no reason to store something in an outage.
-        if self.permanent != bool(value) and not isinstance(self, EmptyInOutage):
+        if isinstance(self, EmptyInOutage):
+            return
+        if held != bool(value):
             self[PERMANENT] = bool(value)
+        elif PERMANENT in self:
+            self._note_assigned((PERMANENT,))
 
     @property
     def created_at(self) -> datetime:
@@ -280,11 +344,12 @@ class Session(dict[Any, Any]):
 
     def mark_modified(self) -> None:
         """Note a write, as Starlette's own session does."""
-        self.accessed = self.modified = self._used = True
+        self.accessed = self._modified = self._used = True
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.mark_modified()
         dict.__setitem__(self, key, value)
+        self._note_assigned((key,))
 
     def __delitem__(self, key: Any) -> None:
         self.mark_modified()
@@ -293,6 +358,7 @@ class Session(dict[Any, Any]):
     def clear(self) -> None:
         """Remove everything. A session still empty at its commit ends, whatever others wrote;
         one filled again goes on under a new ID."""
+        self.mark_modified()
         dict.clear(self)
         self._from_here_empty()
 
@@ -302,22 +368,24 @@ class Session(dict[Any, Any]):
         return dict.pop(self, key, *default)
 
     def popitem(self) -> tuple[Any, Any]:
-        item = dict.popitem(self)
-        self.mark_modified()
-        return item
+        if dict.__len__(self):
+            self.mark_modified()
+        return dict.popitem(self)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         if not dict.__contains__(self, key):
             self.mark_modified()
+            self._note_assigned((key,))
         return dict.setdefault(self, key, default)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         self.mark_modified()
-        dict.update(self, *args, **kwargs)
+        given = dict(*args, **kwargs)
+        dict.update(self, given)
+        self._note_assigned(given)
 
     def __ior__(self, other: Any) -> Session:  # type: ignore[misc]  # as dict has it
-        self.mark_modified()
-        dict.update(self, other)
+        self.update(other)
         return self
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -340,7 +408,9 @@ class Session(dict[Any, Any]):
                     f"{name} needs a session of a running request; this one stands alone, as in "
                     "a function given to mutate()."
                 )
-            self._backing = self._begin(self)
+            with _beginning:  # two threads of a request have one exchange with the store
+                if self._backing is None:
+                    self._backing = self._begin(self)
         return self._backing
 
     def _refuse_inside(self, name: str) -> None:
@@ -350,96 +420,155 @@ class Session(dict[Any, Any]):
                 "function may run several times, and is itself part of a commit."
             )
 
+    def _note_assigned(self, keys: Iterable[Any]) -> None:
+        """Note that the application set these keys itself, whether that changes their values."""
+        if self._assigned is None:
+            self._assigned = set()
+        self._assigned.update(keys)
+
     def _from_here_empty(self) -> None:
-        self.mark_modified()
-        self._start_empty = self._fresh_id = True
-        self._steps = None
-        self._checkpoint = EMPTY
+        self._used = self.accessed = self._modified = True
+        self._asked |= Asked.EMPTIED
+        self._assigned = None
+        if not self._running:  # a function does it again when it runs again
+            self._from_empty = True
+            self._steps, self._checkpoint = (), EMPTY
 
     def _replace_by(self, data: Data) -> None:
         """The application has put a plain dict in this session's place: same ID, nothing merged."""
-        fresh_id, destroyed = self._fresh_id, self._destroyed
+        asked = self._asked
         self.destroy()
-        self._fresh_id, self._destroyed = fresh_id, destroyed
+        self._asked = asked
         dict.update(self, data)
+        self._note_assigned(data)
 
-    def _run(self, function: Callable[[Session], T]) -> T:
-        refuse_async(function)
-        if self._running:  # a function that mutates: part of the outer one
-            return function(self)
-        before, steps, start_empty = self._checkpoint, self._steps, self._start_empty
+    def _note(self) -> None:
+        """Make a step of what was changed since the last one; raise what cannot be stored."""
         data = dict(dict.items(self))
-        encode_data(data)
-        changes = compare(self._before if before is None else before, data)
-        self._running = True
+        encoded = encode_data(data)
+        if encoded == self._checkpoint and not self._assigned:
+            return
+        check_data(data)
+        changes = compare(self._checkpoint, data, self._assigned or ())
+        if changes:
+            self._steps = (*self._steps, changes)
+        self._checkpoint, self._assigned = encoded, None
+
+    def _run(self, function: Callable[[Session], Any]) -> Call:
+        """Run a function and note it as a step; one that raises leaves nothing behind."""
+        self._note()
+        held, asked = dict(dict.items(self)), self._asked
+        call = Call(function)
+        self._asked, self._running = Asked.NOTHING, True
         try:
-            result = function(self)
+            call.result = function(self)
+            refuse_async(function, call.result)
+            data = dict(dict.items(self))
+            check_data(data)
+            self._checkpoint = encode_data(data)
+        except BaseException:
+            self._show(self._checkpoint, held)
+            raise
+        else:
+            call.asked = self._asked
+            self._steps = (*self._steps, call)
         finally:
-            self._running = False
-        refuse_async(function, result)
-        self._checkpoint = encode_data(dict(dict.items(self)))
-        self._steps = [*(steps or ()), (changes, function)]
-        self._start_empty = start_empty  # if it cleared the session, it will do so again
-        return result
+            self._asked, self._running, self._assigned = asked, False, None
+        return call
+
+    def _is_as_noted(self) -> bool:
+        # No read of `Session` is overridden.
+        return _encode_or_none({**self}) == self._checkpoint
 
     def _is_as_before(self) -> bool:
         """Whether this request has done nothing to it; found without an `Intent`."""
-        return (
-            not (self.modified or self._steps or self._start_empty or self._fresh_id)
-            and not (self._destroyed or self._renew or self._authenticated)
-            and encode_data({**self}) == self._before  # no read of `Session` is overridden
-        )
+        untouched = not (self._modified or self._steps or self._from_empty or self._asked)
+        return untouched and self._is_as_noted()
 
-    def _intent(self) -> Intent:
-        """Freeze what this request did; raises `NotEncodable` for what cannot be stored."""
-        data = dict(dict.items(self))
-        encoded = encode_data(data)
+    def _take_up(self, own: Call | None) -> Intent:
+        """Give what this request did to a commit; what comes meanwhile is for the next one.
+
+        Raises `NotEncodable` for what cannot be stored.
+        """
+        self._note()
         intent = Intent(
-            self._before,
-            data,
-            encoded,
+            self._base,
+            self._steps,
+            self._from_empty,
+            self._asked,
+            dict(dict.items(self)),
+            self._checkpoint,
             self._backing,
-            [],
-            self._start_empty,
-            self._fresh_id,
-            self._destroyed,
-            self._renew,
-            self._authenticated,
+            own,
         )
-        if intent.changed or self.modified or self._steps:
-            check_data(data)
-            since = self._before if self._checkpoint is None else self._checkpoint
-            intent.steps = [*(self._steps or ()), (compare(since, data), None)]
+        self._from_empty, self._asked = False, Asked.NOTHING
         return intent
 
-    def _settle(self, committed: bytes, intent: Intent) -> None:
+    def _take_back(self, intent: Intent) -> None:
+        """That commit has failed: its steps are for the next one."""
+        self._asked |= intent.asked_outside
+        if not self._from_empty:  # else the session was emptied meanwhile, and they are moot
+            self._from_empty = intent.from_empty
+
+    def _settle(self, intent: Intent, committed: bytes) -> None:
         """Show what was committed, and begin anew from there.
 
-        Values that others did not change stay the very objects that the application may still
-        hold: a change made in one of them later is a late change, and must be found. So does what
-        another task of the same request has changed while the commit was under way.
+        What other tasks of the request did while the commit was under way is done again over it.
         """
-        emptied_since = self._start_empty and not intent.asked[0]
-        if committed != intent.shown and not emptied_since:
-            compare(intent.shown, decode_data(committed)).lay_over(self)
-        self._begin_from(committed)
-        self._start_empty &= not intent.asked[0]
-        self._fresh_id &= not intent.asked[1]
-        self._destroyed &= not intent.asked[2]
-        self._renew &= not intent.asked[3]
-        self._authenticated &= not intent.asked[4]
+        if self._from_empty:  # emptied meanwhile
+            self._base = committed
+            return
+        self._steps = self._steps[len(intent.steps) :]
+        self._base = intent.shown
+        if committed != intent.shown:
+            self._move(committed)
 
-    def _begin_from(self, stored: bytes) -> None:
-        self._before = stored
-        self._checkpoint = self._steps = None
+    def _forget(self, intent: Intent) -> None:
+        """The steps of a commit are dropped: the session has ended."""
+        if not self._from_empty:
+            self._steps = self._steps[len(intent.steps) :]
 
-    def _show(self, stored: bytes) -> None:
+    def _drop(self, call: Call, base: bytes | None) -> None:
+        """Show the session as it is without a function, over another base if there is one."""
+        self._note()
+        self._steps = tuple(step for step in self._steps if step is not call)
+        self._move(self._base if base is None else base)
+
+    def _move(self, base: bytes) -> None:
+        """Do the steps again over another base, and show what they come to."""
+        self._note()
+        intent = Intent(
+            self._base, self._steps, self._from_empty, self._asked, {}, EMPTY, self._backing
+        )
+        intent.over(base)
+        self._show(intent.encoded, dict(dict.items(self)))
+        self._base, self._checkpoint = base, intent.encoded
+
+    def _show(self, encoded: bytes, held: Data) -> None:
+        """Hold these data; what is unchanged stays the very object that ``held`` has.
+
+        The application may still hold it, too: a later change inside it is a change of the session.
+        """
+        dict.clear(self)
+        for key, value in decode_data(encoded).items():
+            same = key in held and _encode_or_none({key: held[key]}) == encode_data({key: value})
+            dict.__setitem__(self, key, held[key] if same else value)
+
+    def _reset(self, stored: bytes) -> None:
         """Drop what this request did, whatever it is, and show what is stored."""
+        self.__class__ = Session
+        self.__dict__.pop("_loading", None)
         dict.clear(self)
         dict.update(self, decode_data(stored))
-        self._begin_from(stored)
-        self._start_empty = self._fresh_id = self._destroyed = False
-        self._renew = self._authenticated = False
+        self._steps, self._checkpoint, self._assigned = (), stored, None
+        self._from_empty, self._asked = False, Asked.NOTHING
+
+
+def _encode_or_none(data: Data) -> bytes | None:
+    try:
+        return encode_data(data)
+    except NotEncodable:
+        return None
 
 
 def refuse_async(function: Callable[..., object], result: object = None) -> None:
@@ -458,15 +587,16 @@ def refuse_async(function: Callable[..., object], result: object = None) -> None
 class Loading:
     """What the first use of a session that is not loaded does: ``load`` gives its data or raises.
 
-    A failure is remembered for the rest of the request (``failure``), and so is whether anybody
-    has met it (``met``). ``tolerates`` says of a failure whether the session shows itself as empty
-    then, and refuses writes only.
+    A failure is remembered for the rest of the request (``failure``), and so is whether the
+    application has met it (``met``). ``tolerates`` says of a failure whether the session shows
+    itself as empty then, and refuses writes only. Of several threads one loads.
     """
 
     load: Callable[[Session], Data] | None = None
     failure: Exception | None = None
     met: bool = False
     tolerates: Callable[[Exception], bool] | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 class _Hidden:
@@ -492,26 +622,48 @@ class UnusedSession(Session):
         return session
 
     def _ready(self) -> None:
-        loading = self._loading
-        if loading is not None:
-            if loading.failure is None and loading.load is not None:
-                try:
-                    data = loading.load(self)
-                except Exception as error:  # noqa: BLE001 - whatever it is: never load twice
-                    loading.failure = error
-                else:
-                    dict.clear(self)
-                    dict.update(self, data)
-            if loading.failure is not None:
-                if loading.tolerates is not None and loading.tolerates(loading.failure):
-                    dict.clear(self)
-                    self._used = True
-                    self.__class__ = EmptyInOutage  # type: ignore[assignment]  # as below
-                    return
-                loading.met = True
-                raise loading.failure.with_traceback(None)
+        if self._loading is None:
+            self._become(Session)
+            return
+        with self._loading.lock:
+            if isinstance(self, UnusedSession):  # else another thread has been quicker
+                self._load(self._loading)
+
+    def _load(self, loading: Loading) -> None:
+        if loading.failure is None and loading.load is not None:
+            try:
+                data = loading.load(self)
+            except Exception as error:  # noqa: BLE001 - whatever it is: never load twice
+                loading.failure = error
+            else:
+                dict.clear(self)
+                dict.update(self, data)
+        if loading.failure is None:
+            self._become(Session)
+        elif loading.tolerates is not None and loading.tolerates(loading.failure):
+            dict.clear(self)
+            self._become(EmptyInOutage)
+        else:
+            loading.met = True
+            raise loading.failure.with_traceback(None)
+
+    def _become(self, kind: type[Session]) -> None:
         self._used = True
-        self.__class__ = Session  # type: ignore[assignment]  # the point of this class
+        self.__class__ = OverSession if self._over else kind  # type: ignore[assignment]  # the point of this class
+
+    def reload(self) -> Any:  # as `Session` has it; a load that failed is tried again
+        if self._over:
+            raise _after_the_request()
+        self._used = True
+        return self._backed("reload()").reload(self)
+
+    @property
+    def modified(self) -> bool:
+        return self._modified
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._modified = value
 
     def mark_accessed(self) -> None:
         self.accessed = True
@@ -552,4 +704,20 @@ class EmptyInOutage(Session):
         assert self._loading.failure is not None
         raise self._loading.failure.with_traceback(None)
 
-    __setitem__ = __ior__ = update = setdefault = clear = mark_modified = _allow = _refuse
+    mark_modified = _allow = _refuse
+
+
+class OverSession(Session):
+    """A session whose request is over: it can be read, and a change is an error."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise _after_the_request()
+
+    mark_modified = _allow = commit = reload = _refuse
+
+
+def _after_the_request() -> LateChange:
+    return LateChange(
+        "A session must be changed before its request is over, and this one is: nothing can be "
+        "stored any more. Await or join, within the request, what changes it."
+    )

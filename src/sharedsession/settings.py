@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 DEFAULT_IDLE_TIMEOUT: Final = 14 * 24 * 60 * 60
 DEFAULT_OWNER_KEYS: Final = ("user_id", "_user_id", "_auth_user_id")
+# Keys other than those under which applications note who is signed in: Flask's and Starlette's
+# tutorials, Flask-Principal (identity.id), Authlib's examples (user, userinfo), CTFd (id), ….
+DEFAULT_SIGN_IN_NAMES: Final = (
+    *("user", "username", "uid", "userid", "id", "email", "account_id", "current_user"),
+    *("logged_in", "loggedin", "is_authenticated", "authenticated", "admin", "userinfo"),
+    *("identity.id", "auth.userid"),
+)
 LARGEST_COOKIE: Final = 4096  # bytes of name and value; browsers drop what is larger (RFC 6265bis)
 LARGEST_VALUE: Final = 118  # of our cookie: see the shape in cookie.py
 
@@ -103,6 +110,8 @@ class Settings:
     partitioned: bool = False
     namespace: str = ""
     owner_key: tuple[str, ...] = DEFAULT_OWNER_KEYS
+    sign_in_names: tuple[str, ...] = DEFAULT_SIGN_IN_NAMES
+    on_owner_change: Literal["drop", "keep"] = "drop"
     timeout: float = 1.0
     on_outage: OnOutage = "error"
     near_cache: NearCache | None = None
@@ -158,10 +167,11 @@ def gather(
         raise ConfigurationError(
             f"No session store was chosen. Say which: {STORES}, or set SHAREDSESSION_STORE."
         )
-    if isinstance(given.get("owner_key"), str):
-        given["owner_key"] = (given["owner_key"],)
-    elif isinstance(given.get("owner_key"), Iterable):
-        given["owner_key"] = tuple(given["owner_key"])
+    for name in ("owner_key", "sign_in_names"):
+        if isinstance(given.get(name), str):
+            given[name] = (given[name],)
+        elif isinstance(given.get(name), Iterable):
+            given[name] = tuple(given[name])
     if given.get("domain") == "":
         given["domain"] = None
     if isinstance(given.get("same_site"), str):
@@ -199,10 +209,11 @@ _TEXT = frozenset(
         "domain",
         "namespace",
         "on_outage",
+        "on_owner_change",
         "read_from",
     )
 )
-_TEXT_OR_LIST = frozenset(("secret_key", "owner_key"))
+_TEXT_OR_LIST = frozenset(("secret_key", "owner_key", "sign_in_names"))
 
 
 def _from_environment(name: str, variable: str, raw: str) -> Any:  # the setting's own type
@@ -270,10 +281,15 @@ def _check_types(settings: Settings) -> None:
         f"timeout is the number of seconds that the store may take, above 0, not "
         f"{settings.timeout!r}.",
     )
+    for setting in ("owner_key", "sign_in_names"):
+        names = getattr(settings, setting)
+        demand(
+            isinstance(names, tuple) and all(isinstance(name, str) and name for name in names),
+            f"{setting} is the name of a session key, or several, not {names!r}.",
+        )
     demand(
-        isinstance(settings.owner_key, tuple)
-        and all(isinstance(name, str) and name for name in settings.owner_key),
-        f"owner_key is the name of a session key, or several, not {settings.owner_key!r}.",
+        settings.on_owner_change in ("drop", "keep"),
+        f"on_owner_change is 'drop' or 'keep', not {settings.on_owner_change!r}.",
     )
     demand(
         isinstance(settings.namespace, str) and "\0" not in settings.namespace,

@@ -9,11 +9,13 @@ length of a list, or a file that they can send by themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
 from .adapter import Sessions, met_outage, unavailable, warn_proxy
 from .exceptions import StoreUnavailable
+from .flows import instead, over, trouble
 from .session import Session
 from .settings import UNSET, NearCache, OnOutage, Unset, gather
 from .stores.base import AsyncStore, Store
@@ -188,16 +190,18 @@ class _Exchange:
         except Exception as error:
             self._failed = True
             if self._started or not self._excused(error):
+                over(self.session)
                 raise
-            self._unavailable()
+            self._answer_with(503)
             return self
         if self._held is not None and self._is_whole():
             try:
                 self._start()
             except BaseException:
-                self.close()  # nobody else will
+                self.close()  # nothing else will
                 raise
             if self._answer is None:
+                over(self.session)
                 return self._body
         return self
 
@@ -216,7 +220,7 @@ class _Exchange:
             self._failed = True
             if self._started or not self._excused(error):
                 raise
-            self._unavailable()
+            self._answer_with(503)
             return self._next_of_answer()
         if not self._started and (self._held is not None or part is None):
             self._start()
@@ -229,11 +233,14 @@ class _Exchange:
     def close(self) -> None:
         """Close the application's body, then look for changes that came after the headers."""
         close = getattr(self._body, "close", None)
-        if close is not None:
-            close()
-        if self._started and not self._failed:
-            self._failed = True  # never twice
-            self.middleware.sessions.finish(self.session)
+        try:
+            if close is not None:
+                close()
+            if self._started and not self._failed:
+                self._failed = True  # never twice
+                self.middleware.sessions.finish(self.session)
+        finally:
+            over(self.session)
 
     # --- inside ---
 
@@ -252,16 +259,25 @@ class _Exchange:
         self._take_replacement()
         self._started = self._failed = True
         try:
-            if status.startswith("500") and met_outage(self.session):
-                self._unavailable()  # the application gave up because of the outage
-                return
-            self.middleware.sessions.close(self.session)
-            self._failed = False
-            self._write = self._start_response(status, self._dressed(headers), exc_info)
-        except StoreUnavailable:
-            self._unavailable()
+            answer = self._commit(int(status[:3]))
+            if answer is None:
+                self._write = self._start_response(status, self._dressed(headers), exc_info)
+            else:
+                self._answer_with(answer)
         finally:
             exc_info = None
+
+    def _commit(self, status: int) -> int | None:
+        """Commit before a response of this status; return what to answer in its place, if so."""
+        if status == 500 and met_outage(self.session):
+            return 503  # the application gave up because of the outage
+        known = trouble(self.session)
+        try:
+            self.middleware.sessions.close(self.session)
+        except Exception as error:  # noqa: BLE001 - what is not the core's to answer is raised
+            return instead(self.session, status, error, known)
+        self._failed = False
+        return None
 
     def _dressed(self, headers: Headers) -> Headers:
         """Return the application's headers with those of the session."""
@@ -280,12 +296,12 @@ class _Exchange:
         """Whether an outage is behind an error that escaped the application."""
         return isinstance(error, StoreUnavailable) or met_outage(self.session)
 
-    def _unavailable(self) -> None:
-        """Answer 503 in the application's place; what it sends from now on is dropped."""
-        headers, body = unavailable()
+    def _answer_with(self, status: int) -> None:
+        """Answer in the application's place; what it sends from now on is dropped."""
+        headers, body = unavailable(status)
         self._started = self._failed = True
         self._answer = b"" if self.environ.get("REQUEST_METHOD") == "HEAD" else body
-        self._start_response("503 Service Unavailable", headers)
+        self._start_response(f"{status} {HTTPStatus(status).phrase}", headers)
 
     def _next_of_answer(self) -> bytes:
         """Give the server our own answer, once."""

@@ -39,19 +39,14 @@ def last_writer_wins(url: str) -> Any:
     return LastWriterWins.from_url(url)
 
 
-def create_then_delete(visit: flows.Visit, successor: Any) -> Any:
+def create_then_delete(visit: flows.Visit, key: str, entry: Entry, mark: object) -> Any:
     """The renewal that seems obvious: create the new session, delete the old one."""
-    yield "delete", visit.key
-    if successor is None:
-        visit.lose()
-        visit.ended, visit.removed = False, True
-    else:
-        flows._adopt(visit, successor, "renewed")
-    return True
+    yield "delete", key
+    return entry
 
 
 def obvious_renewal(url: str) -> Any:
-    flows._end = create_then_delete
+    flows._entomb = create_then_delete
     return url
 
 

@@ -48,7 +48,7 @@ def test_create_then_delete_is_caught(
     kinds: list[world.Kind], guarantee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A renewal without the end mark loses a write, makes two of one, and outlives a sign-out."""
-    monkeypatch.setattr(flows, "_end", create_then_delete)
+    monkeypatch.setattr(flows, "_entomb", create_then_delete)
     explore(lambda: World(kinds[-1:]))  # alone, it does what it should
     with pytest.raises(AssertionError, match=guarantee):
         explore(lambda: World(kinds))

@@ -58,6 +58,19 @@ class Kind:
 class Lineage:
     data: dict[str, Any]
     key: str | None  # None: it has ended
+    owner: Any = None  # whose the data are, signed in or not
+
+    def __post_init__(self) -> None:
+        self.owner = self.data.get("user_id")
+
+    def apply(self, request: Request) -> None:
+        """What a request does; the data of a former user stay behind."""
+        request.kind.effect(self.data, request)
+        owner = self.data.get("user_id")
+        if None not in (owner, self.owner) and owner != self.owner:
+            self.data.clear()
+            request.kind.effect(self.data, request)
+        self.owner = self.owner if owner is None else owner
 
 
 @dataclass
@@ -152,7 +165,7 @@ class World:
         dict.update(session, visit.data)
         request.loaded = _copy(visit.data)
         if visit.record is not None:
-            session._before = visit.record.data
+            session._base = session._checkpoint = visit.record.data
         if self.repeat:
             yield  # the application takes its time; without a write nothing else would show it
         try:
@@ -191,20 +204,25 @@ class World:
             self.jar = None
 
     def _steps(self, request: Request, flow: Any) -> Generator[None, None, Any]:
-        answer: Any = None
         alone = False
         try:
+            step = flow.send(None)
             while True:
-                verb, *arguments = flow.send(answer)
+                verb, *arguments = step
                 if verb == "pause":
-                    answer = None
+                    step = flow.send(None)
                     continue
                 # What happens under a key that nobody else knows yet commutes with every step of
                 # the others: no order is lost when it is taken together with the step before.
                 alone = verb == "create" or arguments[0] in request.private
                 if not alone:
                     yield
-                answer = yield from self._call(request, verb, arguments)
+                try:
+                    answer = yield from self._call(request, verb, arguments)
+                except StoreUnavailable as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(answer)
         except StopIteration as result:
             if alone:
                 yield  # the answer leaves later
@@ -285,7 +303,7 @@ class World:
             self.dead.add(key)
             lineage.key = request.created[-1] if request.created else None
             if lineage.key is not None:
-                request.kind.effect(lineage.data, request)
+                lineage.apply(request)
                 data = decode_record(self._entry(lineage.key).data)[1]
                 assert data == lineage.data, f"G2 went on as {data}, expected {lineage.data}"
             return
@@ -306,7 +324,7 @@ class World:
         if request.kind.name == "renew, commit, renew" and request.committed:
             pass  # its one change is in the model already
         else:
-            request.kind.effect(lineage.data, request)
+            lineage.apply(request)
             request.committed = True
         assert data == lineage.data, f"G2 stored {data}, expected {lineage.data}"
         request.counted = True
