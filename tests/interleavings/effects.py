@@ -165,9 +165,14 @@ def over_nothing(done: Sequence[Done]) -> Outcome:
     return _finish(outcome)
 
 
+def reset_by(done: Iterable[Done]) -> str:
+    """Return how the session was emptied, by what says most."""
+    kinds = {each.key for each in done if each.what == "reset"}
+    return next((kind for kind in ("destroy", "clear", "dict") if kind in kinds), "")
+
+
 def _begin(done: Sequence[Done]) -> Outcome:
-    resets = [each.key for each in done if each.what == "reset"]
-    outcome = Outcome(Mirror(), reset="destroy" if "destroy" in resets else "".join(resets[-1:]))
+    outcome = Outcome(Mirror(), reset=reset_by(done))
     for each in done:
         outcome.renews |= each.what == "renew"
         outcome.authenticates |= each.what == "authenticated"
@@ -222,14 +227,30 @@ def identified(before: Data, after: Data, names: Iterable[str]) -> bool:
 
 
 def signs_in(done: Sequence[Done], base: Data, keys: tuple[str, ...], names: Iterable[str]) -> str:
-    """Say whether the request itself signs in, when its session has ended: yes, no, or unclear."""
-    outcome = over_nothing(done)
+    """Say whether the request itself signs in, when its session has ended: yes, no, or unclear.
+
+    It does when its steps do so over the session that it knew, and name a user over nothing.
+    """
+    alone = over_nothing(done)
+    if not owned(alone.data, keys) and not identified({}, alone.data, set(names) - NO_SIGN_IN):
+        return "no"
+    try:
+        known = over(done, base)
+    except Refused:
+        known = alone
+    said = {_signs_in(each, base, keys, names) for each in (known, alone)}
+    destroys = any(each.function and each.function.kind == "destroy" for each in done)
+    return "unclear" if len(said) > 1 or destroys else said.pop()
+
+
+def _signs_in(outcome: Outcome, base: Data, keys: tuple[str, ...], names: Iterable[str]) -> str:
     found = owned(outcome.data, keys)
     if found and outcome.reset in ("clear", "destroy"):
         return "yes"
     if found and owner(outcome.data, keys) != owner(base, keys):
         return "yes"
-    if identified({} if outcome.reset else base, outcome.data, set(names) - NO_SIGN_IN):
-        return "unclear" if outcome.reset else "yes"
-    unclear = outcome.reset or any(each not in owned(base, keys) for each in found)
-    return "unclear" if found and unclear else "no"
+    if identified(base, outcome.data, set(names) - NO_SIGN_IN):
+        return "yes"
+    if outcome.reset or any(each not in owned(base, keys) for each in found):
+        return "unclear"
+    return "no"

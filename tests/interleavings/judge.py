@@ -34,6 +34,7 @@ from .effects import (
     over_nothing,
     owned,
     owner,
+    reset_by,
     signs_in,
 )
 
@@ -90,10 +91,10 @@ class Ledger:
     names: tuple[str, ...]  # under which a sign-in may stand as well
     done: list[Done] = field(default_factory=list)  # and not committed yet
     kind: str = "opening"  # of the flow that runs
-    flow: int = 0  # its number
     begun: float = 0  # when it did
     committing: set[Done] = field(default_factory=set)  # what it commits
     key: str | None = None  # of the session at hand, dead or alive
+    lineage: Lineage | None = None  # that it found when it came
     base: Data = field(default_factory=dict)  # of that session when it was last seen alive
     looks: dict[str, Data] = field(default_factory=dict)  # the same, of every session looked at
     shown: list[tuple[str, Lineage]] = field(default_factory=list)
@@ -105,15 +106,20 @@ class Ledger:
     loose: bool = False  # both is right by now: to store, and not to
     landing: Landing | None = None  # of this flow
     ended: bool = False  # in this flow, by this request
+    emptied: bool = False  # in this flow, by whatever means
     ends_all: bool = False  # in this flow it signs out: every session that it was shown is over
     refused_for_room: bool = False  # in this flow
     trouble: bool = False  # a fault in this flow
     ever_in_trouble: bool = False
     acknowledged: bool = False  # its response
+    created: bool = False  # a session of its own
+    destroyed: bool = False  # since it was last certain of what is stored: this can be done twice
     reloads: int = 0
 
     def note(self, done: Done) -> None:
         self.done.append(done)
+        self.destroyed |= done.key == "destroy"
+        self.destroyed |= done.function is not None and done.function.kind == "destroy"
         if done.what in ("assign", "same", "change"):
             self.assigned.add((done.key, repr(done.value)))
 
@@ -127,10 +133,12 @@ class Issued:
     """A call as it left its request; it may reach the store later."""
 
     ledger: Ledger
-    flow: int
     done: list[Done]
     begun: float
     reloads: int
+    refused_for_room: bool
+    fence: bool  # of a reload(): the same data again
+    late: bool = False  # its flow had been told that it failed
 
 
 class Judge:
@@ -155,7 +163,7 @@ class Judge:
         self.dead: set[str] = set()
         self.private: dict[str, Private] = {}
         self.ledgers: list[Ledger] = []
-        self.tokens = 0
+        self.tokens: set[object] = set()
         self.gone: Callable[[], int] = lambda: 0
 
     # --- what is there ---
@@ -199,8 +207,8 @@ class Judge:
 
     def begin(self, ledger: Ledger, kind: str) -> None:
         ledger.kind, ledger.begun = kind, self.clock()
-        ledger.flow += 1
         ledger.committing = set(ledger.done)
+        ledger.emptied = reset_by(ledger.done) != ""
         ledger.landing = None
         ledger.ended = ledger.ends_all = ledger.refused_for_room = ledger.trouble = False
         if kind == "opening":
@@ -209,7 +217,8 @@ class Judge:
 
     def issue(self, ledger: Ledger) -> Issued:
         done = [each for each in ledger.done if each in ledger.committing]
-        return Issued(ledger, ledger.flow, done, ledger.begun, ledger.reloads)
+        room, fence = ledger.refused_for_room, ledger.kind == "reload"
+        return Issued(ledger, done, ledger.begun, ledger.reloads, room, fence)
 
     def refused(self, ledger: Ledger) -> None:
         """The store has no room for what it was given: nothing was written."""
@@ -239,7 +248,7 @@ class Judge:
         if found is not None:
             ledger.looks[key] = found[1]
             if ledger.key is None and ledger.kind == "opening":
-                ledger.key = key
+                ledger.key, ledger.lineage = key, self.of.get(key)
             if key == ledger.key:
                 ledger.base = found[1]
         elif entry is not None and ledger.kind == "opening":
@@ -302,12 +311,11 @@ class Judge:
 
     def _allow(self, ledger: Ledger, issued: Issued) -> None:
         """Nothing is stored after a failure; what was on its way before may still arrive."""
-        late = issued.flow != ledger.flow
-        _demand(late or not ledger.blocked, "G2: stored after a failure, before reload()")
+        _demand(issued.late or not ledger.blocked, "G2: stored after a failure, before reload()")
 
     def _replaced(self, issued: Issued, lineage: Lineage, record: Any, data: Data) -> None:
         ledger = issued.ledger
-        if data == lineage.data and ledger.kind == "reload":
+        if data == lineage.data and issued.fence:
             _demand(
                 record.absolute_end == lineage.record.absolute_end,
                 "G8: reload() moved the absolute clock",
@@ -335,13 +343,11 @@ class Judge:
 
     def _ended(self, issued: Issued, lineage: Lineage, *, deleted: bool) -> None:
         ledger = issued.ledger
-        destroys = any(each.key == "destroy" for each in issued.done) or any(
-            each.function is not None and each.function.kind == "destroy" for each in issued.done
-        )
+        destroys = ledger.destroyed
         if not destroys:
             self._allow(ledger, issued)
         if deleted:
-            _demand(ledger.refused_for_room, "G3: ended without a tombstone, though there is room")
+            _demand(issued.refused_for_room, "G3: ended without a tombstone, though there is room")
         own = lineage.key == ledger.key
         left = self._left(issued, lineage.data if own else ledger.base)
         if own:
@@ -356,7 +362,11 @@ class Judge:
                 "G3: a request ended a session that it was not shown",
             )
             _demand(
-                destroys or is_empty(left.data) or self._signs_out(ledger, left),
+                ledger.ends_all
+                or destroys
+                or ledger.emptied
+                or self._signs_out(ledger, left)
+                or self._signs_out(ledger, over_nothing(issued.done)),
                 "G3: a request ended another session without a sign-out",
             )
         ledger.ends_all |= destroys or self._signs_out(ledger, left)
@@ -366,12 +376,15 @@ class Judge:
         if own and is_empty(left.data):
             ledger.landing = Landing({}, left.results)
             self._consume(issued)
+            # What it stores from now on is a new session.
+            ledger.key, ledger.base, ledger.quiet = None, {}, False
 
     def _left(self, issued: Issued, data: Data) -> Outcome:
         try:
-            return over(issued.done, data)
+            outcomes = [over(done, data) for done in _variants(issued.done)]
         except Refused:
             return over_nothing(issued.done)
+        return next((each for each in outcomes if is_empty(each.data)), outcomes[0])
 
     def _signs_out(self, ledger: Ledger, outcome: Outcome) -> bool:
         before, after = ledger.base, outcome.data
@@ -395,10 +408,12 @@ class Judge:
                 break
         _fits(problem)
         assert outcome is not None
-        self._judge_id(ledger, before, data, outcome, renewed=renewed)
+        self._judge_id(lineage, ledger, data, outcome, renewed=renewed)
         self._judge_clock(issued, old, before, record, data, outcome)
         ledger.ends_all |= outcome.data.destroyed or self._signs_out(ledger, outcome)
         lineage.data, lineage.record = data, record
+        if outcome.reset in ("clear", "destroy") or outcome.data.destroyed:
+            lineage.last_owner = None  # nothing of theirs is left
         lineage.last_owner = owner(data, ledger.owner_keys) or lineage.last_owner
         ledger.base = ledger.looks[str(lineage.key)] = data
         ledger.landing = Landing(data, outcome.results)
@@ -443,8 +458,9 @@ class Judge:
         return None
 
     def _judge_id(
-        self, ledger: Ledger, before: Data, data: Data, outcome: Outcome, *, renewed: bool
+        self, lineage: Lineage, ledger: Ledger, data: Data, outcome: Outcome, *, renewed: bool
     ) -> None:
+        before = lineage.data
         changed = owned(before, ledger.owner_keys) != owned(data, ledger.owner_keys)
         named = identified(before, data, ledger.names)
         if renewed:
@@ -456,7 +472,7 @@ class Judge:
             )
         else:
             _demand(not changed, "G5: another owner under the same ID", f"{before}, {data}")
-            ours = not ledger.cookies
+            ours = lineage.maker is ledger and not lineage.held  # nobody can have planted this ID
             _demand(ours or not named, "G5: signed in under the same ID", f"{before}, {data}")
             asked = outcome.renews or outcome.authenticates
             _demand(not asked, "G5: renew() or authenticated(), and the same ID")
@@ -512,9 +528,7 @@ class Judge:
         elif isinstance(error, SessionGone):
             self._told_gone(ledger, own)
         elif isinstance(error, Refused):
-            if own is not None and error.function is function:
-                ledger.done.remove(own)
-            else:
+            if own is None or error.function is not function:
                 _demand(error.function.refused, "G2: told of a function that did not refuse")
                 ledger.failed = True
         elif isinstance(error, StoreUnavailable):
@@ -524,15 +538,17 @@ class Judge:
             replayed = any(each.function and each.function.refused for each in ledger.done)
             told = isinstance(error, LateChange | TooLarge) or replayed or ledger.failed
             _demand(told, f"G0: raised {type(error).__name__}", str(error))
-        if error is not None and own is not None:
-            own.maybe = True  # not acknowledged: done later, or not
+        if error is not None and own in ledger.done:
+            ledger.done.remove(own)  # the application was told that it is not done
+        if error is not None and handle in self.private and not ledger.blocked:
+            self._adopt(ledger, str(handle), judged=False)
         if error is not None and not ledger.trouble and not ledger.ever_in_trouble:
             self._no_orphans(ledger, None)
 
-    def cancelled(self, ledger: Ledger, function: Function) -> None:
-        """The flow was closed: its function is done later, or not."""
-        for each in ledger.done:
-            each.maybe |= each.function is function
+    def cancelled(self, ledger: Ledger, function: Function | None) -> None:
+        """The flow was closed: its own function is not done, unless that is on its way."""
+        if function is not None:
+            ledger.done = [each for each in ledger.done if each.function is not function]
 
     def _no_orphans(self, ledger: Ledger, key: str | None) -> None:
         for made in ledger.made:
@@ -543,7 +559,7 @@ class Judge:
 
     def _told_gone(self, ledger: Ledger, own: Done | None) -> None:
         refused = own is not None and own.function is not None and own.function.refused
-        never = ledger.key is None and not ledger.quiet and not ledger.loose
+        never = not (ledger.lineage or ledger.created or ledger.quiet or ledger.loose)
         _demand(refused or not never, "G2: told that a session is gone which there never was")
         _demand(
             refused or not self.alive(ledger.key), "G2: told that the session is gone, it is alive"
@@ -554,8 +570,8 @@ class Judge:
             _demand(
                 self._signs_in(ledger) != "yes", "G5: a sign-in was lost: its session had ended"
             )
-        for each in ledger.done:
-            each.maybe = True
+        for each in ledger.done:  # of another task's steps nothing was said
+            each.maybe |= ledger.kind == "reload" or each in ledger.committing
 
     def _signs_in(self, ledger: Ledger) -> str:
         done = [each for each in ledger.done if each in ledger.committing and not each.maybe]
@@ -563,7 +579,7 @@ class Judge:
 
     def _reloaded(self, ledger: Ledger, session: Any, key: str | None) -> None:
         if key is not None:
-            _demand(self.alive(key), "G1: reload() shows a session that is dead")
+            _demand(key in ledger.looks, "G1: reload() shows a session that it has not looked at")
             self._adopt(ledger, key, judged=False)
         shown = dict(dict.items(session))
         expected = ledger.looks.get(key, {}) if key is not None else {}
@@ -576,7 +592,7 @@ class Judge:
     def _after_reload(self, ledger: Ledger, key: str | None) -> None:
         if ledger.in_doubt:
             self._no_orphans(ledger, key)
-        ledger.in_doubt = ledger.failed = False
+        ledger.in_doubt = ledger.failed = ledger.destroyed = False
         ledger.reloads += 1
 
     def _adopt(self, ledger: Ledger, key: str, *, judged: bool = True) -> None:
@@ -584,6 +600,7 @@ class Judge:
         fresh = self.private.get(key)
         if fresh is None:
             return
+        ledger.created = True
         if judged:
             self._judge_creation(ledger, fresh)
         del self.private[key]
@@ -599,12 +616,12 @@ class Judge:
         had_one = ledger.key is not None
         if had_one or ledger.quiet:
             signing = self._signs_in(ledger) if not any(e.maybe for e in done) else "unclear"
-            may = signing != "no" or ledger.loose or _reset(done) == "destroy"
+            may = signing != "no" or ledger.loose or reset_by(done) == "destroy"
             _demand(may, "G3: a request whose session had ended stored anew", repr(fresh.data))
         problem: Problem = None
         for each in _variants(done):
             try:
-                outcome = over_nothing(each) if had_one else over(each, {})
+                outcome = over_nothing(each) if had_one or ledger.quiet else over(each, {})
             except Refused as refused:
                 problem = REFUSES, repr(refused.function)
                 continue
@@ -625,11 +642,11 @@ class Judge:
         result: object,
     ) -> None:
         done = [each for each in ledger.done if each in ledger.committing]
-        ledger.ends_all |= _reset(done) == "destroy"
-        ends = self._ends(ledger, done)
+        hard = [each for each in done if not each.maybe]
+        ledger.ends_all |= reset_by(hard) == "destroy"
+        ends = reset_by(hard) != "" and is_empty(over_nothing(hard).data)
         if ledger.blocked:
-            destroys = any(each.key == "destroy" for each in ledger.committing)
-            _demand(destroys, "G2: acknowledged after a failure, before reload()")
+            _demand(ledger.destroyed, "G2: acknowledged after a failure, before reload()")
             ledger.in_doubt = ledger.failed = False
             ledger.loose = True
         if handle is not None and handle in self.private:
@@ -639,7 +656,7 @@ class Judge:
         if not ledger.ever_in_trouble:
             self._no_orphans(ledger, handle)
         if ends or ledger.ended or ledger.ends_all:
-            self._judge_end(ledger, handle)
+            self._judge_end(ledger, handle, ends=ends or reset_by(hard) == "destroy")
         if function is not None and ledger.landing and function in ledger.landing.results:
             expected = ledger.landing.results[function]
             _demand(
@@ -648,23 +665,20 @@ class Judge:
                 f"{function}: {result!r}, {expected!r}",
             )
         if function is not None and function.kind == TOKEN and result is not None:
-            self.tokens += 1
-            _demand(self.tokens < 2, "G2: a one-time token was handed out twice")
+            _demand(result not in self.tokens, "G2: a one-time token was handed out twice")
+            self.tokens.add(result)
         rest = [each for each in ledger.done if each not in ledger.committing]
         if ledger.landing is not None and handle is not None and ledger.kind == "commit":
             self._judge_shown(ledger, session, rest)
-        if ledger.landing is None and not self.alive(ledger.key):
+        if ledger.landing is None and not ends and not self.alive(ledger.key):
             for each in ledger.done:
                 each.maybe = True
         else:
             ledger.done = rest
-        if (ends or ledger.ended) and handle is None:
-            ledger.loose |= not ledger.ended  # ended before: what is written now may go on, or not
+        if ends and ledger.landing is None:
+            # Ended by others before: what is written now is stored, or not.
+            ledger.loose = True
             ledger.key, ledger.base, ledger.quiet = None, {}, False
-
-    def _ends(self, ledger: Ledger, done: list[Done]) -> bool:
-        reset = _reset(done)
-        return reset == "destroy" or (reset != "" and is_empty(over_nothing(done).data))
 
     def _judge_shown(self, ledger: Ledger, session: Any, rest: list[Done]) -> None:
         assert ledger.landing is not None
@@ -701,11 +715,14 @@ class Judge:
             lost = hard and not is_empty(over_nothing(hard).data)
             _demand(not lost, "G2: commit() did not say that the session is gone", repr(hard))
 
-    def _judge_end(self, ledger: Ledger, handle: str | None) -> None:
+    def _judge_end(self, ledger: Ledger, handle: str | None, *, ends: bool) -> None:
         """An end was acknowledged: every session whose cookie was shown is over."""
         for key, lineage in ledger.shown:
-            if not ledger.ends_all and lineage is not self.of.get(str(ledger.key)):
+            own = lineage is ledger.lineage
+            if not (ends if own else ledger.ends_all):
                 continue
+            if ledger.created and lineage.key != key:
+                continue  # of two sign-ins at once a sign-out ends one
             known = self.look(key) is not None  # else its tombstone has expired, or it was deleted
             still = lineage.key is not None and lineage.key != handle and self.alive(lineage.key)
             _demand(not (known and still), "G3: a session is alive after its sign-out")
@@ -716,19 +733,20 @@ class Judge:
         """The response leaves: with a cookie, a removal, or neither."""
         answer: Cookie | None = visit.answer
         if error is not None:
-            if ledger.blocked:
-                _demand(answer is None, "G5: a cookie after a failure")
+            if ledger.blocked:  # what leaves carries no cookie where the core says that it failed
+                known = getattr(visit, "trouble", None) is not None
+                _demand(known or answer is None, "G5: a cookie after a failure")
             return
         ledger.acknowledged = True
         key = ledger.key
         lineage = self._lineage(key)
         if answer is not None:
             given = store_key(answer.id, "")
-            _demand(self.alive(given), "G5: a cookie for a session that is dead")
-            held = self._lineage(given)
-            assert held is not None
+            _demand(given not in self.dead, "G5: a cookie for a session that is dead")
             self._judge_need(ledger, answer)
-            held.held = True
+            held = self._lineage(given)
+            if held is not None:
+                held.held = True
         if visit.removed:
             _demand(ledger.ended, "G5: a removal cookie without an end at the response's start")
         if lineage is not None and lineage.maker is ledger and self.alive(key):
@@ -741,9 +759,15 @@ class Judge:
         due = self.clock() - shown.timestamp >= self.idle * TENTH
         _demand(due, "G5: a cookie of the old ID that the client has no need of")
 
+    def removed(self, jar: Cookie | None) -> None:
+        """A removal has reached the browser, which holds this by now."""
+        found = jar is not None and self.alive(store_key(jar.id, ""))
+        _demand(not found, "G5: a removal took away the cookie of a session that is alive")
+
     # --- at rest ---
 
-    def at_rest(self, jar: Cookie | None, *, check_jar: bool) -> None:
+    def at_rest(self) -> None:
+        """Every answer has left: what is alive is held by a client."""
         for lineage in self.lineages:
             maker = lineage.maker
             excused = maker is not None and not maker.acknowledged
@@ -756,16 +780,6 @@ class Judge:
                 fresh.ledger.ever_in_trouble or not self.alive(key),
                 "G5: a live session that nobody holds",
             )
-        if check_jar:
-            signed_in = any(
-                each.maker is not None
-                and each.held
-                and self.alive(each.key)
-                and owned(each.data, each.maker.owner_keys)
-                for each in self.lineages
-            )
-            found = jar is not None and self.alive(store_key(jar.id, ""))
-            _demand(found or not signed_in, "G5: who has just signed in is signed out")
 
 
 def _demand(holds: object, rule: str, values: str = "") -> None:
@@ -778,15 +792,10 @@ def _fits(problem: tuple[str, str] | None) -> None:
         raise Violation(*problem)
 
 
-def _reset(done: Iterable[Done]) -> str:
-    kinds = [each.key for each in done if each.what == "reset"]
-    return "destroy" if "destroy" in kinds else "".join(kinds[-1:])
-
-
 def _variants(done: list[Done]) -> list[list[Done]]:
     """With and without what may have been dropped."""
     hard = [each for each in done if not each.maybe]
-    return [done] if len(hard) == len(done) else [done, hard]
+    return [done] if len(hard) == len(done) else [hard, done]
 
 
 def _differs(data: Data, expected: Outcome, before: Data) -> Problem:

@@ -231,7 +231,7 @@ def stored(kind: str, absolute: bool) -> Stored:
     CLOCK.now = START
     store, cookies = MemoryStore(clock=CLOCK), []
     data = {"base": 1, "x": "0.1", "cart": ["0.2"], "list0": ["0.3"], "n": 0, "_fresh": True}
-    data |= {TOKEN: "T"} | INITIAL.get(kind, {})
+    data |= {TOKEN: kind} | INITIAL.get(kind, {})
     if kind in ("signed out", "ended"):
         data["user_id"] = "A"
     changes: list[Callable[[Session], Any]] = [lambda session: session.update(data)]
@@ -247,7 +247,7 @@ def stored(kind: str, absolute: bool) -> Stored:
         _drive(finishing(session), store)
         cookies = cookies if visit.answer is None else [visit.answer]
     entry = store.load(store_key(cookies[0].id, ""))
-    return Stored(cookies[0], entry, owner({"user_id": "A"} | data, ("user_id", "_user_id")))
+    return Stored(cookies[0], entry, owner(data, ("user_id", "_user_id")))
 
 
 def _drive(flow: Any, store: MemoryStore) -> None:
@@ -335,9 +335,7 @@ class Run:
                 next(self.running[choice][1])
             except StopIteration:
                 del self.running[choice]
-        one = all(not each.second for each in self.case.scripts)
-        answers_at_once = not self.case.held_back and self.case.initial != "none"
-        self.judge.at_rest(self.jar, check_jar=one and answers_at_once)
+        self.judge.at_rest()
 
     def _start(self, name: str, process: Generator[None, None, None]) -> None:
         next(process)
@@ -390,8 +388,12 @@ class Run:
         if error is None:
             if self.case.held_back:
                 yield
-            if answer is not None or removed:
+            if answer is not None:
                 self.jar = answer
+            elif removed:
+                if not (self.case.held_back or any(each.second for each in self.case.scripts)):
+                    self.judge.removed(self.jar)
+                self.jar = None
             if script.late or script.beside:
                 for step in script.late:
                     self._plain(request, step)
@@ -459,7 +461,7 @@ class Run:
         handle = request.visit.handle
         if not isinstance(error, Cancelled):
             self.judge.end(ledger, error, request.session, handle, function, result)
-        elif function is not None:
+        else:
             self.judge.cancelled(ledger, function)
         for _, step in waiting:
             self._plain(request, step)
@@ -524,7 +526,7 @@ class Run:
     ) -> Generator[None, None, None]:
         yield
         self._note(f"    a late {verb} arrives")
-        self._reach(issued, verb, arguments)
+        self._reach(replace(issued, late=True), verb, arguments)
 
     # --- what a step does, and what the judge is told of it ---
 
