@@ -27,10 +27,8 @@ def visit(store: Store, manager: Manager, cookie: Cookie | None = None) -> tuple
     """Open a session with the plain driver, as an adapter that blocks would."""
     opened = Visit(manager, [] if cookie is None else [cookie])
     drive(opening(opened), store, manager)
-    session = Session(opened.data)
-    session._backing = opened
-    if opened.record is not None:
-        session._before = opened.record.data
+    session = Session()
+    opened.fill(session)
     return opened, session
 
 

@@ -62,6 +62,13 @@ class UnknownFormat(StoreUnavailable):
     """
 
 
+class UndecodableHere(UnknownFormat):
+    """This server cannot decode a record now: an outage for this one session, as above.
+
+    Its stack or its memory ran out, or its time zone data is another. The record is sound.
+    """
+
+
 class DamagedRecord(SessionError):
     """The bytes in the store are no record; the client is given a new session."""
 

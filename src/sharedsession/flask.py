@@ -249,9 +249,12 @@ class SharedSession(SessionInterface):
         A permanent session is refreshed by requests that do not use it, too: with
         SESSION_REFRESH_EACH_REQUEST one whose cookie verifies is loaded, to learn whether it is.
         """
-        if not isinstance(session, UnusedSession):
-            return self.should_set_cookie(app, cast(SessionMixin, session))
         own_rule = type(self).should_set_cookie is not SharedSession.should_set_cookie
+        if not isinstance(session, UnusedSession):
+            repeat = self.should_set_cookie(app, cast(SessionMixin, session))
+            lasting = own_rule or session.permanent
+            # A write alone is no reason: its answer could arrive after that of a sign-in.
+            return repeat and (lasting or session._is_as_noted())
         if not (app.config["SESSION_REFRESH_EACH_REQUEST"] or own_rule) or not session._loading:
             return False
         visit = session._backed("the refresh of a cookie")

@@ -47,6 +47,7 @@ from .exceptions import (
     StoreFull,
     StoreUnavailable,
     TooLarge,
+    UndecodableHere,
     UnknownFormat,
 )
 from .record import (
@@ -149,10 +150,18 @@ class Manager:
         self.breaker: Breaker = Breaker() if like is None else like.breaker
         self.lag: float = 0.0 if like is None else like.lag  # seconds by which copies may be behind
 
-    def report(self, event: str, handle: str | None, level: int = logging.DEBUG) -> None:
+    def report(
+        self,
+        event: str,
+        handle: str | None,
+        level: int = logging.DEBUG,
+        reason: Exception | None = None,
+    ) -> None:
         """Count an event, and log it with the first 12 characters of the store key."""
         self.counts[event] += 1
-        log.log(level, "%s: session %s", event, (handle or "-")[:12], extra={"event": event})
+        why = "" if reason is None else f": {reason}"
+        message = "%s: session %s%s"
+        log.log(level, message, event, (handle or "-")[:12], why, extra={"event": event})
 
     def patience(self) -> float:
         """Seconds that opening or closing may take now."""
@@ -306,10 +315,10 @@ class Visit:
         age = self.manager.clock() - self.cookie.timestamp
         return age < -CLOCKS_APART or age >= self.manager.settings.idle_timeout * TOUCH_AFTER
 
-    def inform(self) -> None:
+    def inform(self, *, repeat: bool = False) -> None:
         """Hand out the cookie after a write, where the client has something to learn from it."""
         assert self.cookie is not None
-        if self.cookie.version or self.is_due():
+        if repeat or self.cookie.version or self.is_due():
             self.issue(self.manager.clock())
 
     def lose(self, found: object = None) -> None:
@@ -332,6 +341,9 @@ class Visit:
             else:
                 record, data = decode_record(entry.data)
                 object.__setattr__(entry, "_decoded", record)
+        except UndecodableHere as error:
+            self.manager.report("undecodable-here", key, logging.ERROR, error)
+            raise
         except UnknownFormat:
             self.manager.report("unknown-format", key, logging.ERROR)
             raise
@@ -545,7 +557,7 @@ def _closing(visit: Visit, session: Session, intent: Intent, *, repeat: bool) ->
                 "needs a new cookie: a new session, a renewal, or another owner. Make this change "
                 "before the response starts, or call commit() there."
             )
-        if (yield from _carry_out(action, visit, intent)):
+        if (yield from _carry_out(action, visit, intent, repeat=repeat)):
             break
         # Another request came first: what is there now is looked at, and the steps done over it.
         if rounds > 1:
@@ -587,7 +599,7 @@ def belongs_to(record: Record, settings: Settings) -> str | None:
     return record.last_owner if owner is None else owner
 
 
-def _carry_out(action: Action, visit: Visit, intent: Intent) -> Flow[bool]:
+def _carry_out(action: Action, visit: Visit, intent: Intent, *, repeat: bool) -> Flow[bool]:
     """Do it; return whether that settled the commit, and no other request came first."""
     match action:
         case Action.CREATE:
@@ -597,7 +609,7 @@ def _carry_out(action: Action, visit: Visit, intent: Intent) -> Flow[bool]:
         case Action.END:
             return (yield from _end(visit))
         case Action.REPLACE:
-            return (yield from _replace(visit, intent))
+            return (yield from _replace(visit, intent, repeat=repeat))
         case Action.TOUCH | Action.REISSUE:
             yield from _prolong(visit, touch=action is Action.TOUCH)
         case Action.END_SUCCESSOR:
@@ -714,7 +726,7 @@ def over(session: Session) -> None:
         session.__class__ = OverSession
 
 
-def _replace(visit: Visit, intent: Intent) -> Flow[bool]:
+def _replace(visit: Visit, intent: Intent, *, repeat: bool) -> Flow[bool]:
     assert visit.record is not None
     record = dataclasses.replace(visit.record, data=intent.encoded)
     stored, ttl = encode_record(record), visit.manager.ttl(record)
@@ -727,7 +739,7 @@ def _replace(visit: Visit, intent: Intent) -> Flow[bool]:
     if entry.repeated:
         yield from _look_again(visit)
     if visit.entry is not None:
-        visit.inform()
+        visit.inform(repeat=repeat)
     return True
 
 
@@ -948,7 +960,7 @@ def reloading(visit: Visit, session: Session) -> Flow[None]:
             yield from opening(visit)
         if visit.entry is not None:
             yield from _look_again(visit)
-    visit.trouble = None
+    visit.trouble, visit.met_outage = None, False
     _show_found(visit, session)
     if visit.ended:
         raise _gone("read again")

@@ -13,19 +13,19 @@ The order of top-level keys is not data. Nothing is ever unpickled.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from hashlib import sha256
 from math import isnan
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgpack
 
-from .exceptions import DamagedRecord, NotEncodable, UnknownFormat
+from .exceptions import DamagedRecord, NotEncodable, UndecodableHere, UnknownFormat
 
 try:
     from markupsafe import Markup
@@ -120,12 +120,21 @@ _packers: list[msgpack.Packer] = []  # to make one takes longer than to pack a s
 
 
 def _unpack(encoded: bytes) -> Any:  # whatever was encoded
-    return msgpack.unpackb(
-        encoded,
-        strict_map_key=False,
-        unicode_errors="surrogatepass",
-        ext_hook=_from_extension,
-    )
+    try:
+        return msgpack.unpackb(
+            encoded,
+            strict_map_key=False,
+            unicode_errors="surrogatepass",
+            ext_hook=_from_extension,
+            object_pairs_hook=_dict if BEGINNING_OF_A_DATETIME in encoded else None,
+        )
+    except msgpack.StackError as error:
+        if isinstance(error.__context__, RecursionError):  # how msgpack without C calls that
+            raise error.__context__ from None
+        raise
+
+
+BEGINNING_OF_A_DATETIME = bytes((DATETIME, 0x95, 0xAA))  # its type, array of 5, text of 10
 
 
 def _extension(value: object) -> object:
@@ -167,7 +176,8 @@ def _extension(value: object) -> object:
                 TIMEDELTA, _pack([value.days, value.seconds, value.microseconds])
             )
         case Decimal():
-            return msgpack.ExtType(DECIMAL, Decimal.__str__(value).encode())
+            # the decimal context of the moment may write the exponent in lower case
+            return msgpack.ExtType(DECIMAL, Decimal.__str__(value).replace("e", "E").encode())
         case uuid.UUID():
             return msgpack.ExtType(UUID, value.bytes)
     raise TypeError(type(value).__name__)
@@ -182,27 +192,72 @@ def _pack_sorted(values: Iterable[object]) -> bytes:
 def _clock(value: datetime | time) -> list[object]:
     """The time of day, its fold, its offset in microseconds, and the name of its zone."""
     of_day = time(value.hour, value.minute, value.second, value.microsecond)
-    offset, zone = value.utcoffset(), value.tzinfo
-    return [
-        of_day.isoformat(),
-        value.fold,
-        None if offset is None else offset // timedelta(microseconds=1),
-        zone.key if isinstance(zone, ZoneInfo) else None,
-    ]
+    return [of_day.isoformat(), value.fold, *_zone(value)]
+
+
+def _zone(value: datetime | time) -> tuple[int | None, str | None]:
+    offset = value.utcoffset()
+    microseconds = None if offset is None else offset // timedelta(microseconds=1)
+    match value.tzinfo:
+        case StoredZone(key=str(name)) | ZoneInfo(key=str(name)):
+            return microseconds, name
+    return microseconds, None
 
 
 def _from_clock(clock: list[Any], day: date | None = None) -> datetime | time:
     """Rebuild a datetime or a time: in its named zone, where this machine's zone data agrees."""
-    text, fold, microseconds, zone = clock
+    text, fold, microseconds, name = clock
     of_day = time.fromisoformat(text).replace(fold=fold)
     value = of_day if day is None else datetime.combine(day, of_day)
     offset = None if microseconds is None else timedelta(microseconds=microseconds)
-    if zone is not None:
-        with suppress(OSError, ValueError):  # a zone that this machine does not know
-            named = value.replace(tzinfo=ZoneInfo(zone))
-            if named.utcoffset() == offset:
-                return named
-    return value if offset is None else value.replace(tzinfo=timezone(offset))
+    if name is None:
+        return value if offset is None else value.replace(tzinfo=timezone(offset))
+    stored = value.replace(tzinfo=StoredZone(name, offset))
+    with suppress(Exception):  # zone data that is missing, unreadable or broken raises anything
+        named = value.replace(tzinfo=ZoneInfo(name))
+        if _zone(named) == (microseconds, name):
+            return named
+    return stored
+
+
+class StoredZone(tzinfo):
+    """A named zone that this machine lacks, or knows differently, with the offset that was stored.
+
+    It encodes to what it was read from, so that a machine which agrees reads the `ZoneInfo`.
+    """
+
+    def __init__(self, key: str, offset: timedelta | None) -> None:
+        if type(key) is not str:
+            raise ValueError("the name of a zone is no text")
+        self.key = key
+        self._fixed = None if offset is None else timezone(offset)
+
+    def utcoffset(self, moment: datetime | None) -> timedelta | None:
+        return None if self._fixed is None else self._fixed.utcoffset(moment)
+
+    def dst(self, moment: datetime | None) -> None:
+        """Whether it is summer time was not stored."""
+
+    def tzname(self, moment: datetime | None) -> str | None:
+        return None if self._fixed is None else self._fixed.tzname(moment)
+
+    def fromutc(self, moment: datetime) -> datetime:
+        offset = self.utcoffset(moment)
+        if offset is None:
+            raise ValueError(
+                f"The time in {self.key} cannot be told: this machine has no such zone data. "
+                "Install the package tzdata."
+            )
+        return moment + offset
+
+    def __str__(self) -> str:
+        return self.key
+
+    def __repr__(self) -> str:
+        return f"StoredZone({self.key!r}, {self.utcoffset(None)!r})"
+
+    def __reduce__(self) -> tuple[type[StoredZone], tuple[str, timedelta | None]]:
+        return StoredZone, (self.key, self.utcoffset(None))
 
 
 def _from_extension(code: int, encoded: bytes) -> object:
@@ -210,9 +265,9 @@ def _from_extension(code: int, encoded: bytes) -> object:
         case 1:
             return tuple(_unpack(encoded))
         case 2:
-            return set(_unpack(encoded))
+            return _set(set, encoded)
         case 3:
-            return frozenset(_unpack(encoded))
+            return _set(frozenset, encoded)
         case 4:
             day, *clock = _unpack(encoded)
             return _from_clock(clock, date.fromisoformat(day))
@@ -237,6 +292,32 @@ def _from_extension(code: int, encoded: bytes) -> object:
     )
 
 
+Made = TypeVar("Made", bound=Collection[Any])
+
+
+def _dict(pairs: list[tuple[Any, Any]]) -> Data:
+    return _complete(dict(pairs), [key for key, _ in pairs])
+
+
+def _set(kind: type[Made], encoded: bytes) -> Made:
+    items = _unpack(encoded)
+    return _complete(kind(items), items)  # type: ignore[call-arg]  # a set or a frozenset
+
+
+def _complete(made: Made, keys: list[Any]) -> Made:
+    """Return it, unless two datetimes that were not equal where they were stored are equal here.
+
+    Moments in an hour that the clocks show twice equal none of another zone; in a `StoredZone`
+    they do. One of them would be lost, and a request that only reads would write that down.
+    """
+    if len(made) < len(keys) and len(made) < len({_pack(key) for key in keys}):
+        raise UndecodableHere(
+            "The session holds datetimes that this server's time zone data makes equal and that of "
+            "the server which stored them does not. Bring every server to the same tzdata."
+        )
+    return made
+
+
 # --- the session's data ---------------------------------------------------------------------------
 
 _SCALARS = (str, int, float, bytes, date, time, timedelta, Decimal, uuid.UUID, type(None))
@@ -247,21 +328,29 @@ def encode_data(data: Data) -> bytes:
     """Encode a plain dict.
 
     Raises `NotEncodable`, naming where it is, for a value that would not come back equal and of
-    the same type (a subclass comes back as its base type).
+    the same type (a subclass comes back as its base type). Memory or stack that runs out is no
+    value's fault and is raised as it is.
     """
     try:
         return _pack(data)
     except Exception as error:  # a value's own methods may raise anything; a tzinfo, for example
         check_data(data)
+        if isinstance(error, OF_THE_MOMENT):
+            raise
         for key, value in data.items():
             try:
                 _pack({key: value})
+            except OF_THE_MOMENT:
+                raise
             except Exception as reason:
                 raise NotEncodable(
                     _written(((), key)),
                     f"of type {type(value).__qualname__} cannot be encoded: {reason!r}",
                 ) from reason
         raise NotEncodable("session", f"cannot be encoded: {error!r}") from error
+
+
+OF_THE_MOMENT = (MemoryError, RecursionError)
 
 
 def check_data(data: Data) -> None:
@@ -313,11 +402,30 @@ def _written(path: tuple[Any, ...]) -> str:
 
 
 def decode_data(encoded: bytes) -> Data:
-    """Decode what `encode_data` made."""
-    data = _unpack(encoded)
+    """Decode what `encode_data` made.
+
+    Raises `UnknownFormat` for what this server cannot decode now, one of `DAMAGE` for other bytes.
+    """
+    try:
+        data = _unpack(encoded)
+    except (UnknownFormat, *DAMAGE):
+        raise
+    except Exception as error:
+        raise _undecodable(error) from error
     if type(data) is not dict:
         raise ValueError("not a dict")
     return data
+
+
+# What wrong bytes raise, in msgpack and in the constructors of values; whatever else is raised has
+# its cause in this machine or this moment.
+DAMAGE = (ValueError, TypeError, ArithmeticError)
+
+
+def _undecodable(error: Exception) -> UndecodableHere:
+    return UndecodableHere(
+        f"The session cannot be decoded on this server now: {error!r}. It stays as it is."
+    )
 
 
 EMPTY = encode_data({})
@@ -373,8 +481,8 @@ def encode_record(record: Record | EndMark) -> bytes:
 def decode_record(stored: bytes) -> tuple[Record | EndMark, Data]:
     """Return the record and its data; an end mark's data is empty.
 
-    Raises `UnknownFormat` for what a newer version wrote and `DamagedRecord` for anything else
-    that is no record.
+    Raises `UnknownFormat` for what a newer version wrote, its subclass `UndecodableHere` for what
+    only this server cannot decode now, and `DamagedRecord` for anything else that is no record.
     """
     if stored[:1] != FORMAT:
         if stored[:1] not in _LATER_FORMATS:
@@ -384,7 +492,7 @@ def decode_record(stored: bytes) -> tuple[Record | EndMark, Data]:
             "does not know. Bring every server to the same version."
         )
     try:
-        created, absolute_end, owner, authenticated_at, data, *more = msgpack.unpackb(stored[1:])
+        created, absolute_end, owner, authenticated_at, data, *more = _unpack(stored[1:])
         if type(data) is list:
             marked_at, successor = data
             if not isinstance(successor, str | None):
@@ -402,8 +510,10 @@ def decode_record(stored: bytes) -> tuple[Record | EndMark, Data]:
             check_data(decoded)
     except UnknownFormat:
         raise
-    except Exception as error:  # any damage shows as any of msgpack's or the constructors' errors
+    except DAMAGE as error:
         raise DamagedRecord(f"The stored bytes are no session record: {error!r}") from error
+    except Exception as error:
+        raise _undecodable(error) from error
     return record, decoded
 
 

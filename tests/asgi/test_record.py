@@ -6,23 +6,28 @@ alone would take 1, True and 1.0 for the same, and NaN for different from itself
 
 from __future__ import annotations
 
+import asyncio
+import decimal
+import os
 import random
 import subprocess
 import sys
 from collections import Counter, OrderedDict, defaultdict, namedtuple
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum, IntFlag, StrEnum
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from sharedsession import NotEncodable
+from sharedsession import NotEncodable, StoreUnavailable
+from sharedsession.exceptions import DamagedRecord, UnknownFormat
 from sharedsession.record import (
     Changes,
     EndMark,
@@ -316,6 +321,13 @@ class TestSubclasses:
 
         assert came_back(Loud(a=1)) == {"a": 1}
 
+    def test_elements_that_only_their_class_tells_apart_become_one(self) -> None:
+        """Their base type does not tell them apart."""
+        theirs = type("Mine", (str,), {"__eq__": object.__eq__, "__hash__": object.__hash__})
+        assert came_back({theirs("x"), theirs("x")}) == {"x"}
+        day = datetime(2026, 1, 1, tzinfo=UTC)
+        assert came_back({theirs("x"): day, theirs("x"): day}) == {"x": day}
+
     def test_an_enum_of_no_base_is_refused(self) -> None:
         """It is neither text nor number."""
         with pytest.raises(NotEncodable, match=r"session\['a'\]\[0\] is of type .*Plain"):
@@ -364,6 +376,14 @@ class TestCanonical:
         }
         assert len(seen) == 1
 
+    def test_numbers_encode_the_same_in_every_decimal_context(self) -> None:
+        """One of them writes exponents in lower case, and another has few digits."""
+        number = Decimal("1.2345E+30")
+        encoded = encode_data({"a": number})
+        with decimal.localcontext(capitals=0, prec=2):
+            assert encode_data({"a": number}) == encoded
+            assert spelled(decode_data(encoded)["a"].as_tuple()) == spelled(number.as_tuple())
+
     @QUICK
     @given(few, st.randoms(use_true_random=False))
     def test_the_order_of_top_level_keys_is_no_data(
@@ -391,7 +411,7 @@ class TestCanonical:
     def test_equal_is_not_the_same(self, one: Any, other: Any) -> None:
         """Bytes are compared, never values."""
         assert not same_data(encode_data({"a": one}), encode_data({"a": other}))
-        assert compare(encode_data({"a": one}), {"a": other}).assigned
+        assert compare(encode_data({"a": one}), {"a": other}).changed
         assert not same_data(encode_data({"a": [one]}), encode_data({"a": [other]}))
 
 
@@ -401,12 +421,12 @@ class TestCanonical:
 def lay(changes: Changes, data: dict[Any, Any]) -> dict[Any, Any]:
     """Lay changes over a copy that shares nothing with ``data``."""
     laid = decode_data(encode_data(data))
-    changes.lay_over(laid)
+    changes.apply(laid)
     return laid
 
 
 def changed_keys(changes: Changes) -> set[Any]:
-    return {key for key, _ in changes.assigned} | set(changes.removed)
+    return {key for key, _ in changes.changed} | set(changes.removed)
 
 
 class TestChanges:
@@ -490,3 +510,197 @@ class TestOwners:
         data = {"b": 2, "a": None, "c": 3}
         assert owner_name(data, ("a", "b", "c")) == "2"
         assert owner_name({}, ("a",)) is None
+
+
+# --- what is no fault of the bytes ----------------------------------------------------------------
+
+
+def stored(data: bytes) -> bytes:
+    return encode_record(Record(1.0, None, "7", None, data))
+
+
+def extension(code: int, *items: Any) -> msgpack.ExtType:
+    return msgpack.ExtType(code, msgpack.packb([*items]))
+
+
+NEW = msgpack.ExtType(99, b"of a newer version")
+PLACES: dict[str, Any] = {
+    "a value": NEW,
+    "in a list": [[NEW]],
+    "in a dict": {"b": {"c": NEW}},
+    "a key": {NEW: 1},
+    "in a key": {extension(1, extension(1, NEW)): 1},
+    "in a tuple": extension(1, 1, NEW),
+    "in a set": extension(2, NEW),
+    "in a frozenset in a set": extension(2, extension(3, NEW)),
+    "in a datetime": extension(4, "2026-01-01", "00:00:00", 0, NEW, None),
+    "in a time": extension(6, "00:00:00", NEW, None, None),
+    "in a timedelta": extension(7, 1, NEW, 3),
+}
+
+DEEP = """
+import sys
+from sharedsession.record import Record, decode_record, encode_data, encode_record
+
+value = 1
+for _ in range(45):
+    value = {"k": (value,)}
+stored = encode_record(Record(1.0, None, "7", None, encode_data({"value": value})))
+
+def deeper(levels):
+    if levels:
+        return deeper(levels - 1)
+    return decode_record(stored)[1] == {"value": value} and "decoded"
+
+sys.setrecursionlimit(500)
+for levels in range(480):
+    try:
+        print(deeper(levels))
+    except Exception as error:
+        print(*(each.__name__ for each in type(error).__mro__[:2]))
+"""
+
+LITTLE_MEMORY = """
+import resource
+from pathlib import Path
+from sharedsession.record import Record, decode_record, encode_data, encode_record
+
+data = {"value": b"x" * 40_000_000}
+stored = encode_record(Record(1.0, None, "7", None, encode_data(data)))
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 10_000_000,) * 2)
+for act in (lambda: decode_record(stored), lambda: encode_data(data)):
+    try:
+        act()
+    except Exception as error:
+        print(type(error).__name__)
+"""
+
+
+def printed(script: str, **environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return done.stdout.splitlines()
+
+
+class TestNotDamaged:
+    @pytest.mark.parametrize("name", PLACES)
+    def test_a_type_of_a_newer_version_is_one_wherever_it_stands(self, name: str) -> None:
+        """In every container and in every type that is made of others."""
+        with pytest.raises(UnknownFormat, match="newer version"):
+            decode_record(stored(msgpack.packb({"a": PLACES[name]})))
+
+    def test_in_the_place_of_a_field_and_below_zero_it_is_one_too(self) -> None:
+        """An owner of another kind, for example, or a type that msgpack keeps for itself."""
+        field = b"\x01" + msgpack.packb([1.0, None, NEW, None, b"\x80"])
+        for record in (field, stored(b"\x81\xa1a\xd4\xfe\x00")):
+            with pytest.raises(UnknownFormat, match="newer version"):
+                decode_record(record)
+
+    @pytest.mark.parametrize("without_c", ["", "1"], ids=["msgpack", "msgpack without C"])
+    def test_a_stack_that_is_too_deep_is_an_outage(self, without_c: str) -> None:
+        """At every depth: decoded, or an outage of this session; at the very end Python's error."""
+        seen = printed(DEEP, MSGPACK_PUREPYTHON=without_c)
+        kinds = list(dict.fromkeys(seen))
+        assert kinds[:2] == ["decoded", "UndecodableHere UnknownFormat"]
+        assert kinds[2:] in ([], ["RecursionError RuntimeError"])
+        assert seen.count("RecursionError RuntimeError") < 20
+
+    def test_too_little_memory_is_an_outage(self) -> None:
+        """And when encoding it is what Python says, and no value's fault."""
+        assert printed(LITTLE_MEMORY) == ["UndecodableHere", "MemoryError"]
+
+    @pytest.mark.parametrize(
+        "error",
+        [MemoryError(), RecursionError(), OSError(24, "too many open files"), ImportError("x"),
+         SystemError(), RuntimeError("can't start new thread"), LookupError("a codec")],
+        ids=repr,
+    )  # fmt: skip
+    def test_what_comes_of_this_machine_is_an_outage(
+        self, error: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Every error but those that wrong bytes raise; it says which, and that nothing is lost."""
+
+        def failing(*arguments: Any, **options: Any) -> Any:
+            raise error
+
+        good = encode_data({"a": 1})
+        monkeypatch.setattr("msgpack.unpackb", failing)
+        for decode in (lambda: decode_record(stored(good)), lambda: decode_data(good)):
+            with pytest.raises(UnknownFormat, match=type(error).__name__) as raised:
+                decode()
+            assert isinstance(raised.value, StoreUnavailable)
+            assert raised.value.__cause__ is error
+
+    @pytest.mark.parametrize(
+        "interruption", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit]
+    )
+    def test_an_interruption_passes(
+        self, interruption: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is about the request or the process."""
+
+        def interrupted(*arguments: Any, **options: Any) -> Any:
+            raise interruption
+
+        good = stored(encode_data({"a": 1}))
+        monkeypatch.setattr("msgpack.unpackb", interrupted)
+        with pytest.raises(interruption):
+            decode_record(good)
+
+    @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x81\xa1a", b"\x90", b"\x81\x90\x01"])
+    def test_wrong_bytes_are_damage_also_while_another_error_is_handled(self, data: bytes) -> None:
+        """Of what an application is doing at the time the bytes know nothing."""
+        try:
+            raise RecursionError
+        except RecursionError:
+            with pytest.raises(DamagedRecord):
+                decode_record(stored(data))
+
+
+def deep_tuple(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = (value,)
+    return value
+
+
+class TestNotTheValuesFault:
+    def test_a_stack_that_is_too_deep_names_no_value(self) -> None:
+        """The same value is taken on a shallower stack."""
+        data = {"value": deep_tuple(90)}
+        seen = []
+
+        def deeper(levels: int) -> None:
+            seen.append(encode(data))
+            if levels:
+                deeper(levels - 1)
+
+        def encode(data: Any) -> Any:
+            try:
+                return type(encode_data(data))
+            except RecursionError as error:
+                return type(error)
+
+        with pytest.raises(RecursionError):
+            deeper(sys.getrecursionlimit())
+        assert list(dict.fromkeys(seen)) == [bytes, RecursionError]
+
+    @pytest.mark.parametrize("error", [MemoryError, RecursionError])
+    def test_nor_does_an_error_that_comes_when_it_looks_for_the_value(
+        self, error: type[Exception]
+    ) -> None:
+        """Which value it is it finds by encoding them one by one."""
+        errors = iter([OSError, error])
+
+        class Failing(tzinfo):
+            def utcoffset(self, moment: Any) -> Any:
+                raise next(errors)
+
+        with pytest.raises(error):
+            encode_data({"a": datetime(2026, 1, 1, tzinfo=Failing())})

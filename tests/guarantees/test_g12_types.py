@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import enum
 import math
+import sys
 from collections import Counter, OrderedDict, defaultdict, namedtuple
 from collections.abc import Generator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import pytest
 from markupsafe import Markup
 
 from sharedsession import NotEncodable, Session
 from tests.guarantees.conftest import Servers
-from tests.guarantees.driver import Browser, Commit, put, read
+from tests.guarantees.driver import Adapter, Browser, Commit, put, read
 from tests.guarantees.places import Place
 
 VALUES: dict[str, Any] = {
@@ -101,6 +104,79 @@ def test_g12_keys_keep_their_types(servers: Servers, browser: Browser) -> None:
     expected = {1: "int", "1": "str", (1, 2): "tuple", None: "none"}
     first.request(browser, lambda session: session.update(expected))
     assert same(second.request(browser, read).value, expected)
+
+
+# Zone data (TZif) of one offset for ever, under a name that no server knows.
+COUNTS = bytes(16) + (1).to_bytes(4) + (4).to_bytes(4)
+OFFSET = (7200).to_bytes(4) + bytes(2)
+NOWHERE = ZoneInfo.from_file(
+    BytesIO(b"TZif" + bytes(16) + COUNTS + OFFSET + b"NOW\0"), "Made/Nowhere"
+)
+
+
+def test_g12_zones_survive_servers_that_lack_them(
+    servers: Servers, browser: Browser, place: Place
+) -> None:
+    """The same moment under the same name; a request that only reads it writes nothing."""
+    first, second = servers(2)
+    moment = datetime(2026, 7, 1, 12, tzinfo=NOWHERE)
+    stored = {"at": moment, "each": {moment: [moment.timetz(), {moment}]}, "user_id": 7}
+    first.request(browser, put(**stored))
+    place.forget()
+
+    def names(session: Session) -> list[str]:
+        ((key, (of_day, several)),) = session["each"].items()
+        (element,) = several
+        return [each.tzinfo.key for each in (session["at"], key, of_day, element)]
+
+    answer = second.request(browser, names)
+    assert answer.value == ["Made/Nowhere"] * 4
+    assert (place.writes, answer.cookies) == ([], [])
+    assert second.request(browser, read).value == stored
+    second.request(browser, put(n=1))
+    assert first.request(browser, names).value == ["Made/Nowhere"] * 4
+    assert first.request(browser, read).value == {**stored, "n": 1}
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = (value,)
+    return value
+
+
+def stack_left() -> int:
+    frame, used = sys._getframe(), 0
+    while frame is not None:
+        frame, used = frame.f_back, used + 1  # type: ignore[assignment]
+    return sys.getrecursionlimit() - used
+
+
+def deep_down(application: Any) -> Any:
+    """Do it where the stack is nearly used up, as far as any application should go."""
+
+    def deeper(session: Session) -> Any:
+        return application(session) if stack_left() < 160 else deeper(session)
+
+    return deeper
+
+
+@pytest.mark.parametrize("levels", [1, 90])
+def test_g12_a_deep_stack_signs_nobody_out(
+    servers: Servers, browser: Browser, place: Place, adapter: Adapter, levels: int
+) -> None:
+    """What was stored on a shallow stack is read, or is an outage, but never an empty session."""
+    first, second = servers(2)
+    stored = {"user_id": 7, "x": nested(levels)}
+    first.request(browser, put(**stored))
+    place.forget()
+    answer = second.request(browser, deep_down(read))
+    if adapter.lazy and levels == 90:
+        assert answer.status == 503
+    else:
+        assert answer.value == stored
+    assert (place.writes, answer.cookies) == ([], [])
+    assert second.request(browser, read).value == stored
 
 
 class Colour(enum.StrEnum):

@@ -162,10 +162,8 @@ class World:
             yield from self._steps(request, opening(visit))
         except StoreUnavailable as outage:  # pragma: no cover - loads are not made to fail here
             session = UnusedSession.unloaded(Loading(failure=outage))
-        dict.update(session, visit.data)
+        visit.fill(session)
         request.loaded = _copy(visit.data)
-        if visit.record is not None:
-            session._base = session._checkpoint = visit.record.data
         if self.repeat:
             yield  # the application takes its time; without a write nothing else would show it
         try:
