@@ -1,4 +1,4 @@
-"""What the steps of a script mean, said without the core: plain dicts, and steps done again by hand.
+"""What the steps of a script mean, said without the core: plain dicts, and steps done again.
 
 The judge asks here what a write should have come to. Nothing is encoded, compared or merged: a
 request's doings are a list of `Done`, and `over` does them again over whatever data it is given.

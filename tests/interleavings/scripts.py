@@ -9,9 +9,10 @@ store call is a step; between two steps any other request may take one. The judg
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from sharedsession import StoreUnavailable
@@ -24,7 +25,8 @@ from sharedsession.stores.base import Entry
 from sharedsession.stores.memory import MemoryStore
 
 from .effects import TOKEN, Done, Function, Refused, owner
-from .judge import Issued, Judge, Ledger, Violation
+from .judge import Judge
+from .ledger import Issued, Ledger, Violation
 
 IDLE = 1000
 ABSOLUTE = 2500
@@ -173,14 +175,22 @@ def make(seed: int) -> Case:
             return (*chosen, rng.randint(1, 3), one_of(BESIDE))
         return chosen
 
-    troubled, mixed, two = chance(0.5), chance(0.08), chance(0.15)
+    def steps() -> Iterator[Step]:
+        for _ in range(rng.randint(1, 5)):
+            yield (chosen := step())
+            if chosen[0] == "commit" and troubled and chance(0.3):
+                yield ("reload",)
+        if full and chance(0.4):
+            yield ("destroy",)
+
+    troubled, mixed, two, full = chance(0.5), chance(0.08), chance(0.15), chance(0.12)
 
     def script() -> Script:
         faults = [(rng.randint(2, 7), rng.choice(FAULTS))] if troubled and chance(0.5) else []
         if faults and chance(0.3):
             faults.append((rng.randint(2, 9), rng.choice(FAULTS)))
         return Script(
-            tuple(step() for _ in range(rng.randint(1, 5))),
+            tuple(islice(steps(), 5)),
             (one_of(BESIDE),) if chance(0.08) else (),
             (one_of(BESIDE),) if chance(0.08) else (),
             rng.choice(SECOND) if two and chance(0.6) else "",
@@ -193,7 +203,7 @@ def make(seed: int) -> Case:
         tuple(script() for _ in range(rng.choice((2, 2, 2, 3, 3, 4)))),
         tuple(rng.choice(SECONDS) for _ in range(rng.randint(1, 2))) if chance(0.25) else (),
         chance(0.3),
-        chance(0.12),
+        full,
         chance(0.05),
         chance(0.6),
         chance(0.3),
@@ -296,6 +306,7 @@ class Run:
         self.store = store_class(clock=CLOCK)
         self.full = False
         self.jar: Cookie | None = None
+        self.begun: set[str] = set()  # the sessions that earlier requests have left
         mixed = any(each.server for each in case.scripts)
         self.judge = Judge(
             CLOCK,
@@ -312,7 +323,8 @@ class Run:
     def _begin_with(self, kind: str) -> Cookie:
         found = stored(kind, self.case.absolute)
         key = store_key(found.cookie.id, "")
-        if found.entry is not None and self.store.load(key) is None:
+        if found.entry is not None and key not in self.begun:
+            self.begun.add(key)
             entry = self.store.create(key, found.entry.data, IDLE)
             assert entry is not None
             self.judge.begin_with(key, entry, found.last_owner)
@@ -368,7 +380,6 @@ class Run:
         names = getattr(settings.settings, "sign_in_names", ())
         ledger = Ledger(request.number, visit.cookies, settings.settings.owner_key, tuple(names))
         request.ledger = ledger
-        self.judge.ledgers.append(ledger)
         if self.case.at_once:
             yield
         session = request.session = UnusedSession()
@@ -438,7 +449,8 @@ class Run:
         result = None
         self._note(f"request {request.number} {kind} {function or ''}: {ledger.done}")
         self.judge.begin(ledger, kind)
-        calls, answer, failure = 0, None, None
+        counts = request.visit.manager.counts
+        calls, answer, failure, gone = 0, None, None, counts["gone"]
         try:
             while True:
                 verb, *arguments = flow.throw(failure) if failure else flow.send(answer)
@@ -460,6 +472,7 @@ class Run:
         self._note(f"request {request.number} {kind}: {error!r} {result!r}")
         handle = request.visit.handle
         if not isinstance(error, Cancelled):
+            ledger.counted = counts["gone"] > gone
             self.judge.end(ledger, error, request.session, handle, function, result)
         else:
             self.judge.cancelled(ledger, function)
@@ -484,6 +497,8 @@ class Run:
         issued = judge.issue(ledger)
         if verb == "load":
             fault = {"again": None, "lost": "refused", "late": "refused"}.get(fault or "", fault)
+        if fault == "again" and verb not in ("create", "replace"):
+            fault = None  # these have no token to know their own repetition by
         failure = None if fault in (None, "again") else self._failure(fault)
         if failure is not None and fault.endswith("late"):
             self._start(f"late {verb}", self._arrive(issued, verb, arguments))
@@ -492,12 +507,13 @@ class Run:
             answer = self._reach(issued, verb, arguments)
         elif fault == "again":
             self.store.token = token = MemoryStore._new_token(self.store)
-            answer = self._reach(issued, verb, arguments)
+            answer, sent = self._reach(issued, verb, arguments), CLOCK.now
             self.store.token = None
             yield
-            self.store.token = token
-            answer = self._reach(issued, verb, arguments)
-            self.store.token = None
+            if CLOCK.now == sent:  # a store repeats a command at once
+                self.store.token = token
+                answer = self._reach(issued, verb, arguments)
+                self.store.token = None
         if failure is not None:
             self._note(f"    {verb} {arguments[0][:6]} {fault}")
             judge.faulted(ledger, verb, arguments)
@@ -571,7 +587,8 @@ class Run:
                 note(Done("reset", "clear"))
                 self._refill(request, arguments)
             case "replaced":
-                data = {f"own{request.number}": request.mark()} | dict([arguments] if arguments else [])
+                data = {f"own{request.number}": request.mark()}
+                data |= dict([arguments] if arguments else [])
                 session._replace_by(data)
                 note(Done("reset", "dict"))
                 for key, value in data.items():
