@@ -124,6 +124,10 @@ class Judge(Writes):
     def _reloaded(self, ledger: Ledger, session: Any, key: str | None) -> None:
         if key is not None:
             demand(key in ledger.looks, "G1: reload() shows a session that it has not looked at")
+            if key in self.private and ledger.key is not None:
+                # Of a renewal whose tombstone never stood; a sign-in may have made one of its own.
+                signing = self._signs_in(ledger) != "no" or ledger.loose
+                demand(signing, "G5: reload() goes on with a second session out of one")
             self._adopt(ledger, key, judged=False)
         shown = dict(dict.items(session))
         expected = ledger.looks.get(key, {}) if key is not None else {}

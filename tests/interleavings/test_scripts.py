@@ -81,6 +81,23 @@ FOUND = {
         at_once=True,
         order=(0, 1, 1, 1, 0),
     ),
+    "reload() again, after one that found a renewal to have failed": Case(
+        scripts=(
+            Script(
+                (("renew",), ("commit", ""), ("reload",), ("reload",)),
+                faults=((2, "lost"), (6, "refused")),
+            ),
+            Script((("renew",),)),
+        ),
+        at_once=True,
+        order=(0, 0, 1, 1, 1),
+    ),
+    "reload() of a session that has ended is no sign-out": Case(
+        "signed in",
+        (Script((("renew",),)), Script((("read",), ("reload",)), second=BOTH)),
+        at_once=True,
+        order=(1, 0, 0, 0),
+    ),
     "a session of its own, ended again, and another sign-in's cookie": Case(
         scripts=(
             Script((("sign in", "user_id", "B"),)),
