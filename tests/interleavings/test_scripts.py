@@ -90,13 +90,13 @@ FOUND = {
             Script((("renew",),)),
         ),
         at_once=True,
-        order=(0, 0, 1, 1, 1),
+        order=(0, 0, 0, 1, 1, 1, 1),
     ),
     "reload() of a session that has ended is no sign-out": Case(
         "signed in",
         (Script((("renew",),)), Script((("read",), ("reload",)), second=BOTH)),
         at_once=True,
-        order=(1, 0, 0, 0),
+        order=(1, 1, 0, 0, 0, 0),
     ),
     "a session of its own, ended again, and another sign-in's cookie": Case(
         scripts=(

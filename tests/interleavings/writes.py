@@ -265,7 +265,7 @@ class Writes:
                 or destroys
                 or ledger.emptied
                 or self._signs_out(ledger, left)
-                or self._signs_out(ledger, over_nothing(issued.done)),
+                or self._signs_out_anew(issued),
                 "G3: a request ended another session without a sign-out",
             )
         ledger.ends_all |= destroys or self._signs_out(ledger, left)
@@ -289,6 +289,11 @@ class Writes:
         if self._switched(ledger, lineage, outcomes[0]):
             return over_nothing(issued.done)
         return next((each for each in outcomes if is_empty(each.data)), outcomes[0])
+
+    def _signs_out_anew(self, issued: Issued) -> bool:
+        """Whether a sign-in leaves another user's name behind, which was theirs before it."""
+        alone = over_nothing(issued.done)
+        return bool(alone.data) and self._signs_out(issued.ledger, alone)
 
     def _switched(self, ledger: Ledger, lineage: Lineage, outcome: Outcome) -> str | None:
         """Return the user whose session another one has taken over, if that is so."""
