@@ -429,7 +429,7 @@ def decide(visit: Visit, intent: Intent, *, used: bool, repeat: bool = False) ->
             return Action.END_SUCCESSOR
         if intent.empty or settings.idle_timeout <= 0:
             return Action.NOTHING
-        if visit.ended and not (intent.from_nothing and names_user(intent, settings)):
+        if visit.ended and not (intent.from_nothing and names_user(intent.data, settings)):
             return Action.NOTHING
         return Action.CREATE
     if intent.ends or settings.idle_timeout <= 0:
@@ -489,10 +489,10 @@ def signs_out(intent: Intent, settings: Settings) -> bool:
     return bool(identities(before, names).keys() - identities(intent.data, names).keys())
 
 
-def names_user(intent: Intent, settings: Settings) -> bool:
-    """Whether what is left says that a user is signed in."""
+def names_user(data: Data, settings: Settings) -> bool:
+    """Whether these data say that a user is signed in."""
     names = _telling_names(settings)
-    return bool(owners(intent.data, settings.owner_key) or identities(intent.data, names))
+    return bool(owners(data, settings.owner_key) or identities(data, names))
 
 
 def _new_identities(before: Data, data: Data, names: tuple[str, ...]) -> list[str]:
@@ -576,19 +576,33 @@ def _closing(visit: Visit, session: Session, intent: Intent, *, repeat: bool) ->
                 "renewal, or another owner. Make this change in a request, before the response "
                 "starts, or call commit() there."
             )
-        if (yield from _carry_out(action, visit, intent, repeat=repeat)):
+        visit.to_end = _others_to_end(visit, intent, action, shown)
+        done = False
+        try:
+            done = yield from _carry_out(action, visit, intent, repeat=repeat)
+        finally:
+            if not done and visit.trouble is None:  # else reload() finds out
+                visit.to_end = ()
+        if done:
             break
         # Another request came first: what is there now is looked at, and the steps done over it.
         if rounds > 1:
             yield "pause", random.uniform(0, min(0.05, 0.001 * 2**rounds))
         if action is not Action.END_SUCCESSOR:
             yield from _look_again(visit)
-    out = intent.ends or Asked.DESTROYED in intent.asked
-    if action is not Action.NOTHING:  # else it came to nothing: the session had ended
-        out |= signs_out(intent, manager.settings)
-    if out and len(visit.cookies) > 1:
-        visit.to_end = [key for key in map(visit.key_of, visit.cookies) if key != shown]
     _settle(visit, session, intent)
+
+
+def _others_to_end(
+    visit: Visit, intent: Intent, action: Action, shown: str | None
+) -> Sequence[str]:
+    """Return the keys of the other sessions that a sign-out ends: all whose cookies were shown."""
+    out = intent.ends or Asked.DESTROYED in intent.asked
+    if action is not Action.NOTHING:  # else it comes to nothing: the session has ended
+        out |= signs_out(intent, visit.manager.settings)
+    if not out or len(visit.cookies) < 2:
+        return ()
+    return [key for key in map(visit.key_of, visit.cookies) if key != shown]
 
 
 def _after(visit: Visit, *, repeat: bool) -> Flow[None]:
@@ -994,6 +1008,9 @@ def reloading(visit: Visit, session: Session) -> Flow[None]:
     """`Session.reload`: from the store itself, whatever copies there are."""
     if isinstance(visit.trouble, StoreUnavailable):
         yield from _resolve(visit)
+        record, settings = visit.record, visit.manager.settings
+        if record is not None and names_user(decode_data(record.data), settings):
+            visit.to_end = ()  # what was in doubt was no sign-out, or did not take place
     else:
         if not visit.opened or visit.outdated:
             yield from opening(visit)
@@ -1039,9 +1056,8 @@ def _resolve(visit: Visit) -> Flow[None]:
     key = visit.key_of(pending.cookie)
     if not pending.renews or (isinstance(found, EndMark) and found.successor == key):
         # A creation, or a renewal whose end mark stands: if the new session is there, it goes on.
-        entry = yield "load", key, FRESHEST
-        fresh = visit.look(key, entry)
-        if isinstance(fresh, tuple):
+        entry, fresh = yield from _fence(visit, key)
+        if isinstance(fresh, tuple) and entry is not None:
             visit.adopt(pending.cookie, key, entry, fresh[0])
             visit.issue()
             visit.pending = None

@@ -6,6 +6,7 @@ what the application and the browser are told. A violation begins with the guara
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from sharedsession import SessionGone, StoreUnavailable
@@ -111,7 +112,7 @@ class Judge(Writes):
 
     def _told_gone(self, ledger: Ledger, own: Done | None) -> None:
         refused = own is not None and own.function is not None and own.function.refused
-        never = not (ledger.lineage or ledger.created or ledger.quiet or ledger.loose)
+        never = not (ledger.lineage or ledger.made or ledger.quiet or ledger.loose)
         demand(refused or not never, "G2: told that a session is gone which there never was")
         demand(
             refused or not self.alive(ledger.key), "G2: told that the session is gone, it is alive"
@@ -119,10 +120,16 @@ class Judge(Writes):
         if ledger.kind == "reload":
             self._after_reload(ledger, None)
         elif not refused and not ledger.blocked:
-            demand(self._signs_in(ledger) != "yes", "G5: a sign-in was lost: its session had ended")
+            self._judge_sign_in(ledger)
         for each in ledger.done:  # of another task's steps nothing was said
             each.maybe |= ledger.kind == "reload" or each in ledger.committing
         ledger.quiet |= ledger.key is None
+
+    def _judge_sign_in(self, ledger: Ledger) -> None:
+        """A sign-in was dropped with an ended session; one of its own may have expired by now."""
+        expired = any(self.look(key) is None for key in ledger.made)
+        lost = self._signs_in(ledger) == "yes" and not expired
+        demand(not lost, "G5: a sign-in was lost: its session had ended")
 
     def _signs_in(self, ledger: Ledger) -> str:
         done = [each for each in ledger.done if each in ledger.committing and not each.maybe]
@@ -199,8 +206,12 @@ class Judge(Writes):
         done = [each for each in ledger.done if each in ledger.committing]
         hard = [each for each in done if not each.maybe]
         ledger.ends_all |= reset_by(hard) == "destroy"
-        left = over_nothing(hard).data
-        ends = is_empty(left) and (reset_by(hard) != "" or left.destroyed)
+        left = [over_nothing(hard).data]
+        with suppress(Refused):
+            left.append(over(hard, ledger.base).data)
+        reset = reset_by(hard) != ""
+        ending = [is_empty(each) and (reset or each.destroyed) for each in left]
+        ends = any(ending)  # by a function, perhaps, whose last run decides
         if ledger.blocked:
             demand(ledger.destroyed, "G2: acknowledged after a failure, before reload()")
             ledger.in_doubt = ledger.failed = False
@@ -212,7 +223,7 @@ class Judge(Writes):
         if not ledger.ever_in_trouble:
             self._no_orphans(ledger, handle)
         if ends or ledger.ended or ledger.ends_all:
-            self._judge_end(ledger, handle, ends=ends or reset_by(hard) == "destroy")
+            self._judge_end(ledger, handle, ends=all(ending) or reset_by(hard) == "destroy")
         if function is not None and ledger.landing and function in ledger.landing.results:
             expected = ledger.landing.results[function]
             demand(
@@ -267,7 +278,7 @@ class Judge(Writes):
                 nothing = False
             demand(nothing, "G2: acknowledged and not stored", repr(hard))
             return
-        demand(self._signs_in(ledger) != "yes", "G5: a sign-in was lost: its session had ended")
+        self._judge_sign_in(ledger)
         try:
             lost = differs(ledger.base, over(hard, ledger.base), ledger.base) is not None
         except Refused:

@@ -162,7 +162,7 @@ class Writes:
     def _touched(self, issued: Issued, after: Entry | None) -> None:
         found = self._read(after)
         if found is not None and after is not None and found[0].absolute_end is not None:
-            end = found[0].absolute_end + self.clock() - issued.at
+            end = found[0].absolute_end + self.clock() - issued.begun
             demand((after.expires or 0) < end + 1, "G8: a touch went beyond the absolute end")
 
     def _wrote(self, issued: Issued, key: str, before: Entry | None, after: Entry | None) -> None:
@@ -201,7 +201,8 @@ class Writes:
             self.private.pop(key, None)
             self.dead.add(key)
             return
-        self._allow(ledger, issued)
+        if not (issued.fence and key in self.private and data == self.private[key].data):
+            self._allow(ledger, issued)
         if key in self.private:
             owner_of_key = self.private[key].ledger
             demand(owner_of_key is ledger, "G5: a request wrote under another's new ID")
@@ -274,6 +275,7 @@ class Writes:
         self.dead.add(str(lineage.key))
         lineage.key = None
         ledger.ended = True
+        ledger.may_end_all |= own
         ledger.ended_shown |= any(each is lineage for _, each in ledger.shown)
         if own and is_empty(left.data):
             ledger.landing = Landing({}, left.results)
@@ -329,15 +331,17 @@ class Writes:
         assert outcome is not None
         self._judge_id(lineage, ledger, data, outcome, renewed=renewed)
         self._judge_clock(issued, old, before, record, data, outcome)
-        out = outcome.data.destroyed or self._signs_out(ledger, outcome)
+        destroyed = outcome.data.destroyed or outcome.reset == "destroy"
+        out = destroyed or self._signs_out(ledger, outcome)
         signed_in = owned(data, ledger.owner_keys)
         over_it = bool(signed_in) and signed_in != owned(before, ledger.owner_keys)
         ledger.may_end_all |= out
-        ledger.ends_all |= out and (outcome.data.destroyed or not over_it)
+        ledger.ends_all |= out and (destroyed or not over_it)
         lineage.data, lineage.record = data, record
+        last = owner(before, ledger.owner_keys) or lineage.last_owner
         if outcome.reset in ("clear", "destroy") or outcome.data.destroyed:
-            lineage.last_owner = None  # nothing of theirs is left
-        lineage.last_owner = owner(data, ledger.owner_keys) or lineage.last_owner
+            last = None  # nothing of theirs is left
+        lineage.last_owner = owner(data, ledger.owner_keys) or last
         ledger.base = ledger.looks[str(lineage.key)] = data
         ledger.landing = Landing(data, outcome.results)
         self._consume(issued)
