@@ -70,9 +70,10 @@ class Balancer:
                 return await self._connect(each)
         raise NeverSent
 
-    async def ask(self, line: Line, path: str, cookie: str | None) -> Answer:
+    async def ask(self, line: Line, path: str, cookies: Sequence[str]) -> Answer:
         """Send a request on a line, and bring its answer."""
-        header = "" if cookie is None else f"cookie: session={cookie}\r\n"
+        shown = "; ".join(f"session={cookie}" for cookie in cookies)
+        header = f"cookie: {shown}\r\n" if shown else ""
         request = f"GET {path} HTTP/1.1\r\nhost: localhost\r\n{header}\r\n"
         try:
             line.writer.write(request.encode())

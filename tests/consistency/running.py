@@ -112,8 +112,16 @@ class _Running:
             report.operations += len(history.operations)
             report.outcomes.update(each.outcome.name for each in history.operations)
             report.kinds.update(each.kind.value for each in history.operations)
-            mode = self.world.mode
-            found = check(history, bound, max_age, mode.window, mode.rewinds)
+            mode, place = self.world.mode, self.world.place
+            found = check(
+                history,
+                bound,
+                max_age,
+                mode.window,
+                mode.rewinds,
+                self.world.plain,
+                place.periods,
+            )
             report.violations += [(name, violation) for violation in found]
 
     async def _faults(self, stop: asyncio.Event) -> None:
