@@ -236,7 +236,7 @@ def switch_over(name: Proxy, periods: list[Period], age: float, move: Callable[[
         begin = time.monotonic()
         # Noted beforehand: histories are judged meanwhile.
         periods.append(Period(begin, begin + LONGEST_MOVE + age, behind=True))
-        name.lead_to(move())
+        name.target = move()
         led = time.monotonic()
         periods[-1] = Period(begin, led + age, behind=True)
         time.sleep(BOUND + seconds)

@@ -53,10 +53,6 @@ class Proxy:
         self._crowd: list[socket.socket] = []
         self._server: asyncio.Server | None = None
 
-    def lead_to(self, target: int) -> None:
-        """From now on new connections go there; those of before stay where they are."""
-        self._target = target
-
     # --- outages ---
 
     def refuse(self) -> None:
