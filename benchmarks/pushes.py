@@ -112,9 +112,9 @@ def main() -> None:
             entries[key] = known or store.create(key, DATA, 100)
 
         def published(key: str) -> None:
-            written, (name, command) = store._write(key, entries.get(key), DATA, 100)
-            _, _, _, _, *arguments = command
-            publishing(keys=[name], args=arguments)
+            written, request = store._write(key, entries.get(key), DATA, 100)
+            _, _, _, _, *arguments = request.command
+            publishing(keys=[request.key], args=arguments)
             entries[key] = written
 
         ways = {

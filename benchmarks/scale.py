@@ -90,16 +90,20 @@ class Kinds:
         self.near.close()
 
     def signed_in(self) -> Browser:
-        return self._with(session_data(self.record_bytes))
+        return self._with(session_data(self.record_bytes), self.plain)
 
     def with_cart(self) -> Browser:
         data = session_data(self.record_bytes)
         del data["user_id"]
-        return self._with(data)
+        return self._with(data, self.plain)
 
-    def _with(self, data: dict[str, object]) -> Browser:
+    def with_version(self) -> Browser:
+        """A client whose ID was made by a server with copies."""
+        return self._with(session_data(self.record_bytes), self.near)
+
+    def _with(self, data: dict[str, object], server: Server) -> Browser:
         browser = Browser()
-        browser.ask(self.plain, lambda session: session.update(data))
+        browser.ask(server, lambda session: session.update(data))
         return browser
 
     def measure(
@@ -131,7 +135,7 @@ class Kinds:
         self.near.sessions.manager.clock = time.time
 
     def loaded(self) -> Browser:
-        browser = self.signed_in()
+        browser = self.with_version()
         browser.ask(self.near, read)
         return browser
 
@@ -144,7 +148,7 @@ class Kinds:
             ("no cookie, nothing kept", Browser, on(self.plain, read)),
             ("session not used", self.signed_in, on(self.plain, nothing)),
             ("read, from the store", self.signed_in, on(self.plain, read)),
-            ("read, and a copy kept", self.signed_in, on(self.near, read)),
+            ("read, and a copy kept", self.with_version, on(self.near, read)),
             ("read, by a copy", self.loaded, self.by_copy),
             ("write of one key", self.signed_in, on(self.plain, write)),
             ("touch", self.signed_in, self.later),
@@ -204,8 +208,8 @@ def in_redis(port: int, record_bytes: int) -> float:
         for start in range(0, MANY, 1000):
             with client.pipeline(transaction=False) as pipeline:
                 for number in range(start, start + 1000):
-                    _, (_, command) = store._write(f"{number:043d}", None, record, 1_209_600)
-                    pipeline.execute_command(*command)
+                    _, request = store._write(f"{number:043d}", None, record, 1_209_600)
+                    pipeline.execute_command(*request.command)
                 pipeline.execute()
         taken = client.info("memory")["used_memory"] - before
         client.flushall()
@@ -377,7 +381,7 @@ def idle(server: RedisServer) -> None:
 
 def packed(request: Request) -> bytes:
     """Return a command as it goes over the wire."""
-    words = [each if isinstance(each, bytes) else str(each).encode() for each in request[1]]
+    words = [each if isinstance(each, bytes) else str(each).encode() for each in request.command]
     parts = [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
     return b"*%d\r\n%s" % (len(parts), b"".join(parts))
 

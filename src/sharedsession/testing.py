@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from .cookie import new_id, store_key
 from .stores.base import AsyncStore, Entry, Store, Sweeper
 
 T = TypeVar("T")
@@ -111,13 +112,13 @@ class Awaited:
         awaited = getattr(self._store, name)
         return lambda *arguments: self._loop.run(awaited(*arguments))
 
-    def delete(self, key: str) -> None:
-        self._loop.run(self._store.delete(key))
+    def delete(self, key: str, entry: Entry | None = None) -> bool:
+        return self._loop.run(self._store.delete(key, entry))
 
 
 def new_key() -> str:
-    """Return a key as the core makes them: the hexadecimal digits of a SHA-256."""
-    return secrets.token_hex(32)
+    """Return a key as the core makes them: 43 characters of URL-safe base64."""
+    return store_key(new_id(), "")
 
 
 def race(calls: Sequence[Callable[[], T]]) -> list[T]:
@@ -209,8 +210,9 @@ class StoreConformance:
         assert subject.load(key) is None
 
     def test_delete_of_a_gone_key_is_fine(self, subject: Store, key: str, gone: Entry) -> None:
-        """`delete` may be repeated."""
-        subject.delete(key)
+        """`delete` may be repeated; only with an entry it tells that there is nothing to remove."""
+        assert subject.delete(key) is True
+        assert subject.delete(key, gone) is False
         assert subject.load(key) is None
 
     def test_an_entry_does_not_outlive_its_session(
@@ -220,6 +222,7 @@ class StoreConformance:
         created = stored(subject, key, b"new")
         assert created.version == gone.version
         assert subject.replace(key, gone, b"old again", 60) is None
+        assert subject.delete(key, gone) is False
         assert found(subject, key).data == b"new"
 
     # create and load
@@ -411,11 +414,59 @@ class StoreConformance:
         entry = stored(subject, key)
         other = new_key()
         stored(subject, other, b"other")
-        subject.delete(key)
+        assert subject.delete(key) is True
         assert subject.replace(key, entry, b"late", 60) is None
         assert subject.touch(key, 60) is False
         assert subject.load(key) is None
         assert found(subject, other).data == b"other"
+
+    @pytest.mark.parametrize("as_", ["created", "replaced", "loaded", "loaded before a touch"])
+    def test_an_entry_that_is_held_is_deleted(self, subject: Store, key: str, as_: str) -> None:
+        """`delete` with what a verb returned removes it for good; a touch is no write."""
+        other = new_key()
+        stored(subject, other, b"other")
+        entry: Entry | None = stored(subject, key)
+        if as_ == "replaced":
+            assert entry is not None
+            entry = subject.replace(key, entry, b"new", 60)
+        elif as_ != "created":
+            entry = found(subject, key)
+        if as_ == "loaded before a touch":
+            assert subject.touch(key, 100) is True
+        assert entry is not None
+        assert subject.delete(key, entry) is True
+        assert subject.load(key) is None
+        assert subject.replace(key, entry, b"late", 60) is None
+        assert subject.touch(key, 60) is False
+        assert subject.delete(key, entry) is False
+        assert found(subject, other).data == b"other"
+
+    def test_what_was_overtaken_is_not_deleted(self, subject: Store, key: str) -> None:
+        """Another write came first: `delete` with an entry is False and removes nothing."""
+        stale = stored(subject, key, b"same")
+        other = stored(subject, new_key(), b"same")
+        entry: Entry | None = stale
+        for _ in range(7):
+            assert entry is not None
+            entry = subject.replace(key, entry, b"same", 60)
+            assert subject.delete(key, stale) is False
+            assert subject.delete(key, other) is False
+            assert found(subject, key).data == b"same"
+        assert entry is not None
+        assert subject.delete(key, entry) is True
+
+    def test_either_the_delete_or_the_replace_wins(self, subject: Store) -> None:
+        """Of a delete and a replace of one entry that race, one succeeds; what it says is so."""
+        for _ in range(10):
+            key = new_key()
+            entry = stored(subject, key)
+            calls: list[Callable[[], object]] = [
+                partial(subject.delete, key, entry),
+                partial(subject.replace, key, entry, b"new", 60),
+            ]
+            deleted, replaced = race(calls)
+            assert deleted is (replaced is None)
+            assert (subject.load(key) is None) is deleted
 
     def test_delete_beats_a_replace_in_flight(self, subject: Store) -> None:
         """Whichever of a delete and a replace is first, nothing is left of the session."""
@@ -450,19 +501,15 @@ class StoreConformance:
         assert found(subject, key).data == expected[::-1]
 
     def test_keys_do_not_meet(self, subject: Store) -> None:
-        """Keys that differ in their last character, or in length, are different sessions."""
+        """Keys that differ in one character, in its case or in length are different sessions."""
         base = new_key()[:-2]
-        keys = [base, base + "0", base + "1", base + "00"]
+        keys = [base, base + "a", base + "A", base + "aa", base + "-", base + "_"]
         entries = [stored(subject, key, key.encode()) for key in keys]
         assert subject.replace(keys[1], entries[1], b"new", 60) is not None
         subject.delete(keys[2])
         after = [subject.load(key) for key in keys]
-        assert [entry and entry.data for entry in after] == [
-            keys[0].encode(),
-            b"new",
-            None,
-            keys[3].encode(),
-        ]
+        expected = [keys[0].encode(), b"new", None, *(key.encode() for key in keys[3:])]
+        assert [entry and entry.data for entry in after] == expected
 
     @pytest.mark.parametrize("days", [29, 31, 400])
     def test_long_lifetimes_are_lifetimes(

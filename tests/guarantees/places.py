@@ -81,8 +81,8 @@ class WatchedStore:
     def touch(self, key: str, *arguments: Any) -> Any:
         return self._call("touch", key, *arguments)
 
-    def delete(self, key: str) -> Any:
-        return self._call("delete", key)
+    def delete(self, key: str, *arguments: Any) -> Any:
+        return self._call("delete", key, *arguments)
 
 
 class WatchedAsyncStore:
@@ -113,8 +113,8 @@ class WatchedAsyncStore:
     async def touch(self, key: str, *arguments: Any) -> Any:
         return await self._call("touch", key, *arguments)
 
-    async def delete(self, key: str) -> Any:
-        return await self._call("delete", key)
+    async def delete(self, key: str, *arguments: Any) -> Any:
+        return await self._call("delete", key, *arguments)
 
 
 class Place:

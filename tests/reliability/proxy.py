@@ -40,7 +40,7 @@ class Proxy:
     """Passes bytes on to ``target``, a port or the path of a socket, and back."""
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target  # new connections lead to it
         self.port = 0
         self.fate: Callable[[bytes], Fate] = lambda asked: Fate.ARRIVES
         self.delay = 0.0  # seconds before each answer
@@ -169,7 +169,7 @@ class Proxy:
         link = _Link(self, reader, writer)
         link.dead = self._silent
         self._links.add(link)
-        link.task = asyncio.ensure_future(link.serve(self._target))
+        link.task = asyncio.ensure_future(link.serve(self.target))
         link.task.add_done_callback(lambda task: self._links.discard(link))
 
 

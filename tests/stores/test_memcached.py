@@ -19,13 +19,15 @@ import pytest
 
 from sharedsession import TooLarge
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
-from sharedsession.stores import open_store
+from sharedsession.stores import ages, open_store
 from sharedsession.stores.base import Entry, Store
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore, wire
 from sharedsession.stores.memcached.names import parse
 from sharedsession.testing import Awaited, LoopThread, found, new_key, race, stored
 from tests.guarantees.relay import Relay
 from tests.memcached_servers import MemcachedServer, memcached_servers, url_of
+from tests.names import Name
+from tests.redis_servers import until
 
 PATIENT = 10.0  # for tests that are not about time, on a machine that may be busy
 Open = Callable[..., Store]
@@ -186,6 +188,27 @@ def test_a_request_that_gave_up_leaves_no_dead_connection_to_others(
             assert time.monotonic() - began < 2.0
 
     asyncio.run(scenario())
+
+
+@pytest.fixture
+def _connections_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ages, "CONNECTION_AGE", 0.5)
+
+
+@pytest.mark.usefixtures("_connections_grow_old")
+def test_a_name_that_leads_elsewhere_is_followed(server: MemcachedServer, opened: Open) -> None:
+    """The old server lives on and answers, but for no longer than a connection may be old."""
+    with MemcachedServer() as other, Name(server.port) as name:
+        store, key = opened(f"memcached://127.0.0.1:{name.port}"), new_key()
+        stored(store, key, b"data", 600)
+        race([lambda: found(store, key)] * 8)
+        name.lead_to(other.port)
+        began = time.monotonic()
+        until(lambda: not any(race([lambda: store.load(key)] * 8)), "the other server is asked")
+        assert time.monotonic() - began < 0.5 + 1.0
+        assert not any(race([lambda: store.load(key)] * 8))
+        stored(store, key, b"new", 600)
+        assert connections(server) == 0
 
 
 def test_a_name_that_leads_nowhere_is_an_outage(opened: Open) -> None:

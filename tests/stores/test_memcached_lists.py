@@ -239,8 +239,8 @@ def test_processes_that_begin_at_once_agree(four: list[MemcachedServer], seed: i
         store = order.choice([*flows])
         flow, answer = flows[store]
         try:
-            name, *step = flow.send(answer)
-            flows[store] = flow, store._nodes[name].ask(_Limit(5.0), *step)
+            step = flow.send(answer)
+            flows[store] = flow, store._nodes[step.server].ask(_Limit(5.0), step)
         except StopIteration:
             del flows[store]
             entry = entry or stored(store, key, b"first")

@@ -181,8 +181,16 @@ def machine(subject: Subject) -> type[RuleBasedStateMachine]:
 
         @rule(number=keys)
         def delete(self, number: int) -> None:
-            store.delete(self.names[number])
+            assert store.delete(self.names[number]) is True
             self.model.rows.pop(self.names[number], None)
+
+        @rule(old=seen)
+        def delete_what_is_held(self, old: Seen) -> None:
+            row = self.model.alive(old.key)
+            held = row is not None and row.writes[0] == old.write
+            assert store.delete(old.key, old.entry) is held
+            if held:
+                del self.model.rows[old.key]
 
         @rule(seconds=st.sampled_from([50, 100, 500, 1000, 5000]))
         def advance(self, seconds: int) -> None:

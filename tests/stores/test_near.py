@@ -463,9 +463,9 @@ class Awaits:
         await asyncio.sleep(0)
         return self.store.touch(key, ttl)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, entry: Entry | None = None) -> bool:
         await asyncio.sleep(0)
-        self.store.delete(key)
+        return self.store.delete(key, entry)
 
 
 LIMITS = NearCache(lease=60.0)  # copies answer whenever they may
@@ -570,9 +570,10 @@ class Lost(MemoryStore):
         self._fail()
         return found
 
-    def delete(self, key: str) -> None:
-        super().delete(key)
+    def delete(self, key: str, entry: Entry | None = None) -> bool:
+        found = super().delete(key, entry)
         self._fail()
+        return found
 
 
 WRITES: dict[str, Callable[[Any, Entry], Any]] = {
@@ -583,6 +584,8 @@ WRITES: dict[str, Callable[[Any, Entry], Any]] = {
     ),
     "touch": lambda store, loaded: store.touch("key", 60),
     "delete": lambda store, loaded: store.delete("key"),
+    "delete of what is held": lambda store, loaded: store.delete("key", loaded),
+    "delete that loses": lambda store, loaded: store.delete("key", Entry(b"", 9, None, b"others")),
 }
 
 

@@ -110,9 +110,10 @@ class Telling(MemoryStore):
             if line in self.lines:
                 self.lines.remove(line)
 
-    def delete(self, key: str) -> None:
-        super().delete(key)
+    def delete(self, key: str, entry: Entry | None = None) -> bool:
+        found = super().delete(key, entry)
         self.tell(Event(key=key))
+        return found
 
 
 def copies_of(store: MemoryStore, **limits: Any) -> NearStore:

@@ -124,7 +124,7 @@ def test_eviction_is_heard() -> None:
                 is_heard(near, key, within=1.0)
 
 
-@pytest.mark.parametrize("verb", ["replace", "touch", "delete"])
+@pytest.mark.parametrize("verb", ["replace", "touch", "delete", "delete what is held"])
 def test_a_write_by_another_server_is_heard(
     near: NearStore, shared_server: RedisServer, verb: str
 ) -> None:
@@ -135,8 +135,10 @@ def test_a_write_by_another_server_is_heard(
         assert other.replace(key, loaded, b"new", 600) is not None
     elif verb == "touch":
         assert other.touch(key, 300)
+    elif verb == "delete":
+        assert other.delete(key)
     else:
-        other.delete(key)
+        assert other.delete(key, loaded)
     is_heard(near, key)
     other.close()
 

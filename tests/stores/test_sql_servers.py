@@ -35,6 +35,7 @@ from tests.databases import PASSWORD, Database, MariaDB, PgBouncer, PostgreSQL
 from tests.guarantees import test_cancelled
 from tests.guarantees.asgi import AsgiAdapter, close_loops, starlette
 from tests.guarantees.driver import Browser
+from tests.reliability.proxy import Proxy
 from tests.servers import ServerMissing
 
 T = TypeVar("T")
@@ -573,6 +574,33 @@ def connections(server: Any) -> int:
         asked = "SELECT count(*) FROM information_schema.processlist WHERE user = 'app'"
     ((count,),) = server.execute(asked)
     return int(count)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg", "asyncmy"])
+def test_calls_that_were_given_up_free_the_users_connections(
+    driver: str, request: pytest.FixtureRequest
+) -> None:
+    """Connections go dead, requests give up: a moment later the pool has new ones to give."""
+    server = request.getfixturevalue("mariadb" if driver == "asyncmy" else "postgresql")
+    key = new_key()
+
+    async def main(url: str, network: Proxy) -> None:
+        engine = create_async_engine(url, pool_size=5, max_overflow=0, pool_timeout=PATIENT)
+        store = AsyncSQLStore(engine)
+        assert await store.create(key, b"data", 600)
+        await asyncio.gather(*(store.load(key) for _ in range(20)))
+        network.silence()
+        network.restore()
+        calls = [asyncio.wait_for(store.load(key), 0.2) for _ in range(5)]
+        given_up = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(error) for error in given_up] == [TimeoutError] * 5
+        async with asyncio.timeout(3):  # psycopg by itself would wait for ten seconds
+            assert all(await asyncio.gather(*(store.load(key) for _ in range(5))))
+        await engine.dispose()
+
+    with Proxy(server.port) as network:
+        url = server.url.replace(f":{server.port}/", f":{network.port}/")
+        asyncio.run(main(url.replace("://", f"+{driver}://", 1), network))
 
 
 def test_an_engine_of_the_other_colour_is_refused(postgresql: PostgreSQL) -> None:

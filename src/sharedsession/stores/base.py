@@ -223,11 +223,12 @@ def fate_of(
     """Say what became of a write that found other tokens ``kept`` under its key than it expected.
 
     ``own`` is its token, ``compared`` those of the entry that it was to replace (none: it was to
-    be created). ``repeated``: the command was sent before, and the answer to that was lost.
+    be created). ``repeated``: the command was sent before, and the answer to that was lost. While
+    the last place is free (absent, or nothing but zeros) no token was pushed out.
     """
     if holds_token(kept, own):
         return "written"
-    if not repeated or len(kept) < TOKENS_KEPT * TOKEN_BYTES:  # none was pushed out so far
+    if not repeated or not any(kept[(TOKENS_KEPT - 1) * TOKEN_BYTES :]):
         return "overtaken"
     latest = compared[:TOKEN_BYTES]
     return "overtaken" if latest and holds_token(kept, latest) else "unknown"

@@ -264,9 +264,9 @@ class NearStore(_Near):
         with _Writing(self._shared.here(), key):
             return self._primary.touch(key, ttl)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, entry: Entry | None = None) -> bool:
         with _Writing(self._shared.here(), key):
-            self._primary.delete(key)
+            return self._primary.delete(key, entry)
 
     def _load(self, key: str, at_least: int) -> Entry | None:
         """Ask the store itself; until when an entry lives matters for a copy of it."""
@@ -345,9 +345,9 @@ class AsyncNearStore(_Near):
         with _Writing(self._shared.here(), key):
             return await self._primary.touch(key, ttl)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, entry: Entry | None = None) -> bool:
         with _Writing(self._shared.here(), key):
-            await self._primary.delete(key)
+            return await self._primary.delete(key, entry)
 
     async def _load(self, key: str, at_least: int) -> Entry | None:
         if self._looks:

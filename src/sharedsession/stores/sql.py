@@ -22,23 +22,23 @@ import contextlib
 import dataclasses
 import os
 import random
-import re
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 
-from ..exceptions import StoreUnavailable
-from . import sql_pushes
-from .base import TOKEN_BYTES, Entry, Event, holds_token, new_token, with_token
+from ..exceptions import StoreFull, StoreUnavailable
+from . import sql_errors, sql_pushes
+from .base import TOKEN_BYTES, Entry, Event, fate_of, new_token, with_token
 from .loops import Loops
 from .sql_dialects import (
     SERVER_CONNECTIONS,
@@ -63,24 +63,10 @@ Clock = Callable[[], float]
 CREATES_PER_SWEEP = 100
 SWEPT_AT_ONCE = 250
 ABANDONED = 0.25  # seconds for an awaited call to come to its end when nobody waits any more
+LONGEST_CALL = 60.0  # seconds, of an awaited call by an engine of the user's own
 ROLLED_BACK = 10  # tries of a statement that the database itself undoes, for another's sake
-ALL_IN_USE = "all connections of this process were in use"
-HINTS = {
-    "unable to open database file": "check that its folder exists and that it may be written",
-    "readonly database": "the file or its folder is read-only",
-    "database is locked": "another process held the file's write lock for too long",
-    "no such table": "the file was removed or replaced while in use; it is set up anew",
-    "disk is full": "make room; what is stored can still be read",
-    "too many clients": "raise max_connections, or lower ?pool_size=… in the store's URL",
-    "remaining connection slots": "raise max_connections, or lower ?pool_size=… in the store's URL",
-    "Too many connections": "raise max_connections, or lower ?pool_size=… in the store's URL",
-    "QueuePool limit": "all connections of this process were in use",
-    "connections of this process": "raise ?pool_size=… in the store's URL",
-    "statement timeout": "the server was too slow, or another connection held a lock on the row",
-    "prepared statement": "behind a pooler use psycopg, postgresql://…, which prepares nothing",
-    "permission denied": "grant SELECT, INSERT, UPDATE and DELETE on the table, and let somebody "
-    "who may create it run: sharedsession init",
-}
+ALL_IN_USE = "all connections of this process were in use (raise ?pool_size=… in the store's URL)"
+UNKNOWN = "a write's answer was lost, and after what others wrote since its outcome is unknown"
 
 
 class _Verbs:
@@ -92,6 +78,12 @@ class _Verbs:
         self._clock = clock
         self._timeout: float | None = None  # of a call; None for an engine that is the user's own
         self._ready = False
+        sa.event.listen(engine, "handle_error", sql_errors.suspect_connections)
+
+    @property
+    def ours(self) -> bool:
+        """Whether the engine was made here, from a URL; else it is the user's own."""
+        return self._timeout is not None
 
     @property
     def _delete_expired(self) -> sa.Executable:
@@ -123,8 +115,9 @@ class _Verbs:
             now, tokens = self._clock(), with_token(self._new_token())
             created = Entry(data, 1, now + ttl, tokens)
             values = {**_values(created, owner), "the_key": key, "now": now}
-            if not self._insert(values):
-                return self._repeated(key, created, now)
+            inserted, repeated = self._attempt(partial(self._insert, values))
+            if not inserted:
+                return self._found(key, created, b"", repeated, now)
             if random.random() * CREATES_PER_SWEEP < 1:
                 self._sweep_soon()
             return created
@@ -144,9 +137,11 @@ class _Verbs:
             replaced = Entry(data, max(entry.version, at_least) + 1, now + ttl, tokens)
             conditions = {"the_key": key, "now": now, "old_tokens": earlier}
             values = {**_values(replaced, owner), **conditions}
-            if self._run(self._statements.swap, values, _row_count):
+            swap = partial(self._execute, self._statements.swap, values, _row_count)
+            swapped, repeated = self._attempt(swap)
+            if swapped:
                 return replaced
-            return self._repeated(key, replaced, now)
+            return self._found(key, replaced, earlier, repeated, now)
 
     def touch(self, key: str, ttl: int) -> bool:
         with self._in_time():
@@ -154,9 +149,17 @@ class _Verbs:
             values = {"the_key": key, "now": now, "new_expires": now + ttl}
             return self._run(self._statements.prolong, values, _row_count) > 0
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, entry: Entry | None = None) -> bool:
+        """See `base.Store`; repeated after a lost answer, it says of an absent key False as well.
+
+        Who removed it is not known then, and the caller that looks again finds it gone.
+        """
         with self._in_time():
-            self._run(self._statements.delete, {"the_key": key}, _row_count)
+            if entry is None:
+                self._run(self._statements.delete, {"the_key": key}, _row_count)
+                return True
+            values = {"the_key": key, "now": self._clock(), "old_tokens": _tokens(entry)}
+            return self._run(self._statements.delete_entry, values, _row_count) > 0
 
     def sweep(self, limit: int) -> int:
         """Remove at most ``limit`` expired rows."""
@@ -190,18 +193,24 @@ class _Verbs:
         row = self._run(self._statements.select, {"the_key": key, "now": now}, _first_row)
         return None if row is None else Entry(row[2], row[0], row[3], row[1])
 
-    def _insert(self, values: dict[str, object]) -> bool:
+    def _insert(self, values: dict[str, object]) -> int:
         try:
-            return self._run(self._statements.insert, values, _row_count) > 0
+            return self._execute(self._statements.insert, values, _row_count)
         except IntegrityError:
-            return self._run(self._statements.take_over, values, _row_count) > 0
+            return self._execute(self._statements.take_over, values, _row_count)
 
-    def _repeated(self, key: str, written: Entry, now: float) -> Entry | None:
-        """Return ``written`` when the row holds its token: an earlier try took place."""
+    def _found(
+        self, key: str, written: Entry, compared: bytes, repeated: bool, now: float
+    ) -> Entry | None:
+        """Look at the row that a write has not changed: an earlier try of it may have."""
         entry = self._load(key, now)
-        if entry is None or not holds_token(_tokens(entry), _tokens(written)[:TOKEN_BYTES]):
+        if entry is None:
             return None
-        return dataclasses.replace(written, repeated=True)
+        own = _tokens(written)[:TOKEN_BYTES]
+        fate = fate_of(_tokens(entry), own, compared, repeated=repeated)
+        if fate == "unknown":
+            raise self._outage(UNKNOWN)
+        return dataclasses.replace(written, repeated=True) if fate == "written" else None
 
     def _sweep_soon(self) -> None:
         # The session that was created does not depend on it, and has its own answer to give.
@@ -216,7 +225,7 @@ class _Verbs:
     def _run(
         self, statement: sa.Executable, values: Mapping[str, object], take: Callable[[Result], T]
     ) -> T:
-        return self._attempt(partial(self._execute, statement, values, take))
+        return self._attempt(partial(self._execute, statement, values, take))[0]
 
     def _execute(
         self, statement: sa.Executable, values: Mapping[str, object], take: Callable[[Result], T]
@@ -233,36 +242,37 @@ class _Verbs:
         One of an engine that was made from a URL commits by itself, and to say so costs MySQL a
         round trip.
         """
-        return self._engine.connect() if self._timeout is not None else self._engine.begin()
+        return self._engine.connect() if self.ours else self._engine.begin()
 
-    def _attempt(self, step: Callable[[], T]) -> T:
-        """Take a step that talks to the database; again when its connection was found broken.
+    def _attempt(self, step: Callable[[], T]) -> tuple[T, bool]:
+        """Take a step that talks to the database; again when its connection was of no use.
 
-        After a broken connection all that were idle are suspect, and replaced by SQLAlchemy. What
-        the database has undone itself, it has not done: that may be said again more often.
+        After such a connection all that were idle are suspect, and replaced by SQLAlchemy. What
+        the database has undone itself, it has not done: that may be said again more often. Return
+        with the answer whether the step was repeated, and may have been done before.
         """
-        left = {"lost": 1, "undone": ROLLED_BACK}
+        left = {"lost": 1, "refused": 1, "undone": ROLLED_BACK}
+        repeated = False
         while True:
             try:
-                return step()
+                return step(), repeated
             except (SQLAlchemyError, OSError) as error:
-                kind = _kind(error)
-                if isinstance(error, IntegrityError) and kind is None:
-                    raise
+                kind = sql_errors.kind_of(error)
                 self._ready = False  # the table may have gone with its file
-                if kind is None or not left[kind] or not self._has_time(kind):
-                    raise self._outage(error) from _cause(error)
+                if kind is None or not left.get(kind) or not self._has_time(kind):
+                    full = kind == "full" and not repeated
+                    outage = self._outage(sql_errors.reason(error), full=full)
+                    raise outage from sql_errors.cause(error)
                 left[kind] -= 1
+                repeated = repeated or kind == "lost"
 
-    def _has_time(self, kind: str) -> bool:
+    def _has_time(self, kind: sql_errors.Kind) -> bool:
         """Whether it may be tried again; a new connection, and what is said on it, take some."""
         if self._timeout is None:
             return True
-        return deadline.left() > (self._timeout / 2 if kind == "lost" else 0)
+        return deadline.left() > (0 if kind == "undone" else self._timeout / 2)
 
-    def _outage(self, error: Exception) -> StoreUnavailable:
-        cause = _reason(error)
-        hint = next((hint for words, hint in HINTS.items() if words in cause), "")
+    def _outage(self, reason: str, *, full: bool = False) -> StoreUnavailable:
         url = self._engine.url
         place = f"SQLite file {url.database}"
         if url.get_backend_name() != "sqlite":
@@ -272,9 +282,8 @@ class _Verbs:
             place = (
                 f"{name.get(backend, backend)} database {url.database}{where if url.host else ''}"
             )
-        return StoreUnavailable(
-            f"The session store ({place}) failed: {cause}{hint and f' ({hint})'}."
-        )
+        kind = StoreFull if full else StoreUnavailable
+        return kind(f"The session store ({place}) failed: {reason}.")
 
 
 class SQLStore(_Verbs):
@@ -299,7 +308,7 @@ class SQLStore(_Verbs):
             )
         refuse_memory(engine.url)
         super().__init__(
-            engine.execution_options(isolation_level="AUTOCOMMIT"),
+            _for_us(engine),
             Statements(table, schema, engine.dialect),
             clock,
         )
@@ -335,10 +344,10 @@ class SQLStore(_Verbs):
 
     def close(self) -> None:
         """Close the connections that were made from a URL; the next call opens new ones."""
-        if self._timeout is not None:
+        if self.ours:
             _dispose(self._engine, self._process)
 
-    def _attempt(self, step: Callable[[], T]) -> T:
+    def _attempt(self, step: Callable[[], T]) -> tuple[T, bool]:
         if self._process[0] != os.getpid():  # not every server runs Python's fork hooks
             self._forget_connections()
         return super()._attempt(step)
@@ -371,11 +380,12 @@ class AsyncSQLStore:
             )
         refuse_memory(inner.url)
         verbs = _TaskVerbs(
-            inner.execution_options(isolation_level="AUTOCOMMIT"),
+            _for_us(inner),
             Statements(table, schema, inner.dialect),
             clock,
         )
-        self._lines = Loops(lambda: _Line(verbs, None))
+        # Its pool counts its connections itself; a call of a request ends long before the limit.
+        self._lines = Loops(lambda: _Line(verbs, LONGEST_CALL, sys.maxsize))
 
     @classmethod
     def from_url(
@@ -418,8 +428,8 @@ class AsyncSQLStore:
     async def touch(self, key: str, ttl: int) -> bool:
         return await self._call(_Verbs.touch, key, ttl)
 
-    async def delete(self, key: str) -> None:
-        await self._call(_Verbs.delete, key)
+    async def delete(self, key: str, entry: Entry | None = None) -> bool:
+        return await self._call(_Verbs.delete, key, entry)
 
     async def sweep(self, limit: int) -> int:
         """Remove at most ``limit`` expired rows."""
@@ -444,7 +454,7 @@ class _TaskVerbs(_Verbs):
     def _in_time(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def _has_time(self, kind: str) -> bool:
+    def _has_time(self, kind: sql_errors.Kind) -> bool:
         return True
 
     def _sweep_soon(self) -> None:
@@ -454,56 +464,51 @@ class _TaskVerbs(_Verbs):
 class _Line:
     """One event loop's way to the database."""
 
-    def __init__(self, verbs: _TaskVerbs, limit: float | None, connections: int = 0) -> None:
+    def __init__(self, verbs: _TaskVerbs, limit: float, connections: int) -> None:
         self.verbs = verbs
-        self.limit = limit  # of a call, in seconds; None for an engine that is the user's own
+        self.limit = limit  # of a call, in seconds
         # Who goes away while waiting for a connection is gone at once, and holds up nobody.
         self._free = asyncio.Semaphore(connections)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._connections = weakref.WeakSet[ConnectionPoolEntry]()
         verbs._start = self.start
-        if limit is not None:
+        if verbs.ours:
             sa.event.listen(verbs._engine, "connect", self._connected)
 
     def _connected(self, _: object, record: ConnectionPoolEntry) -> None:
         self._connections.add(record)
 
     async def run(self, call: Callable[[], T]) -> T:
-        if self.limit is None:
-            task = self.start(call)
-            await asyncio.wait([task])
-            return task.result()
         loop = asyncio.get_running_loop()
         end = loop.time() + self.limit
         try:
             async with asyncio.timeout_at(end):
                 await self._free.acquire()
         except TimeoutError as error:
-            raise self.verbs._outage(TimeoutError(ALL_IN_USE)) from error
+            raise self.verbs._outage(ALL_IN_USE) from error
         task = self.start(call)
         task.add_done_callback(lambda _: self._free.release())
         try:
             await asyncio.wait([task], timeout=max(end - loop.time(), 0))
         except asyncio.CancelledError:
-            loop.call_later(ABANDONED, task.cancel)
+            loop.call_later(ABANDONED, _cut, task)
             raise
         if task.done() and not task.cancelled():
             return task.result()
-        raise self.verbs._outage(TimeoutError("no answer in time"))
+        raise self.verbs._outage("no answer in time")
 
     def start(self, call: Callable[[], T]) -> asyncio.Task[T]:
         """Run a call to its end or its limit, whether or not somebody waits for it."""
         loop = asyncio.get_running_loop()
         task = loop.create_task(greenlet_spawn(call))
         self._tasks.add(task)
-        limit = None if self.limit is None else loop.call_later(self.limit, task.cancel)
+        limit = loop.call_later(self.limit, _cut, task)
         task.add_done_callback(partial(self._ended, limit))
         return task
 
-    def _ended(self, limit: asyncio.TimerHandle | None, task: asyncio.Task[Any]) -> None:
+    def _ended(self, limit: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if limit is not None:
-            limit.cancel()
+        limit.cancel()
         if not task.cancelled():
             task.exception()  # told to whoever waited, if anybody did
 
@@ -513,7 +518,7 @@ class _Line:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self.limit is not None:
+        if self.verbs.ours:
             with contextlib.suppress(TimeoutError, SQLAlchemyError, OSError):
                 async with asyncio.timeout(self.limit):
                     await greenlet_spawn(self.verbs._engine.dispose)
@@ -525,8 +530,18 @@ class _Line:
         for record in list(self._connections):
             if record.dbapi_connection is not None:
                 hang_up(record.dbapi_connection)
-        if self.limit is not None:
+        if self.verbs.ours:
             self.verbs._engine.dispose(close=False)
+
+
+def _cut(task: asyncio.Task[Any]) -> None:
+    """Cancel a call until it has ended.
+
+    At the first time psycopg would ask the server to cancel the statement, and wait for seconds.
+    """
+    if not task.done():
+        task.cancel()
+        asyncio.get_running_loop().call_later(ABANDONED, _cut, task)
 
 
 def _make_line(place: Place, timeout: float, table: str, clock: Clock) -> _Line:
@@ -534,6 +549,15 @@ def _make_line(place: Place, timeout: float, table: str, clock: Clock) -> _Line:
     verbs = _TaskVerbs(engine, Statements(table, place.schema, engine.dialect), clock)
     verbs._timeout = timeout
     return _Line(verbs, timeout, place.connections or SERVER_CONNECTIONS)
+
+
+def _for_us(engine: sa.Engine) -> sa.Engine:
+    """Return an engine of the user's own as our calls use it."""
+    options: dict[str, object] = {sql_errors.OURS: True}
+    if engine.dialect.name not in ("mysql", "mariadb"):
+        # There it takes two round trips, of which SQLAlchemy does not see that they fail.
+        options["isolation_level"] = "AUTOCOMMIT"
+    return engine.execution_options(**options)
 
 
 def _tokens(entry: Entry) -> bytes:
@@ -564,36 +588,6 @@ def _first_column(result: Result) -> Sequence[object]:
 
 def _row_count(result: Result) -> int:
     return result.rowcount
-
-
-def _kind(error: Exception) -> Literal["lost", "undone"] | None:
-    """Say whether the connection was lost, or the statement given up for the sake of others.
-
-    That is a deadlock, say, or a row that changed under the statement, where isolation is strict.
-    """
-    if not isinstance(error, DBAPIError) or error.orig is None:
-        return None
-    if error.connection_invalidated:
-        return "lost"
-    state, number = getattr(error.orig, "sqlstate", None), next(iter(error.orig.args), None)
-    undone = state in ("40001", "40P01") or number in (1020, 1213)
-    return "undone" if undone else None
-
-
-def _cause(error: Exception) -> BaseException | None:
-    """Return what an outage is raised from: not what may show parameters, a session's data."""
-    if isinstance(error, DataError | IntegrityError):
-        return None
-    return error.orig if isinstance(error, DBAPIError) and error.orig else error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, DataError | IntegrityError):
-        return f"it refused a value ({type(error.orig).__name__}); its table may have been altered"
-    cause = _cause(error) or error
-    texts = [each for each in cause.args if isinstance(each, str)] or [str(cause)]
-    first = next(iter(texts[-1].strip().splitlines()), "") or "no answer in time"
-    return re.sub(r"^<class '[\w.]+'>: ", "", first).rstrip(".")
 
 
 def _dispose(engine: sa.Engine, process: list[int]) -> None:

@@ -30,6 +30,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from ..exceptions import ConfigurationError
 from . import sql_pushes
 from .base import TOKEN_BYTES, TOKENS_KEPT
+from .sql_errors import OURS
 from .waiting import alook_up, bounded, deadline, look_up
 
 Dict = dict[str, Any]  # Any: keyword arguments of many types
@@ -38,6 +39,7 @@ SQLITE_CONNECTIONS = 128
 SERVER_CONNECTIONS = 10  # of one process: a server of PostgreSQL has a hundred for everybody
 LONGEST_WAIT = 60.0  # seconds for a lock on an SQLite file, outside of a call with a deadline
 SPARE_KEPT = 5.0  # seconds that a connection which came too late waits for somebody else
+RENEWED = 30  # seconds after which a connection is replaced: its server may not be the primary now
 SERVER_SHARE = 0.8  # of the timeout, after which the server itself ends a statement
 DRIVERS = {  # by the scheme of a URL: the sync and the async dialect
     "sqlite": ("sqlite", None),
@@ -173,7 +175,9 @@ class Statements:
         self.insert = self._insert(dialect)
         self.take_over = sa.update(self.table).where(this_key, column.expires <= now).values(**new)
         old_tokens = sa.bindparam("old_tokens", type_=column.tokens.type)
-        self.swap = sa.update(self.table).where(alive, column.tokens == old_tokens).values(**new)
+        as_loaded = sa.and_(alive, column.tokens == old_tokens)
+        self.swap = sa.update(self.table).where(as_loaded).values(**new)
+        self.delete_entry = sa.delete(self.table).where(as_loaded)
         self.prolong = sa.update(self.table).where(alive).values(expires=new["expires"])
         self.delete = sa.delete(self.table).where(this_key)
         limit = sa.bindparam("limit", type_=sa.Integer)
@@ -228,32 +232,57 @@ class Statements:
         return sa.delete(self.table).where(self._column.key.in_(sa.select(swept.c.key)))
 
 
+class _AsHex(sa.types.TypeDecorator[Any]):  # Any: bytes or text
+    """A column of MySQL whose values reach a statement as hexadecimal digits, and nothing else.
+
+    These drivers write values into the statement themselves. Not all of them ask the server how:
+    asyncmy escapes bytes by backslashes where sql_mode gives a backslash no meaning, and what a
+    visitor has typed would end the quotes. Digits mean the same under every mode and charset.
+    """
+
+    impl = sa.types.LargeBinary
+    cache_ok = True
+
+    def __init__(self, column: Any, charset: str | None = None) -> None:  # Any: a type of MySQL's
+        super().__init__()
+        self.impl = self.column = column
+        self.charset = charset  # of text; None for bytes
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:
+        def digits(value: str | bytes | None) -> str | None:
+            if isinstance(value, str):
+                value = value.encode()
+            return None if value is None else value.hex()
+
+        return digits
+
+    def bind_expression(self, bindparam: sa.BindParameter[Any]) -> sa.ColumnElement[Any]:
+        value = sa.func.unhex(bindparam)
+        if self.charset is None:
+            return value
+        return sa.func.convert(value.op("USING")(sa.literal_column(self.charset)))
+
+
 def _table(name: str, schema: str | None) -> sa.Table:
     # MySQL compares text without regard to case, and gives a BLOB 64 KB, unless told otherwise.
-    key = sa.String(64).with_variant(
-        mysql.VARCHAR(64, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
-    )
+    ascii_text = mysql.VARCHAR(64, charset="ascii", collation="ascii_bin")
+    any_text = mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin")
     tokens = TOKEN_BYTES * TOKENS_KEPT
-    owner = sa.String(255).with_variant(
-        mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-    )
+
+    def on_mysql(usual: Any, column: Any, charset: str | None = None) -> Any:
+        return usual.with_variant(_AsHex(column, charset), "mysql", "mariadb")
+
     return sa.Table(
         name,
         sa.MetaData(),
-        sa.Column("key", key, primary_key=True),
+        sa.Column("key", on_mysql(sa.String(64), ascii_text, "ascii"), primary_key=True),
         sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column(
-            "tokens",
-            sa.LargeBinary(tokens).with_variant(mysql.VARBINARY(tokens), "mysql", "mariadb"),
-            nullable=False,
+            "tokens", on_mysql(sa.LargeBinary(tokens), mysql.VARBINARY(tokens)), nullable=False
         ),
-        sa.Column(
-            "data",
-            sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb"),
-            nullable=False,
-        ),
+        sa.Column("data", on_mysql(sa.LargeBinary(), mysql.MEDIUMBLOB()), nullable=False),
         sa.Column("expires", sa.Double, nullable=False, index=True),
-        sa.Column("owner", owner, nullable=True, index=True),
+        sa.Column("owner", on_mysql(sa.String(255), any_text, "utf8mb4"), index=True),
         schema=schema,
         mysql_engine="InnoDB",
         mariadb_engine="InnoDB",
@@ -310,6 +339,8 @@ def make_async_engine(
     _listen(engine.sync_engine, Connecting(place, timeout))
     sa.event.listen(engine.sync_engine, "handle_error", _suspect_all)
     sa.event.listen(engine.sync_engine, "invalidate", hang_up)
+    if engine.dialect.driver == "asyncpg":  # the others' goodbye waits for no answer
+        sa.event.listen(engine.sync_engine, "close", hang_up)
     return engine
 
 
@@ -321,12 +352,17 @@ def _pool(place: Place, connections: int) -> Dict:
         "pool_size": place.connections or connections,
         "max_overflow": 0,
         "pool_use_lifo": True,
+        "pool_recycle": RENEWED,
+        "execution_options": {OURS: True},
     }
 
 
 def _connect_arguments(url: sa.URL, timeout: float) -> tuple[sa.URL, Dict]:
     """Return the URL and the arguments for its driver, whose names for things differ."""
-    lock_wait = f"SET innodb_lock_wait_timeout = {max(1, int(timeout))}"
+    # Nothing is cut off in silence to make it fit, whatever the server's own mode.
+    mysql_settings = (
+        f"SET innodb_lock_wait_timeout = {max(1, int(timeout))}, sql_mode = 'STRICT_ALL_TABLES'"
+    )
     milliseconds = max(1, int(timeout * SERVER_SHARE * 1000))
     match url.get_driver_name():
         case "psycopg":
@@ -348,8 +384,8 @@ def _connect_arguments(url: sa.URL, timeout: float) -> tuple[sa.URL, Dict]:
         case "pymysql":
             half = timeout / 2
             waits = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), half)
-            return url, {**waits, "init_command": lock_wait}
-    return url, {"connect_timeout": timeout, "init_command": lock_wait}
+            return url, {**waits, "init_command": mysql_settings}
+    return url, {"connect_timeout": timeout, "init_command": mysql_settings}
 
 
 def _listen(engine: sa.Engine, connecting: Connecting) -> None:

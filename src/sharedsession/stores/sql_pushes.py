@@ -27,7 +27,8 @@ CHANNEL = "sharedsession_"  # and the table's number
 
 BEAT = sa.text(
     "SELECT pg_notify(:channel, :number) FROM pg_trigger WHERE tgrelid = to_regclass(:table) "
-    "AND tgname LIKE :triggers AND tgenabled IN ('O', 'A') HAVING count(*) = :number_of_them"
+    "AND tgname LIKE :triggers AND tgenabled IN ('O', 'A') HAVING count(*) = :number_of_them "
+    "AND current_setting('transaction_read_only') = 'off'"  # else writes go to another server
 )
 _FUNCTION = f"""
 CREATE OR REPLACE FUNCTION {{function}}() RETURNS trigger LANGUAGE plpgsql AS $$

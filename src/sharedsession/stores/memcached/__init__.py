@@ -4,16 +4,17 @@ An item is a binary head and then the data: the version (8 bytes, big-endian), t
 last four writes (8 bytes each, newest first), and the epoch (see `ring`). A replacement
 reads the item, compares the tokens, and swaps it by the server's own compare-and-set; when that is
 refused, another look at the tokens tells a command that was repeated from one that lost. The server
-expires the items; what is left of a lifetime is not read back, so `Entry.expires` is None.
+expires the items; what is left of a lifetime is not read back, so `Entry.expires` is None. Removing
+an entry compares its cas id as well, by the meta command ``md``, which needs no room.
 
 Each key has one home among the servers, for both colours the same. A server that is down is an
 outage for its keys: no other one takes its place, for that would find no session where there is
 one. Each look at a session also reads the history that its server keeps; when that is not the one
 this process knows, all servers are asked once more what lists were in use.
 
-The order of steps is written once, as generators that yield ``(server, command, *arguments)`` and
-are sent the answer. The sync store runs them with pymemcache, the async one with connections of its
-own, a set for each event loop, which that loop's own shutdown closes.
+The order of steps is written once, as generators that yield a `Step` and are sent the answer. The
+sync store runs them with pymemcache, the async one with connections of its own, a set for each
+event loop, which that loop's own shutdown closes.
 """
 
 from .lines import AsyncMemcachedStore

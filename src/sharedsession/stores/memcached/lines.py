@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from ..ages import Ages
 from ..base import Entry
 from ..loops import Loops
 from ..waiting import alook_up
 from . import wire
 from .names import PREFIX, address_of, normal, parse
-from .steps import TOO_LARGE, Flow, Verbs, outage
+from .steps import TOO_LARGE, Flow, Step, Verbs, failure
 
 T = TypeVar("T")
 
@@ -66,8 +68,8 @@ class AsyncMemcachedStore(Verbs):
     async def touch(self, key: str, ttl: int) -> bool:
         return await self._run(self._touch(key, ttl))
 
-    async def delete(self, key: str) -> None:
-        await self._run(self._delete(key))
+    async def delete(self, key: str, entry: Entry | None = None) -> bool:
+        return await self._run(self._delete(key, entry))
 
     async def _run(self, flow: Flow[T]) -> T:
         lines = await self._lines.here()
@@ -75,12 +77,12 @@ class AsyncMemcachedStore(Verbs):
         try:
             async with asyncio.timeout(self._timeout):
                 while True:
-                    patience = self._patience[step[0]]
+                    patience = self._patience[step.server]
                     try:
-                        answer = await lines.ask(patience.seconds(self._timeout / 2), *step)
+                        answer = await lines.ask(patience.seconds(self._timeout / 2), step)
                     except (OSError, wire.Refused) as error:
                         patience.note(error)
-                        step = flow.throw(outage(step[0], _words(error), error))
+                        step = flow.throw(failure(step, _words(error), error))
                     else:
                         patience.note(None)
                         step = flow.send(answer)
@@ -88,7 +90,7 @@ class AsyncMemcachedStore(Verbs):
             result: T = done.value
             return result
         except TimeoutError as error:
-            raise outage(step[0], _words(error), error) from None
+            raise failure(step, _words(error), error) from None
 
 
 class _LoopLines:
@@ -96,20 +98,33 @@ class _LoopLines:
 
     def __init__(self) -> None:
         self._open: dict[str, wire.Connection] = {}
+        self._retired = weakref.WeakSet[wire.Connection]()
+        self._ages = Ages()
         self._dialling: dict[str, asyncio.Task[wire.Connection]] = {}
 
-    async def ask(self, limit: float, name: str, command: str, *arguments: Any) -> Any:
+    async def ask(self, limit: float, step: Step) -> Any:
         """Give a command; a connection and an answer may take ``limit`` seconds each."""
-        line, read = ASYNC_COMMANDS[command](*arguments)
-        connection = self._open.get(name)
+        line, read = ASYNC_COMMANDS[step.command](*step.arguments)
+        connection = self._open.get(step.server)
         if connection is not None and connection.is_stuck:
             connection.abort()
+        if connection is not None and self._ages.is_old(connection):
+            self._retire(step.server)
+            connection = None
         if connection is not None and connection.is_open:
             try:
                 return await self._answer(limit, connection, line, read)
             except ConnectionError:
-                pass  # the server may have been restarted meanwhile: once more
-        return await self._answer(limit, await self._dial(limit, name), line, read)
+                step.is_repeated = True  # the server may have been restarted meanwhile: once more
+        return await self._answer(limit, await self._dial(limit, step.server), line, read)
+
+    def _retire(self, name: str) -> None:
+        for earlier in self._retired:
+            if earlier.is_stuck:
+                earlier.abort()
+        retired = self._open.pop(name)
+        self._retired.add(retired)
+        retired.retire()
 
     async def _answer(
         self, limit: float, connection: wire.Connection, line: bytes, read: wire.Read
@@ -155,19 +170,27 @@ class _LoopLines:
         self.hang_up()
         if self._dialling:
             await asyncio.wait(self._dialling.values())
-        await asyncio.gather(*(connection.lost for connection in self._open.values()))
+        await asyncio.gather(*(connection.lost for connection in self._all()))
 
     def hang_up(self) -> None:
         """The same, without waiting for it."""
         for dialling in self._dialling.values():
             dialling.cancel()
-        for connection in self._open.values():
+        for connection in self._all():
             connection.abort()
+
+    def _all(self) -> list[wire.Connection]:
+        return [*self._open.values(), *self._retired]
 
 
 def _put(command: str, name: str, value: bytes, expiry: int, cas: int | None = None) -> bytes:
     words = [command, name, 0, expiry, len(value), *([] if cas is None else [cas])]
     return b"%b\r\n%b\r\n" % (" ".join(map(str, words)).encode("ascii"), value)
+
+
+def _removal(name: str, cas: int | None = None) -> str:
+    """Return the command that removes an item; with a cas id, only what has it."""
+    return f"delete {name}" if cas is None else f"md {name} C{cas}"
 
 
 def _item_size_max(buffer: bytearray) -> tuple[int, int] | None:
@@ -177,7 +200,7 @@ def _item_size_max(buffer: bytearray) -> tuple[int, int] | None:
 
 _STORED = wire.one_of(STORED=True, NOT_STORED=False, EXISTS=False, NOT_FOUND=False)
 _TOUCHED = wire.one_of(TOUCHED=True, NOT_FOUND=False)
-_DELETED = wire.one_of(DELETED=True, NOT_FOUND=False)
+_DELETED = wire.one_of(DELETED=True, NOT_FOUND=False, HD=True, NF=False, EX=False)
 
 # Any: each command has arguments of its own.
 ASYNC_COMMANDS: dict[str, Callable[..., tuple[bytes, wire.Read]]] = {
@@ -185,7 +208,7 @@ ASYNC_COMMANDS: dict[str, Callable[..., tuple[bytes, wire.Read]]] = {
     "add": lambda *words: (_put("add", *words), _STORED),
     "cas": lambda *words: (_put("cas", *words), _STORED),
     "touch": lambda name, expiry: (f"touch {name} {expiry}\r\n".encode("ascii"), _TOUCHED),
-    "delete": lambda name: (f"delete {name}\r\n".encode("ascii"), _DELETED),
+    "delete": lambda *words: (f"{_removal(*words)}\r\n".encode("ascii"), _DELETED),
     "limit": lambda: (b"stats settings\r\n", _item_size_max),
 }
 

@@ -20,10 +20,11 @@ from pymemcache.exceptions import (
 from pymemcache.pool import ObjectPool
 
 from ...exceptions import ConfigurationError
+from ..ages import Ages
 from ..base import Entry
 from ..waiting import bounded, deadline, look_up
 from .names import PREFIX, address_of, name_of, parse
-from .steps import TOO_LARGE, Flow, Items, Verbs, outage
+from .steps import TOO_LARGE, Flow, Items, Step, Verbs, failure
 
 T = TypeVar("T")
 CONNECTIONS = 64  # to each server
@@ -84,8 +85,8 @@ class MemcachedStore(Verbs):
     def touch(self, key: str, ttl: int) -> bool:
         return self._run(self._touch(key, ttl))
 
-    def delete(self, key: str) -> None:
-        self._run(self._delete(key))
+    def delete(self, key: str, entry: Entry | None = None) -> bool:
+        return self._run(self._delete(key, entry))
 
     def _run(self, flow: Flow[T]) -> T:
         if self._process != os.getpid():
@@ -94,14 +95,14 @@ class MemcachedStore(Verbs):
         try:
             step = next(flow)
             while True:
-                patience = self._patience[step[0]]
+                patience = self._patience[step.server]
                 if limit is not None:
                     limit.most = patience.seconds(limit.timeout / 2)
                 try:
-                    answer = self._nodes[step[0]].ask(limit, *step[1:])
+                    answer = self._nodes[step.server].ask(limit, step)
                 except Exception as error:  # noqa: BLE001 - any of a client's is an outage
                     patience.note(error)
-                    step = flow.throw(outage(step[0], _words(error), error))
+                    step = flow.throw(failure(step, _words(error), error))
                 else:
                     patience.note(None)
                     step = flow.send(answer)
@@ -171,12 +172,13 @@ class _Node:
         self.client = client
         most = min(CONNECTIONS, client.client_pool.max_size)
         self._free = threading.BoundedSemaphore(most)
+        self._ages = Ages()
 
-    def ask(self, limit: _Limit | None, command: str, *arguments: Any) -> Any:
+    def ask(self, limit: _Limit | None, step: Step) -> Any:
         if not self._free.acquire(timeout=None if limit is None else limit.seconds()):
             raise TimeoutError("all connections are in use")
         try:
-            return self._ask(limit, SYNC_COMMANDS[command], *arguments)
+            return self._ask(limit, step)
         except MemcacheServerError as error:
             if TOO_LARGE in _words(error):
                 return TOO_LARGE
@@ -184,20 +186,23 @@ class _Node:
         finally:
             self._free.release()
 
-    def _ask(self, limit: _Limit | None, command: Callable[..., Any], *arguments: Any) -> Any:
-        pool = self.client.client_pool
+    def _ask(self, limit: _Limit | None, step: Step) -> Any:
+        pool, command = self.client.client_pool, SYNC_COMMANDS[step.command]
         while True:
             connection = pool.get()
+            if self._ages.is_old(connection):
+                pool.destroy(connection)
+                continue
             is_idle = connection.sock is not None
             try:
                 if limit is not None:
                     connection.begin(limit)
-                answer = command(connection, *arguments)
+                answer = command(connection, *step.arguments)
             except (ConnectionError, MemcacheUnexpectedCloseError):
                 pool.destroy(connection)
                 if not is_idle:
                     raise
-                # Idle connections do not notice that their server was restarted.
+                step.is_repeated = True  # idle connections do not notice that a server restarts
             except BaseException:
                 pool.destroy(connection)
                 raise
@@ -237,13 +242,21 @@ def _cas(client: pymemcache.Client, name: str, value: bytes, expiry: int, cas: i
     return bool(client.cas(name, value, cas, expiry, noreply=False))
 
 
+def _delete(client: pymemcache.Client, name: str, cas: int | None = None) -> bool:
+    if cas is None:
+        return bool(client.delete(name, noreply=False))
+    prefixed = client.check_key(name, client.key_prefix).decode("ascii")
+    answer: bytes = client.raw_command(f"md {prefixed} C{cas}")
+    return answer == b"HD"  # or NF, or EX: it has another cas id
+
+
 # Any: each command has arguments of its own.
 SYNC_COMMANDS: dict[str, Callable[..., Any]] = {
     "gets": _gets,
     "add": lambda client, *words: client.add(*words, noreply=False),
     "cas": _cas,
     "touch": lambda client, *words: client.touch(*words, noreply=False),
-    "delete": lambda client, *words: client.delete(*words, noreply=False),
+    "delete": _delete,
     "limit": lambda client: client.stats("settings")[b"item_size_max"],
 }
 

@@ -1,26 +1,25 @@
 """The steps of each verb, for both colours.
 
-A step is ``(server, command, *arguments)``; it is answered by what the command says, or, when the
-server does not answer, by `StoreUnavailable`, thrown in.
+A `Step` is answered by what its command says, or, when the server does not answer, by
+`StoreUnavailable`, thrown in; by `StoreFull`, when the server had no room for what it was to store.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import Generator, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
-from ...exceptions import ConfigurationError, StoreUnavailable, TooLarge
-from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, holds_token, new_token, with_token
+from ...exceptions import ConfigurationError, StoreFull, StoreUnavailable, TooLarge
+from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, fate_of, new_token, with_token
 from .ring import EPOCH_BYTES, History, Ring, agreed
 
 T = TypeVar("T")
 Items = dict[str, tuple[bytes, int]]  # by key: value and cas id
-Step = tuple[Any, ...]  # a server, a command and its arguments, which differ
-Flow = Generator[Step, Any, T]  # what is sent in is the command's answer
 
 VERSION_BYTES = 8
 TOKENS = TOKEN_BYTES * TOKENS_KEPT
@@ -34,8 +33,22 @@ ROUNDS = 5  # in which processes that look at the servers at the same time come 
 SHORT = 0.1  # seconds for a server that has kept somebody waiting in vain,
 AGAIN = 2.0  # but for one try in so many seconds, which has its full time
 TOO_LARGE = "object too large"
+FULL = re.compile("out of memory (storing|during read)", re.IGNORECASE)
 
 log = logging.getLogger("sharedsession")
+
+
+class Step:
+    """A command for a server; ``is_repeated``: it was sent before, and its answer was lost."""
+
+    __slots__ = ("arguments", "command", "is_repeated", "server")
+
+    def __init__(self, server: str, command: str, *arguments: Any) -> None:  # Any: they differ
+        self.server, self.command, self.arguments = server, command, arguments
+        self.is_repeated = False
+
+
+Flow = Generator[Step, Any, T]  # what is sent in is the command's answer
 
 
 class Patience:
@@ -85,41 +98,70 @@ class Verbs:
         if self._history is None:
             yield from self._agree()
         created, value = self._write(Entry(b"", 0, None, b""), data, 0)
-        if (yield from self._store("add", key, value, ttl)):
-            return created
-        found, cas = yield from self._look(key)
-        if found is not None:
-            return _repeated(created, found)
-        # What had the key has gone since, or was a copy left behind.
-        taken = ("add", key, value, ttl) if cas is None else ("cas", key, value, ttl, cas)
-        return created if (yield from self._store(*taken)) else None
+        command, lost = "add", False
+        given: tuple[int, ...] = ()
+        for _ in range(2):
+            stored, repeated = yield from self._store(command, key, value, ttl, *given)
+            if stored:
+                return created
+            lost = lost or repeated
+            found, cas = yield from self._look(key)
+            if found is not None:
+                return self._outcome(key, created, found, b"", repeated=lost)
+            # What had the key has gone since, or was a copy left behind.
+            command, given = ("add", ()) if cas is None else ("cas", (cas,))
+        return None
 
     def _replace(
         self, key: str, entry: Entry, data: bytes, ttl: int, at_least: int
     ) -> Flow[Entry | None]:
         found, cas = yield from self._look(key)
         replaced, value = self._write(entry, data, at_least)
+        repeated = False
         if found is not None and found.token == entry.token:
-            if (yield from self._store("cas", key, value, ttl, cas)):
+            stored, repeated = yield from self._store("cas", key, value, ttl, cast(int, cas))
+            if stored:
                 return replaced
             found, _ = yield from self._look(key)
-        return None if found is None else _repeated(replaced, found)
+        if found is None:
+            return None
+        return self._outcome(key, replaced, found, _tokens(entry), repeated=repeated)
+
+    def _outcome(
+        self, key: str, written: Entry, found: Entry, compared: bytes, *, repeated: bool
+    ) -> Entry | None:
+        """Return what was written when the write is found to have taken place before, else None."""
+        own = _tokens(written)[:TOKEN_BYTES]
+        fate = fate_of(_tokens(found), own, compared, repeated=repeated)
+        if fate == "unknown":
+            raise outage(
+                self._ring.home(key), "an answer was lost, and others have written too often since"
+            )
+        return dataclasses.replace(written, repeated=True) if fate == "written" else None
 
     def _touch(self, key: str, ttl: int) -> Flow[bool]:
         found, _ = yield from self._look(key)
         if found is None:
             return False
-        answer: bool = yield self._ring.home(key), "touch", self._name(key), _expiry(ttl)
+        answer: bool = yield Step(self._ring.home(key), "touch", self._name(key), _expiry(ttl))
         return answer
 
-    def _delete(self, key: str) -> Flow[None]:
-        yield self._ring.home(key), "delete", self._name(key)
+    def _delete(self, key: str, entry: Entry | None) -> Flow[bool]:
+        home, name = self._ring.home(key), self._name(key)
+        if entry is None:
+            yield Step(home, "delete", name)
+            return True
+        found, cas = yield from self._look(key)
+        if found is None or found.token != entry.token:
+            return False
+        answer: bool = yield Step(home, "delete", name, cas)
+        return answer
 
     def _look(self, key: str) -> Flow[tuple[Entry | None, int | None]]:
         """Return the entry and its cas id: without an entry, that of a copy that does not count."""
         home, name, history = self._ring.home(key), self._name(key), self._prefix + HISTORY
         for _ in range(ROUNDS):
-            found: Items = yield home, "gets", (history, name)
+            found: Items = yield Step(home, "gets", (history, name))
             text, _ = found.get(history, (b"", 0))
             if self._history is not None and text == self._history.text:
                 value, cas = found.get(name, (None, None))
@@ -140,20 +182,21 @@ class Verbs:
     def _write(self, old: Entry, data: bytes, at_least: int) -> tuple[Entry, bytes]:
         """Return what will be stored, and the item's value."""
         assert self._history is not None
-        earlier = old.token if isinstance(old.token, bytes) else b""
-        tokens = with_token(self._new_token(), earlier).ljust(TOKENS, b"\0")
+        tokens = with_token(self._new_token(), _tokens(old)).ljust(TOKENS, b"\0")
         version = max(old.version, at_least) + 1
         head = version.to_bytes(VERSION_BYTES, "big") + tokens + self._history.epoch
         return Entry(data, version, None, tokens), head + data
 
     def _store(
-        self, command: str, key: str, value: bytes, ttl: int, *cas: int | None
-    ) -> Flow[bool]:
+        self, command: str, key: str, value: bytes, ttl: int, *cas: int
+    ) -> Flow[tuple[bool, bool]]:
+        """Store an item; return whether that was done, and whether the command was repeated."""
         home, name = self._ring.home(key), self._name(key)
-        answer = yield home, command, name, value, _expiry(ttl), *cas
+        step = Step(home, command, name, value, _expiry(ttl), *cas)
+        answer = yield step
         if answer is not TOO_LARGE:
-            return bool(answer)
-        size, limit = len(value) + len(name) + ITEM_OVERHEAD, (yield home, "limit")
+            return bool(answer), step.is_repeated
+        size, limit = len(value) + len(name) + ITEM_OVERHEAD, (yield Step(home, "limit"))
         raise TooLarge(
             f"The session takes {size} bytes, and the Memcached server at {home} keeps at most "
             f"{limit} under one key: keep less in the session, or start the servers with a larger "
@@ -167,18 +210,18 @@ class Verbs:
         names, name = self._ring.names, self._prefix + HISTORY
         for _ in range(ROUNDS):
             found: dict[str, Items] = yield from self._everywhere(
-                dict.fromkeys(names, ("gets", (name,)))
+                {each: Step(each, "gets", (name,)) for each in names}
             )
             texts = [items[name][0] for items in found.values() if name in items]
             history = agreed(texts, names, self._history)
-            commands = {
-                each: ("cas", name, history.text, 0, items[name][1])
+            steps = {
+                each: Step(each, "cas", name, history.text, 0, items[name][1])
                 if name in items
-                else ("add", name, history.text, 0)
+                else Step(each, "add", name, history.text, 0)
                 for each, items in found.items()
                 if name not in items or items[name][0] != history.text
             }
-            if not commands:
+            if not steps:
                 self._history = history
                 return
             if texts and history.text not in texts:
@@ -187,19 +230,19 @@ class Verbs:
                     "one by now are lost. If this is said again and again, not all applications "
                     "that share a server have the same list; give each list a prefix of its own."
                 )
-            yield from self._everywhere(commands)
+            yield from self._everywhere(steps)
         raise _disagree()
 
-    def _everywhere(self, commands: dict[str, Step]) -> Flow[dict[str, Any]]:
+    def _everywhere(self, steps: dict[str, Step]) -> Flow[dict[str, Any]]:
         """Return the answers of the servers that answer; an outage, if none does.
 
         A write that comes too late is the last one: processes that begin at the same time would
         each leave theirs on some of the servers.
         """
         answers, failure = {}, None
-        for each, command in commands.items():
+        for each, step in steps.items():
             try:
-                answers[each] = yield each, *command
+                answers[each] = yield step
             except StoreUnavailable as error:
                 failure = error
             if answers.get(each) is False:
@@ -209,9 +252,8 @@ class Verbs:
         return answers
 
     def _name(self, key: str) -> str:
-        # Ours are hexadecimal digits; servers take no spaces, and nothing but ASCII.
-        simple = key.isascii() and key.isalnum()
-        name = self._prefix + (key if simple else quote(key, safe=""))
+        # Ours stay as they are, URL-safe base64; servers take no spaces, and nothing but ASCII.
+        name = self._prefix + quote(key, safe="")
         if len(name) > LONGEST_KEY:
             raise ValueError(f"A key in Memcached has at most {LONGEST_KEY} characters.")
         return name
@@ -223,10 +265,8 @@ def _expiry(ttl: int) -> int:
     return seconds if seconds <= RELATIVE else min(int(time.time()) + seconds, LAST_MOMENT)
 
 
-def _repeated(written: Entry, found: Entry) -> Entry | None:
-    """Return what was written when the write is found to have taken place before, else None."""
-    tokens, own = cast(bytes, found.token), cast(bytes, written.token)[:TOKEN_BYTES]
-    return dataclasses.replace(written, repeated=True) if holds_token(tokens, own) else None
+def _tokens(entry: Entry) -> bytes:
+    return entry.token if isinstance(entry.token, bytes) else b""
 
 
 def _disagree() -> StoreUnavailable:
@@ -236,8 +276,15 @@ def _disagree() -> StoreUnavailable:
     )
 
 
-def outage(name: str, reason: str, error: Exception) -> StoreUnavailable:
-    """Return the outage that a server's failure means."""
-    found = StoreUnavailable(f"The session store (Memcached at {name}) failed: {reason}")
+def failure(step: Step, reason: str, error: Exception) -> StoreUnavailable:
+    """Return what a failure means: a server without room did not write, unless it had before."""
+    found = outage(step.server, reason)
+    if FULL.search(reason) and not step.is_repeated:
+        found = StoreFull(f"The session store (Memcached at {step.server}) is full: {reason}")
     found.__cause__ = error
     return found
+
+
+def outage(server: str, reason: str) -> StoreUnavailable:
+    """Return the outage of a server."""
+    return StoreUnavailable(f"The session store (Memcached at {server}) failed: {reason}")

@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._waiting: deque[tuple[asyncio.Future[Any], Read, float]] = deque()
         self._transport: asyncio.Transport | None = None
+        self._is_retired = False
         self.lost = asyncio.get_running_loop().create_future()
 
     @property
@@ -64,6 +65,12 @@ class Connection(asyncio.Protocol):
             self._waiting.append((answer, read, loop.time()))
             self._transport.write(command)
         return answer
+
+    def retire(self) -> None:
+        """Close when all that wait have their answers; nobody asks any more."""
+        self._is_retired = True
+        if not self._waiting:
+            self.abort()
 
     def abort(self) -> None:
         """Close at once; all that wait are told."""
@@ -103,6 +110,8 @@ class Connection(asyncio.Protocol):
                 waiting.set_exception(answer)
             else:
                 waiting.set_result(answer)
+        if self._is_retired and not self._waiting:
+            self.abort()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -3,8 +3,9 @@
 The head is the version (8 bytes, big-endian) and the tokens of the last four writes (8 bytes each,
 newest first). A write is one script: it compares the stored tokens with those that were loaded,
 swaps the whole string when they are the same, and otherwise looks for the write's own token, so a
-command that was sent twice because its answer was lost finds itself. The server expires the keys;
-what is left of a lifetime is not read back, so `Entry.expires` is None.
+command that was sent twice because its answer was lost finds itself. A script that removes compares
+in the same way. The server expires the keys; what is left of a lifetime is not read back, so
+`Entry.expires` is None.
 
 An async client belongs to the event loop that made it. Each loop is given its own, held by an
 async generator: the loop's own shutdown closes that, and with it the client and its sockets.
@@ -19,6 +20,7 @@ import asyncio
 import dataclasses
 import functools
 import logging
+import re
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +29,17 @@ from typing import cast
 
 import redis
 import redis.asyncio
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+)
 
-from ...exceptions import ConfigurationError, StoreUnavailable
-from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, Event, new_token, with_token
+from ...exceptions import ConfigurationError, StoreFull, StoreUnavailable
+from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, Event, fate_of, new_token, with_token
 from ..loops import Loops
 from ..waiting import within
 from .clients import (
@@ -49,7 +58,7 @@ from .clients import (
 from .lines import Lines
 from .pushes import beats_of, listen
 from .routes import Answers, Cluster, Command, Request, Server, Unconfirmed, Wait
-from .scripts import ERASE, LOOK, SHAS, SWAP, whole_script
+from .scripts import ERASE, ERASE_CONFIRMED, LOOK, SHAS, SWAP, bring_script
 
 VERSION_BYTES = 8
 TOKENS = TOKEN_BYTES * TOKENS_KEPT
@@ -57,10 +66,15 @@ HEAD = VERSION_BYTES + TOKENS
 PREFIX = "sharedsession:"
 BEAT_TTL = 10  # seconds
 
-# After one of these idle connections are suspect too: something between may have lost them, or they
-# lead to a server that is the primary no more.
+# After one of these the other connections are suspect too: something between may have lost them, or
+# they lead to a server that is the primary no more, or is cut off from the others. redis-py knows
+# some of the codes; of all it leaves the text, and a server before Redis 7 wraps what a script met.
 TIMEOUTS = (redis.TimeoutError, TimeoutError)
-REPLACED = (ReadOnlyError, Unconfirmed)
+REPLACED = (ReadOnlyError, ClusterDownError, BusyLoadingError, Unconfirmed)  # MASTERDOWN as well
+SAID = re.compile(
+    r"(?:^|-)(READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|LOADING|UNBLOCKED)\b"
+)
+FULL = re.compile(r"(?:^|-)OOM command not allowed")
 OUTAGES = (redis.RedisError, RedisClusterException, OSError)  # asyncio's timeout is an OSError
 WAIT_SHARE = 5  # replicas may take this fraction of the timeout, twice: with a script that is new
 
@@ -103,13 +117,13 @@ class _Verbs:
 
     def _load(self, key: str) -> Request:
         key = self._prefix + key
-        return key, ("GET", key)
+        return Request(key, ("GET", key))
 
     def _looks_at(self, keys: Sequence[str]) -> list[Request]:
         """Return what is to be asked to learn of all: in a cluster, of one key after the other."""
         names = [self._prefix + key for key in keys]
         groups = [[name] for name in names] if self.spreads else [names]
-        return [(each[0], ("EVALSHA", SHAS[LOOK], len(each), *each)) for each in groups]
+        return [Request(each[0], ("EVALSHA", SHAS[LOOK], len(each), *each)) for each in groups]
 
     def _found(self, answers: list[object], now: float) -> list[Entry | None]:
         """Return what the answers show; they were asked for then, or later."""
@@ -123,7 +137,7 @@ class _Verbs:
 
     def _beat(self, listener: str, number: int) -> Request:
         key = f"{beats_of(self._prefix)}{listener}:{number}"
-        return key, ("SET", key, b"", "EX", BEAT_TTL)
+        return Request(key, ("SET", key, b"", "EX", BEAT_TTL))
 
     def _write(
         self, key: str, entry: Entry | None, data: bytes, ttl: int, at_least: int = 0
@@ -131,28 +145,46 @@ class _Verbs:
         """Return what will be stored, and the request; without an entry the key must be free."""
         condition = "NX" if entry is None else "XX"
         old = entry or Entry(b"", 0, None, b"")
-        expected = old.token if isinstance(old.token, bytes) else b""
+        expected = _tokens(old)
         tokens = with_token(self._new_token(), expected).ljust(TOKENS, b"\0")
         version = max(old.version, at_least) + 1
         value = version.to_bytes(VERSION_BYTES, "big") + tokens + data
         key = self._prefix + key
         command = ("EVALSHA", SHAS[SWAP], 1, key, expected, value, ttl, condition)
-        return Entry(data, version, None, tokens), (key, command)
+        return Entry(data, version, None, tokens), Request(key, command)
+
+    def _written(
+        self, written: Entry, old: Entry | None, request: Request, answer: object
+    ) -> Entry | None:
+        """Return what the script's answer says of a write: done, done before, or in whose way."""
+        if answer == 1:
+            return written
+        if answer == 2:
+            return dataclasses.replace(written, repeated=True)
+        kept, compared = cast(bytes, answer), b"" if old is None else _tokens(old)
+        own, repeated = _tokens(written)[:TOKEN_BYTES], request.is_repeated
+        if fate_of(kept, own, compared, repeated=repeated) == "unknown":
+            raise self._outage("an answer was lost, and others have written too often since")
+        return None
 
     def _touch(self, key: str, ttl: int) -> Request:
         key = self._prefix + key
-        return key, ("EXPIRE", key, ttl)
+        return Request(key, ("EXPIRE", key, ttl))
 
-    def _delete(self, key: str) -> Request:
+    def _delete(self, key: str, entry: Entry | None) -> Request:
         key = self._prefix + key
-        return key, (("UNLINK", key) if self._wait is None else ("EVALSHA", SHAS[ERASE], 1, key))
+        if entry is None and self._wait is None:
+            return Request(key, ("UNLINK", key))
+        script = ERASE if self._wait is None else ERASE_CONFIRMED
+        expected = () if entry is None else (_tokens(entry),)
+        return Request(key, ("EVALSHA", SHAS[script], 1, key, *expected))
 
     def _curious(self, request: Request) -> list[Request]:
         """Return the request and, the first few times, questions about the server's settings."""
         if not self._looks:
             return [request]
         self._looks -= 1
-        return [request, *((request[0], command) for command in SETTINGS)]
+        return [request, *(Request(request.key, command) for command in SETTINGS)]
 
     def _learn(self, answers: Answers) -> None:
         """Warn, once, of settings that sign people out; an answer that is an error says nothing."""
@@ -161,9 +193,16 @@ class _Verbs:
             for warning in _warnings(self._place, answers[1:]):
                 log.warning("%s", warning)
 
-    def _outage(self, error: BaseException) -> StoreUnavailable:
+    def _failure(self, error: Exception, request: Request) -> StoreUnavailable:
+        """Return what an error means: a server that is full did not write, unless it had before."""
         # An "unknown command" goes on to quote the arguments, among them the session's data.
         reason = str(error).split(", with args", 1)[0] or "no answer in time"
+        full = isinstance(error, OutOfMemoryError) or FULL.search(reason)
+        if full and not request.is_repeated:
+            return StoreFull(f"The session store ({self._place}) is full: {reason}")
+        return self._outage(reason)
+
+    def _outage(self, reason: str) -> StoreUnavailable:
         return StoreUnavailable(f"The session store ({self._place}) failed: {reason}")
 
 
@@ -208,7 +247,8 @@ class RedisStore(_Verbs):
 
     def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
         created, request = self._write(key, None, data, ttl)
-        return _written(created, self._run(request, self._wait))
+        answer = self._run(request, self._wait)
+        return self._written(created, None, request, answer)
 
     def replace(
         self,
@@ -220,13 +260,15 @@ class RedisStore(_Verbs):
         at_least: int = 0,
     ) -> Entry | None:
         replaced, request = self._write(key, entry, data, ttl, at_least)
-        return _written(replaced, self._run(request, self._wait))
+        answer = self._run(request, self._wait)
+        return self._written(replaced, entry, request, answer)
 
     def touch(self, key: str, ttl: int) -> bool:
         return bool(self._run(self._touch(key, ttl)))
 
-    def delete(self, key: str) -> None:
-        self._run(self._delete(key), self._wait)
+    def delete(self, key: str, entry: Entry | None = None) -> bool:
+        answer = self._run(self._delete(key, entry), self._wait)
+        return entry is None or answer == 1
 
     def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
         """See `base.Replicated`; in a cluster, one key after the other."""
@@ -258,13 +300,14 @@ class RedisStore(_Verbs):
         try:
             answer = self._ask(request, wait)
             if isinstance(answer, NoScriptError):
-                answer = self._way.send([whole_script(request)], wait)[0]
+                bring_script(request)
+                answer = self._way.send([request], wait)[0]
         except OUTAGES as error:
             answer = error
         if isinstance(answer, Exception):
             if _suspicious(answer, owned=self._timeout is not None):
-                self._way.suspect(request[0])
-            raise self._outage(answer) from answer
+                self._way.suspect(request.key)
+            raise self._failure(answer, request) from answer
         return answer
 
     def _ask(self, request: Request, wait: Wait | None) -> object:
@@ -311,7 +354,8 @@ class AsyncRedisStore(_Verbs):
         self, key: str, data: bytes, ttl: int, owner: str | None = None
     ) -> Entry | None:
         created, request = self._write(key, None, data, ttl)
-        return _written(created, await self._run(request, self._wait))
+        answer = await self._run(request, self._wait)
+        return self._written(created, None, request, answer)
 
     async def replace(
         self,
@@ -323,7 +367,8 @@ class AsyncRedisStore(_Verbs):
         at_least: int = 0,
     ) -> Entry | None:
         replaced, request = self._write(key, entry, data, ttl, at_least)
-        return _written(replaced, await self._run(request, self._wait))
+        answer = await self._run(request, self._wait)
+        return self._written(replaced, entry, request, answer)
 
     async def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
         """See `base.Replicated`; in a cluster, one key after the other."""
@@ -337,12 +382,13 @@ class AsyncRedisStore(_Verbs):
     async def touch(self, key: str, ttl: int) -> bool:
         return bool(await self._run(self._touch(key, ttl)))
 
-    async def delete(self, key: str) -> None:
-        await self._run(self._delete(key), self._wait)
+    async def delete(self, key: str, entry: Entry | None = None) -> bool:
+        answer = await self._run(self._delete(key, entry), self._wait)
+        return entry is None or answer == 1
 
     async def _run(self, request: Request, wait: Wait | None = None) -> object:
         lines = await self._loops.here()
-        line, answer = lines.line(request[0], wait), cast(object, None)
+        line, answer = lines.line(request.key, wait), cast(object, None)
         try:
             if self._looks and not line.busy:
                 answers = await line.run_first(self._curious(request))
@@ -354,9 +400,9 @@ class AsyncRedisStore(_Verbs):
             answer = error
         if isinstance(answer, Exception):
             if _suspicious(answer, owned=self._owned):
-                await lines.way.suspect(request[0])
+                await lines.way.suspect(request.key)
             # Several may have received the same failure: each raises an exception of its own.
-            raise self._outage(answer) from answer
+            raise self._failure(answer, request) from answer
         return answer
 
 
@@ -394,14 +440,12 @@ def _way(client: SyncClient) -> Server | Cluster:
 
 def _suspicious(error: Exception, *, owned: bool) -> bool:
     """Say whether connections should be given up; the user's own only when they lead nowhere."""
-    return isinstance(error, REPLACED) or (owned and isinstance(error, TIMEOUTS))
+    replaced = isinstance(error, REPLACED) or SAID.search(str(error)) is not None
+    return replaced or (owned and isinstance(error, TIMEOUTS))
 
 
-def _written(entry: Entry, answer: object) -> Entry | None:
-    """Return what the answer of the script says of a write: 0 lost, 1 done, 2 done before."""
-    if answer == 2:
-        return dataclasses.replace(entry, repeated=True)
-    return entry if answer else None
+def _tokens(entry: Entry) -> bytes:
+    return entry.token if isinstance(entry.token, bytes) else b""
 
 
 # --- settings of a server that sign people out behind their back ----------------------------------

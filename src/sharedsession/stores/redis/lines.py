@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError
 
 from .clients import AsyncClient, NotedConnection
 from .routes import Answers, AsyncCluster, AsyncServer, Request, Wait
-from .scripts import whole_script
+from .scripts import bring_script
 
 OVERDUE = 0.1  # seconds after which a flight is stuck, perhaps, and holds nobody up any more
 MOST_COMMANDS = 128
@@ -152,7 +152,9 @@ class Line:
         answers = await self._way.send(requests, self._wait)
         unknown = [n for n, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
-            scripts = [whole_script(requests[n]) for n in unknown]
+            scripts = [requests[n] for n in unknown]
+            for request in scripts:
+                bring_script(request)
             for n, answer in zip(unknown, await self._way.send(scripts, self._wait), strict=True):
                 answers[n] = answer
         return answers
@@ -169,7 +171,7 @@ def batches(waiting: list[Waiting]) -> list[list[Waiting]]:
     split: list[list[Waiting]] = []
     size = 0
     for one in waiting:
-        length = sum(len(part) for part in one[0][1] if isinstance(part, bytes))
+        length = sum(len(part) for part in one[0].command if isinstance(part, bytes))
         if not split or len(split[-1]) == MOST_COMMANDS or size + length > MOST_BYTES:
             split.append([])
             size = 0

@@ -4,6 +4,11 @@ A request is a key and a command for it; what comes back for each is its answer,
 server answered with among them. What goes out together to one node is one pipeline, on one
 connection; with `Wait` it ends with a WAIT there, which covers the writes of that pipeline alone.
 
+Commands go over the client's connections, not through its methods: those repeat a command whose
+answer was lost and do not tell, and who repeats a write must know (`base.fate_of`). It is repeated
+as the connection's own `Retry` says. Connections grow old (`ages`), but not those to the nodes of a
+cluster: a node that is the primary no more redirects, or says that it is cut off.
+
 In a cluster redirections are followed here, not by the client: its own way breaks a pipeline up,
 sends ASKING on another connection than the command (asyncio), and sleeps. The steps are a generator
 (`_Routes.plan`), which a sync and an async driver run. The client keeps the table of slots.
@@ -18,6 +23,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import redis
@@ -26,16 +32,25 @@ import redis.asyncio.cluster
 import redis.cluster
 from redis.exceptions import AskError, MovedError, RedisClusterException
 
+from ..ages import Ages
 from ..waiting import deadline
 from .clients import AsyncClient, SyncClient
 
 Command = tuple[str | bytes | int, ...]
-Request = tuple[str, Command]
 Answers = list[object]
 
 TRIES = 5
 REFRESH_PAUSE = 0.1  # seconds between two looks at who has which slots: each costs milliseconds
 ASKING: Command = ("ASKING",)
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A command for a key; ``is_repeated``: it was sent before, and the answer to that was lost."""
+
+    key: str
+    command: Command
+    is_repeated: bool = False
 
 
 class Wait(NamedTuple):
@@ -65,8 +80,68 @@ def _confirmed(answers: Answers, wait: Wait | None) -> Answers:
     return [refusal if isinstance(answer, int) and answer else answer for answer in others]
 
 
-def _with_wait(commands: Sequence[Command], wait: Wait | None) -> Sequence[Command]:
+def _commands(requests: Sequence[Request], wait: Wait | None) -> list[Command]:
+    commands = [request.command for request in requests]
     return commands if wait is None else [*commands, ("WAIT", *wait)]
+
+
+# --- one connection -------------------------------------------------------------------------------
+
+Connection = Any  # redis.Connection, or redis.asyncio.Connection: they carry no annotations
+
+
+def _exchange(connection: Connection, requests: Sequence[Request], wait: Wait | None) -> Answers:
+    commands = _commands(requests, wait)
+
+    def send() -> Answers:
+        connection.send_packed_command(connection.pack_commands(commands))
+        return [_answer(connection) for _ in commands]
+
+    def lost(_error: Exception) -> None:
+        connection.disconnect()
+        for request in requests:
+            request.is_repeated = True
+
+    try:
+        answers: Answers = connection.retry.call_with_retry(send, lost)
+    except BaseException:
+        connection.disconnect()  # an answer may still be on its way
+        raise
+    return _confirmed(answers, wait)
+
+
+def _answer(connection: Connection) -> object:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
+
+
+async def _aexchange(
+    connection: Connection, requests: Sequence[Request], commands: Sequence[Command]
+) -> Answers:
+    async def send() -> Answers:
+        await connection.send_packed_command(connection.pack_commands(commands))
+        return [await _aanswer(connection) for _ in commands]
+
+    async def lost(_error: Exception) -> None:
+        await connection.disconnect(nowait=True)
+        for request in requests:
+            request.is_repeated = True
+
+    try:
+        answers: Answers = await connection.retry.call_with_retry(send, lost)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return answers
+
+
+async def _aanswer(connection: Connection) -> object:
+    try:
+        return await connection.read_response()
+    except redis.ResponseError as error:
+        return error
 
 
 # --- one server, or the primary of a Sentinel service ---------------------------------------------
@@ -77,13 +152,23 @@ class Server:
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
+        self._ages = Ages()
 
     def send(self, requests: Sequence[Request], wait: Wait | None = None) -> Answers:
         """Return the answers; raise when the connection breaks or nothing is heard."""
-        return _exchange(self.client, [command for _, command in requests], wait)
+        pool: Any = self.client.connection_pool
+        connection: Connection = pool.get_connection()
+        try:
+            if self._ages.is_old(connection):
+                connection.disconnect()
+                connection.connect()
+            return _exchange(connection, requests, wait)
+        finally:
+            pool.release(connection)
 
     def suspect(self, key: str) -> None:
-        """Give up idle connections: something between may have lost them, or it is a replica."""
+        """Give up connections: something between may have lost them, or it is a replica."""
+        self._ages.renew()
         self.client.connection_pool.disconnect(inuse_connections=False)
 
     def close(self) -> None:
@@ -91,53 +176,47 @@ class Server:
         self.client.close()
 
 
-def _exchange(client: redis.Redis, commands: Sequence[Command], wait: Wait | None) -> Answers:
-    if wait is None and len(commands) == 1:
-        method: Callable[..., object] = client.execute_command  # it has no annotations
-        try:
-            return [method(*commands[0])]
-        except redis.ResponseError as error:
-            return [error]
-    pipeline = client.pipeline(transaction=False)
-    for command in _with_wait(commands, wait):
-        pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-    return _confirmed(pipeline.execute(raise_on_error=False), wait)
-
-
 class AsyncServer:
     """The way to one server for one event loop."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self.client = client
+        self._ages = Ages()
 
     def node(self, key: str) -> str:
         """Name the node that has the key: what goes to the same one can travel together."""
         return ""
 
     async def send(self, requests: Sequence[Request], wait: Wait | None = None) -> Answers:
-        """Return the answers; raise when the connection breaks or nothing is heard."""
-        if wait is None and len(requests) == 1:
-            method: Callable[..., Any] = self.client.execute_command
-            try:
-                return [await method(*requests[0][1])]
-            except redis.ResponseError as error:
-                return [error]
-        joined = sum(command[0] == "GET" for _, command in requests) > 1
-        loads = [command[1] for _, command in requests if joined and command[0] == "GET"]
-        others = [command for _, command in requests if not joined or command[0] != "GET"]
-        pipeline = self.client.pipeline(transaction=False)
-        if loads:
-            pipeline.execute_command("MGET", *loads)
-        for command in _with_wait(others, wait):
-            pipeline.execute_command(*command)
-        answers = await pipeline.execute(raise_on_error=False)
-        values = answers.pop(0) if loads else []
+        """Return the answers; raise when the connection breaks or nothing is heard.
+
+        Several loads are one MGET.
+        """
+        loads = [request for request in requests if request.command[0] == "GET"]
+        if len(loads) < 2:
+            return _confirmed(await self._exchange(requests, _commands(requests, wait)), wait)
+        others = [request for request in requests if request.command[0] != "GET"]
+        together: Command = ("MGET", *(request.command[1] for request in loads))
+        answers = await self._exchange(requests, [together, *_commands(others, wait)])
+        values = answers.pop(0)
         found = iter(values if isinstance(values, list) else [values] * len(loads))
         rest = iter(_confirmed(answers, wait))
-        return [next(found if joined and command[0] == "GET" else rest) for _, command in requests]
+        return [next(found if each.command[0] == "GET" else rest) for each in requests]
+
+    async def _exchange(self, requests: Sequence[Request], commands: Sequence[Command]) -> Answers:
+        pool: Any = self.client.connection_pool
+        connection: Connection = await pool.get_connection()
+        try:
+            if self._ages.is_old(connection):
+                await connection.disconnect()
+                await connection.connect()
+            return await _aexchange(connection, requests, commands)
+        finally:
+            await pool.release(connection)
 
     async def suspect(self, key: str) -> None:
-        """Give up idle connections: something between may have lost them, or it is a replica."""
+        """Give up connections: something between may have lost them, or it is a replica."""
+        self._ages.renew()
         await self.client.connection_pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
@@ -151,7 +230,7 @@ class AsyncServer:
 # --- the nodes of a cluster -----------------------------------------------------------------------
 
 Node = Any  # redis.cluster.ClusterNode, or redis.asyncio.cluster.ClusterNode
-Parcel = list[tuple[bool, Command]]  # what goes to one node; whether ASKING goes before it
+Parcel = list[Request]  # what goes to one node, ASKING before what it asks for
 Step = tuple[str, Any]  # ("refresh", a node that failed or None) or ("send", [(node, parcel), …])
 
 
@@ -176,20 +255,21 @@ class _Routes:
         for _ in range(TRIES):
             groups: dict[str, tuple[Node, list[int]]] = {}
             for number, refusal in pending.items():
-                node = yield from self._node(requests[number][0], refusal)
+                node = yield from self._node(requests[number].key, refusal)
                 groups.setdefault(node.name, (node, []))[1].append(number)
             parcels = [
-                (node, [(_asks(pending[number]), requests[number][1]) for number in numbers])
+                (node, [each for n in numbers for each in _asking(requests[n], pending[n])])
                 for node, numbers in groups.values()
             ]
             arrived = yield "send", parcels
             pending = {}
-            for (name, (_, numbers)), parcel in zip(groups.items(), arrived, strict=True):
-                for number, answer in zip(numbers, parcel, strict=True):
+            for (name, (_, numbers)), answered in zip(groups.items(), arrived, strict=True):
+                for number, answer in zip(numbers, answered, strict=True):
                     answers[number] = answer
                     if isinstance(answer, AskError | redis.ConnectionError):
                         pending[number] = answer
                     if isinstance(answer, redis.ConnectionError):
+                        requests[number].is_repeated = True
                         self.failed = name
             if not pending:
                 break
@@ -222,19 +302,15 @@ class _Routes:
             self._refresh_at = time.monotonic() + REFRESH_PAUSE
 
 
-def _asks(refusal: object) -> bool:
-    return isinstance(refusal, AskError) and not isinstance(refusal, MovedError)
-
-
-def _flat(parcel: Parcel) -> list[Command]:
-    return [
-        each for asks, command in parcel for each in ((ASKING, command) if asks else (command,))
-    ]
+def _asking(request: Request, refusal: object) -> Parcel:
+    """Return the request and what must go before it, on the same connection."""
+    asks = isinstance(refusal, AskError) and not isinstance(refusal, MovedError)
+    return [Request(request.key, ASKING), request] if asks else [request]
 
 
 def _without_asking(parcel: Parcel, answers: Answers) -> Answers:
-    each = iter(answers)
-    return [(next(each), next(each))[1] if asks else next(each) for asks, _ in parcel]
+    each = zip(parcel, answers, strict=True)
+    return [answer for request, answer in each if request.command != ASKING]
 
 
 def _refreshing(manager: type, failed: str | None) -> dict[str, Any]:
@@ -295,10 +371,16 @@ class Cluster:
     def _deliver(
         self, client: redis.RedisCluster, node: Node, parcel: Parcel, wait: Wait | None
     ) -> Answers:
+        answers: Answers
+        pool: Any = client.get_redis_connection(node).connection_pool
         try:
-            answers = _exchange(client.get_redis_connection(node), _flat(parcel), wait)
+            connection: Connection = pool.get_connection()
+            try:
+                answers = _exchange(connection, parcel, wait)
+            finally:
+                pool.release(connection)
         except redis.ConnectionError as error:
-            return [error] * len(parcel)
+            answers = [error] * len(parcel)
         return _without_asking(parcel, answers)
 
 
@@ -349,12 +431,14 @@ class AsyncCluster:
         self.client._initialize = True  # as its own `aclose` does first
 
     async def _deliver(self, node: Node, parcel: Parcel, wait: Wait | None) -> Answers:
-        commands = _with_wait(_flat(parcel), wait)
         sent = [
-            redis.asyncio.cluster.PipelineCommand(n, *command) for n, command in enumerate(commands)
+            redis.asyncio.cluster.PipelineCommand(number, *command)
+            for number, command in enumerate(_commands(parcel, wait))
         ]
+        answers: Answers
         try:
-            await node.execute_pipeline(sent)
+            await node.execute_pipeline(sent)  # which repeats nothing
+            answers = _confirmed([each.result for each in sent], wait)
         except redis.RedisError as error:
-            return [error] * len(parcel)
-        return _without_asking(parcel, _confirmed([each.result for each in sent], wait))
+            answers = [error] * len(parcel)
+        return _without_asking(parcel, answers)

@@ -10,7 +10,8 @@ import hashlib
 
 from .routes import Request
 
-# ARGV: the tokens that were loaded, the new string, its lifetime, NX (create) or XX (replace).
+# ARGV: the tokens that were loaded, the new string, its lifetime, NX (create) or XX (replace). The
+# answer is 1 (done), 2 (done before), or the tokens that stand in the way.
 SWAP = """
 local tokens = redis.call('GETRANGE', KEYS[1], 8, 39)
 if tokens == ARGV[1] and redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3], ARGV[4]) then
@@ -23,15 +24,25 @@ for start = 1, #tokens, 8 do
     return 2
   end
 end
-return 0
+return tokens
 """
-# Removing what is absent would send nothing.
-ERASE = """
-if redis.call('UNLINK', KEYS[1]) == 0 then
-  redis.call('SET', KEYS[1], '', 'PX', 1000)
-  redis.call('UNLINK', KEYS[1])
+# ARGV: the tokens that were loaded, or nothing: then whatever stands under the key is removed. The
+# answer is 1 (removed), 2 (absent), or 0 (another write came first). A full server runs it too.
+_UNLESS_OVERTAKEN = """
+local head = redis.call('GETRANGE', KEYS[1], 0, 39)
+if ARGV[1] and head ~= '' and string.sub(head, 9) ~= ARGV[1] then
+  return 0
 end
-return 1
+if redis.call('UNLINK', KEYS[1]) == 1 then
+  return 1
+end
+"""
+ERASE = f"{_UNLESS_OVERTAKEN}return 2"
+# Removing what is absent would send nothing. Only a server that is full refuses the SET.
+ERASE_CONFIRMED = f"""{_UNLESS_OVERTAKEN}
+redis.pcall('SET', KEYS[1], '', 'PX', 1000)
+redis.call('UNLINK', KEYS[1])
+return 2
 """
 # What stands under each key, and for how many milliseconds it will; -1 where that may not be asked.
 LOOK = """
@@ -44,12 +55,12 @@ return found
 """
 SHAS = {
     script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-    for script in (SWAP, ERASE, LOOK)
+    for script in (SWAP, ERASE, ERASE_CONFIRMED, LOOK)
 }
 SCRIPTS = {sha: script for script, sha in SHAS.items()}
 
 
-def whole_script(request: Request) -> Request:
-    """Return the request that brings its script along, for a server that does not know it."""
-    key, command = request
-    return key, ("EVAL", SCRIPTS[str(command[1])], *command[2:])
+def bring_script(request: Request) -> None:
+    """Let the request bring its script along, for a server that does not know it."""
+    _, sha, *rest = request.command
+    request.command = ("EVAL", SCRIPTS[str(sha)], *rest)
