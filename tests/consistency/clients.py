@@ -189,6 +189,9 @@ class Client:
         else:
             waited = any(part == COMMIT or part.endswith(f":{NOW}") for part in parts)
             self._note(operations, answer, waited=waited)
+            if answer.status == 503 and not hurry:  # else the application gave up
+                for each in operations:
+                    each.refused_at = time.monotonic()
             if not replayed:
                 self._take(answer)
         return operations
@@ -217,7 +220,7 @@ class Client:
         now = time.monotonic()
         if answer.status == 503:
             for each in operations:
-                each.refused_at, each.note = now, each.note or "503"
+                each.note = each.note or "503"
             return
         if answer.status == 500 and answer.body.strip() == NOT_STORED.encode():
             for each in operations:

@@ -88,7 +88,7 @@ class Operation:
     shown: Shown | None = None  # None: no session, or one that has ended
     given: Cookie | None = None  # by the answer; nothing, most often
     also: tuple[Cookie, ...] = ()  # cookies of the name that were sent beside
-    refused_at: float | None = None  # when a 503 came
+    refused_at: float | None = None  # when the 503 came, where the store was given its time
     server: str = ""
     request: int = 0  # the number of the first operation of the same request, if it has several
     how: str = ""  # what the application does when a commit fails
@@ -158,7 +158,8 @@ def told(operations: Iterable[Operation]) -> str:
 def _line(operation: Operation, start: float) -> str:
     begin, end = ((each - start) * 1000 for each in (operation.begin, operation.end))
     what = f"{operation.kind.value} {operation.key or ''}".strip()
-    cookies = f"{operation.sent or 'no cookie'} -> {operation.given or '='}"
+    sent = " ".join(map(str, (operation.sent or "no cookie", *operation.also)))
+    cookies = f"{sent} -> {operation.given or '='}"
     match operation.outcome:
         case Outcome.ACKNOWLEDGED:
             stored = "stored; " if operation.sure else ""
