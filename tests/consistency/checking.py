@@ -22,7 +22,7 @@ A server without copies, beside others that have some, excuses nothing, and neit
 without a version, which every server takes to the store.
 
 A `Period` says what is so for a while: a store that is full still lets users sign out, and after a
-switch-over connections that only read may lead to the old primary for as long as is stated.
+switch-over a server that only reads may ask the old primary for as long as is stated.
 
 With an idle timeout, ``max_age``, a session may also be missing when that much time has passed
 since the time in its newest cookie, and must be when nobody can have used it for as long.
@@ -79,14 +79,16 @@ def check(
     rewinds: bool = False,
     plain: Collection[str] = (),
     periods: Sequence[Period] = (),
+    readers: Collection[str] = (),
 ) -> list[Violation]:
     """Return what is wrong; ``bound``: seconds for which a copy may be behind the store.
 
     ``window``: under young cookies the store itself is read, which cannot be during an outage.
     ``rewinds``: a failover may take back what was answered 503, after somebody has seen it.
-    ``plain``: the servers that have no copies, where others have.
+    ``plain``: the servers that have no copies, where others have. ``readers``: those that are sent
+    nothing but reads.
     """
-    view = View(history, bound, max_age, window, rewinds, plain, periods)
+    view = View(history, bound, max_age, window, rewinds, plain, periods, readers)
     rules = (
         foreign_data(view),
         one_session(view),
@@ -111,9 +113,10 @@ class View:
         rewinds: bool,
         plain: Collection[str],
         periods: Sequence[Period],
+        readers: Collection[str],
     ) -> None:
         self.client = history.client
-        self.plain, self.periods = plain, periods
+        self.plain, self.periods, self.readers = plain, periods, readers
         self.window, self.rewinds = window, rewinds
         self.bound, self.epoch, self.max_age = bound, history.epoch, max_age
         self.operations = history.operations
@@ -245,7 +248,9 @@ class View:
 
     def since_switch(self, answer: Operation) -> float:
         """Seconds since the switch-over after which an old primary may have been read."""
-        began = [each.begin for each in self.periods if each.behind and _meet(each, answer)]
+        reader = answer.server in self.readers
+        met = [each for each in self.periods if each.behind and _meet(each, answer)]
+        began = [each.begin for each in met if reader or not each.of_readers]
         return answer.begin - min(began) + SLACK if began else 0.0
 
     def excuses(self, answer: Operation, known: Operation) -> bool:

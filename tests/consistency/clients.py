@@ -176,7 +176,7 @@ class Client:
                 each.how = f"{mood} after {hurry} ms" if hurry else mood
         path = "/".join(["", mood, str(hurry), *parts])
         try:
-            line = await self._balancer.reach(server)
+            line = await self._balancer.reach(server, reads=kinds == (Kind.READ,))
             for each in operations:
                 each.server = line.server.name
             answer = await self._balancer.ask(line, path, shown)

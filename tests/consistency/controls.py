@@ -6,6 +6,7 @@ line in `CONTROLS`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from sharedsession import flows
 from sharedsession.stores import copies, near
 from sharedsession.stores.base import FRESHEST, Entry
 from sharedsession.stores.push import Hearing
+from sharedsession.stores.redis import routes
 from sharedsession.stores.sql import SQLStore
 
 NEAR: Any = near  # what is broken here
@@ -184,6 +186,12 @@ def versions_added(url: str) -> Any:
     return url
 
 
+def connections_for_ever(url: str) -> Any:
+    """Who only reads stays connected to the primary of before."""
+    routes.CONNECTION_AGE = math.inf
+    return url
+
+
 class TouchesInVain(SQLStore):
     """A store that says it has prolonged a session, and has not."""
 
@@ -236,6 +244,7 @@ CONTROLS = {
     "one user's data passes to the next": Control(whose_data_unasked),
     "a sign-out ends one of two": Control(ends_one_of_two),
     "an end needs room": Control(ends_need_room, "redis-full", faults=True),
+    "connections for ever": Control(connections_for_ever, "redis-switched", faults=True),
     "a version is added": Control(versions_added, "sqlite-mixed"),
     "touches in vain": Control(touches_in_vain, "sqlite-expiring"),
     "never expires": Control(never_expires, "sqlite-expiring"),

@@ -117,13 +117,15 @@ class Period:
     """A time in which something befalls the store, and what is said of it.
 
     ``answered``: requests of these kinds are not refused in it. ``behind``: an answer that changes
-    nothing may show the sessions as they were when it began.
+    nothing may show the sessions as they were when it began; ``of_readers``: if the server that
+    gave it is one that only reads.
     """
 
     begin: float
     end: float
     answered: frozenset[Kind] = frozenset()
     behind: bool = False
+    of_readers: bool = False
 
 
 class History:

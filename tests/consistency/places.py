@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,12 +37,13 @@ CONNECTIONS = "max_connections=60"
 LAGS = (0.05, 1.5)  # seconds by which what follows a store is late, shorter and longer than a lease
 LOST = 0.1  # share of the store's answers that are lost, while they are
 
+BETWEEN = 5.0  # seconds after that time before the next switch-over
 LONGEST_MOVE = 60.0  # seconds that a switch-over may take
 BOUND = 1.0  # seconds after a switch-over in which requests may be refused yet
 AGES = {"redis": 10.0, "sql": 30.0}  # seconds for which a connection may lead to an old primary
 ALL = frozenset(Kind)
 
-Fault = Callable[[float], None]
+Fault = Callable[[float], bool | None]  # False: it cannot happen now
 
 
 @dataclass
@@ -232,15 +234,20 @@ def replica_faults(replica: Any, link: Proxy) -> dict[str, Fault]:
 def switch_over(name: Proxy, periods: list[Period], age: float, move: Callable[[], int]) -> Fault:
     """A fault in which ``move`` makes another server the primary and returns its port."""
 
-    def switched(seconds: float) -> None:
+    def switched(seconds: float) -> bool:
         begin = time.monotonic()
+        if any(each.end + BETWEEN > begin for each in periods if each.behind):
+            time.sleep(seconds)  # who only reads has yet to be seen to notice the last one
+            return False
         # Noted beforehand: histories are judged meanwhile.
         periods.append(Period(begin, begin + LONGEST_MOVE + age, behind=True))
         name.target = move()
         led = time.monotonic()
-        periods[-1] = Period(begin, led + age, behind=True)
+        periods[-1] = Period(begin, led, behind=True)
+        periods.append(Period(begin, led + age, behind=True, of_readers=True))
         time.sleep(BOUND + seconds)
         periods.append(Period(led + BOUND, time.monotonic(), answered=ALL))
+        return True
 
     return switched
 
@@ -253,7 +260,8 @@ def redis_switched() -> Iterator[Place]:
         new = stack.enter_context(RedisServer(None, *DURABLE, *SYNC, *follow))
         admins = {each: stack.enter_context(Redis(port=each.port)) for each in (old, new)}
         name = stack.enter_context(Proxy(old.port))
-        chance = Random(old.port)
+        # What the old one answers from then on; the first still shows what was so by then.
+        fates = cycle(["NOREPLICAS", "MASTERDOWN", "READONLY"])
         pair = [old, new]
         place = Place(f"redis://127.0.0.1:{name.port}/0")
 
@@ -269,7 +277,7 @@ def redis_switched() -> Iterator[Place]:
             until(lambda: was.wait(1, 100) == 1, "it has everything")
             was.execute_command("FAILOVER", "TO", "127.0.0.1", other.port)
             until(lambda: becomes.role()[0] == b"master", "the other one is the primary")
-            match chance.choice(["READONLY", "MASTERDOWN", "NOREPLICAS"]):
+            match next(fates):
                 case "MASTERDOWN":
                     was.config_set("replica-serve-stale-data", "no")
                     was.replicaof("127.0.0.1", 1)

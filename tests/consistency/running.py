@@ -80,7 +80,8 @@ class _Running:
         )
 
     async def go(self) -> Report:
-        balancer = Balancer(self.world.servers, self.chance, self.how.weather)
+        world = self.world
+        balancer = Balancer(world.servers, self.chance, self.how.weather, world.readers)
         stop = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as going:
@@ -121,6 +122,7 @@ class _Running:
                 mode.rewinds,
                 self.world.plain,
                 place.periods,
+                self.world.readers,
             )
             report.violations += [(name, violation) for violation in found]
 
@@ -133,5 +135,5 @@ class _Running:
             except TimeoutError:
                 name = self.chance.choice(list(possible))
                 happen = self.chance.choice(possible[name])
-                await asyncio.to_thread(happen, self.chance.uniform(*LASTS))
-                self.report.faults[name] += 1
+                happened = await asyncio.to_thread(happen, self.chance.uniform(*LASTS))
+                self.report.faults[name] += happened is not False

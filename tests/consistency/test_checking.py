@@ -777,6 +777,7 @@ AFTER_A_SWITCH_OVER = begun(
 def test_an_old_primary_may_answer_for_as_long_as_is_stated() -> None:
     """Only reads, only meanwhile, and only with what was so when it began."""
     behind = Period(1.0, 2.0, behind=True)
+    of_readers = replace(behind, of_readers=True)
     later = Period(1.58, 2.0, behind=True)  # what was known before that is known
     changed = begun(
         at(1100, 1101)(MUTATE, "A", holds(1, 2)),
@@ -784,6 +785,8 @@ def test_an_old_primary_may_answer_for_as_long_as_is_stated() -> None:
     )
 
     assert [str(each) for each in check(AFTER_A_SWITCH_OVER, periods=[behind])] == []
+    assert check(AFTER_A_SWITCH_OVER, periods=[of_readers], readers={""}) == []
+    assert check(AFTER_A_SWITCH_OVER, periods=[of_readers])
     assert check(AFTER_A_SWITCH_OVER, periods=[later])
     assert check(AFTER_A_SWITCH_OVER)
     assert check(changed, periods=[behind])

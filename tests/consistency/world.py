@@ -68,8 +68,8 @@ class Mode:
     """How sessions are kept.
 
     ``settings`` are the middleware's, beside those of all modes; the last ``plain`` servers are
-    not given them, nor a replica. ``bound``: seconds for which a copy may be behind the store; zero
-    where there are no copies.
+    not given them, nor a replica, and the last ``readers`` are sent nothing but reads. ``bound``:
+    seconds for which a copy may be behind the store; zero where there are no copies.
     """
 
     name: str
@@ -77,8 +77,9 @@ class Mode:
     servers: Sequence[str] = (UVICORN, GUNICORN, FLASK)
     settings: Mapping[str, Any] = field(default_factory=dict)
     plain: int = 0
+    readers: int = 0
     bound: float = 0.0
-    expendable: bool = True  # servers hold nothing, so any of them may be killed
+    expendable: bool = True  # any server may be killed; one that holds sessions may not
     window: bool = True  # copies do not answer under cookies that have just been written
     rewinds: bool = False  # a failover may take back what nobody was told is stored
     crowd: int = 1  # clients where others have one: most of them rest
@@ -105,9 +106,16 @@ MODES = {
         Mode("postgresql", postgresql),
         Mode("mariadb", mariadb),
         Mode("redis-full", redis_full),
-        Mode("redis-switched", redis_switched),
-        Mode("postgresql-switched", postgresql_switched),
-        Mode("mariadb-switched", mariadb_switched),
+        # No server is killed there: it is the same processes that are to notice.
+        Mode("redis-switched", redis_switched, readers=1, expendable=False),
+        Mode(
+            "postgresql-switched",
+            postgresql_switched,
+            [GUNICORN, FLASK, UVICORN],
+            readers=1,
+            expendable=False,
+        ),
+        Mode("mariadb-switched", mariadb_switched, readers=1, expendable=False),
         Mode("redis-unsteady", partial(unsteady, redis)),
         Mode("memcached-unsteady", partial(unsteady, memcached)),
         Mode("postgresql-unsteady", partial(unsteady, postgresql)),
@@ -245,7 +253,15 @@ class World:
     @property
     def plain(self) -> set[str]:
         """The servers that have no copies, where others have."""
-        return {server.name for server in self.servers[len(self.servers) - self.mode.plain :]}
+        return self._last(self.mode.plain)
+
+    @property
+    def readers(self) -> set[str]:
+        """The servers that are sent nothing but reads."""
+        return self._last(self.mode.readers)
+
+    def _last(self, count: int) -> set[str]:
+        return {server.name for server in self.servers[len(self.servers) - count :]}
 
     def faults(self) -> dict[str, list[Fault]]:
         """Everything that can happen, by its kind."""
