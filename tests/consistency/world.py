@@ -79,7 +79,8 @@ class Mode:
     plain: int = 0
     readers: int = 0
     bound: float = 0.0
-    expendable: bool = True  # any server may be killed; one that holds sessions may not
+    expendable: bool = True  # servers hold nothing, so any of them may be killed
+    undisturbed: bool = False  # none is killed or paused
     window: bool = True  # copies do not answer under cookies that have just been written
     rewinds: bool = False  # a failover may take back what nobody was told is stored
     crowd: int = 1  # clients where others have one: most of them rest
@@ -106,16 +107,16 @@ MODES = {
         Mode("postgresql", postgresql),
         Mode("mariadb", mariadb),
         Mode("redis-full", redis_full),
-        # No server is killed there: it is the same processes that are to notice.
-        Mode("redis-switched", redis_switched, readers=1, expendable=False),
+        # It is the same processes, with the connections that they have, that are to notice.
+        Mode("redis-switched", redis_switched, readers=1, undisturbed=True),
         Mode(
             "postgresql-switched",
             postgresql_switched,
             [GUNICORN, FLASK, UVICORN],
             readers=1,
-            expendable=False,
+            undisturbed=True,
         ),
-        Mode("mariadb-switched", mariadb_switched, readers=1, expendable=False),
+        Mode("mariadb-switched", mariadb_switched, readers=1, undisturbed=True),
         Mode("redis-unsteady", partial(unsteady, redis)),
         Mode("memcached-unsteady", partial(unsteady, memcached)),
         Mode("postgresql-unsteady", partial(unsteady, postgresql)),
@@ -266,6 +267,8 @@ class World:
     def faults(self) -> dict[str, list[Fault]]:
         """Everything that can happen, by its kind."""
         found = {name: [fault] for name, fault in self.place.faults.items()}
+        if self.mode.undisturbed:
+            return found
         found["server paused"] = [server.paused for server in self.servers]
         if self.mode.expendable:
             found["server killed"] = [server.killed for server in self.servers]
