@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharedsession import flows
-from sharedsession.stores import copies, near
+from sharedsession.stores import ages, copies, near
 from sharedsession.stores.base import FRESHEST, Entry
 from sharedsession.stores.push import Hearing
-from sharedsession.stores.redis import routes
+
 from sharedsession.stores.sql import SQLStore
 
 NEAR: Any = near  # what is broken here
@@ -188,7 +188,7 @@ def versions_added(url: str) -> Any:
 
 def connections_for_ever(url: str) -> Any:
     """Who only reads stays connected to the primary of before."""
-    routes.CONNECTION_AGE = math.inf
+    ages.CONNECTION_AGE = math.inf
     return url
 
 
