@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from sharedsession import Session, SessionError, SessionGone, StoreUnavailable, adapter
+from sharedsession import (
+    LateChange,
+    Session,
+    SessionError,
+    SessionGone,
+    StoreUnavailable,
+    adapter,
+)
 from sharedsession.adapter import Sessions
 from sharedsession.concurrency import THREADS, threads_run
 from sharedsession.flows import BREAKER_TIMEOUT
@@ -192,6 +199,51 @@ def test_what_has_failed_is_not_tried_again_at_the_end() -> None:
     del store.replace
     shared.finish(session)
     assert shared.open(cookie) == {"a": 1}
+
+
+def test_without_a_commit_nothing_is_stored_at_the_end() -> None:
+    """The application has failed: its request is over, and what it did is dropped."""
+    shared = sessions(MemoryStore())
+    cookie = stored(shared)
+    session = shared.open(cookie)
+    session["a"] = 2
+    shared.finish(session)
+    with pytest.raises(LateChange, match="before its request is over"):
+        session["a"] = 3
+    assert shared.open(cookie)["a"] == 1
+
+
+@pytest.mark.parametrize(("status", "leaves"), [(200, False), (302, False), (404, True)])
+def test_the_status_decides_what_may_leave_in_doubt(status: int, leaves: bool) -> None:
+    """An answer that says no may leave, without a cookie; one that confirms raises the outage."""
+    store = Failing()
+    shared = sessions(store)
+    session = shared.open(stored(shared))
+    session["a"] = 2
+    store.fails = True
+    with pytest.raises(StoreUnavailable):
+        session.commit()
+    store.fails = False
+    if leaves:
+        headers = shared.commit(session, [], https=False, status=status)
+        assert headers == [("Vary", "Cookie")]
+    else:
+        with pytest.raises(StoreUnavailable):
+            shared.commit(session, [], https=False, status=status)
+    shared.finish(session)
+    with pytest.raises(LateChange):
+        session["a"] = 3
+
+
+class Failing(MemoryStore):
+    """A store whose writes can fail."""
+
+    fails = False
+
+    def replace(self, *arguments: Any) -> Entry | None:
+        if self.fails:
+            raise StoreUnavailable("a failure of the tests' own")
+        return super().replace(*arguments)
 
 
 def test_a_call_that_is_not_wanted_any_more_is_not_made() -> None:

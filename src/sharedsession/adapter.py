@@ -101,10 +101,10 @@ class Sessions:
 
     One object serves all requests of an application: `open` gives a request its session, which is
     loaded when it is first used; `commit` stores it before the first byte of the response leaves,
-    and says which headers to send; `finish`, when the response is over, looks for changes that
+    and says which headers to send; `finish`, when the request is over, looks for changes that
     came later. Any use of a session raises `StoreUnavailable` where the store does not answer, and
     so do `commit` and `finish`: the adapter answers with `unavailable`. When the application has
-    failed, `commit` is not called, and nothing is stored.
+    failed, only `finish` is called, and nothing is stored.
 
     Args:
         settings: ready-made, from `settings.gather`; otherwise give them one by one, as to the
@@ -188,14 +188,14 @@ class Sessions:
         return self.headers(session, headers, https=https)
 
     def finish(self, session: Session) -> None:
-        """The response is over: store what was changed after the headers left.
+        """The request is over: store what was changed after `commit`; without one, nothing.
 
         `LateChange` where that cannot be; and from now on, wherever the session is changed.
         """
-        try:
+        stores_nothing = isinstance(session, EmptyInOutage) or not session._late
+        over(session)  # first, so that no change of another thread comes too late to be seen
+        if not stores_nothing:
             self.close(session, late=True)
-        finally:
-            over(session)
 
     # --- for adapters with needs of their own ---
 

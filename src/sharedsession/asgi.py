@@ -76,6 +76,11 @@ class SessionMiddleware:
         namespace: keeps applications that share a store apart; default ``""``.
         owner_key: the session key that says who is signed in, or several; a changed value renews
             the ID. Default ``user_id``, ``_user_id`` and ``_auth_user_id``.
+        sign_in_names: other keys under which applications note who is signed in: another identity
+            there renews the ID, and no more. Default ``user``, ``username``, ``logged_in`` and
+            their kin (docs/settings.md lists them); ``()`` for none.
+        on_owner_change: what another user who signs in finds: ``"drop"`` (default), only what that
+            request itself assigned; ``"keep"``, all that the user before left.
         timeout: seconds that the store may take for opening a session, and again for closing it;
             default 1.
         on_outage: what a request meets whose session cannot be loaded: ``"error"`` (default), a
@@ -109,6 +114,8 @@ class SessionMiddleware:
         absolute_timeout: int | None | Unset = UNSET,
         namespace: str | Unset = UNSET,
         owner_key: str | Iterable[str] | Unset = UNSET,
+        sign_in_names: str | Iterable[str] | Unset = UNSET,
+        on_owner_change: Literal["drop", "keep"] | Unset = UNSET,
         timeout: float | Unset = UNSET,
         on_outage: OnOutage | Unset = UNSET,
         near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
@@ -333,7 +340,8 @@ class _Exchange:
         session: Session,
         send: Send,
     ) -> None:
-        self.middleware, self.scope, self.session, self._send = middleware, scope, session, send
+        self.middleware, self.scope, self.session = middleware, scope, session
+        self._servers_send = send
         self.left = session._late  # the headers have left, or their commit has failed
         self.failed = False
         self.answered = False  # with our 503 or 500, in the place of the application's response
@@ -344,7 +352,7 @@ class _Exchange:
         if self.answered:
             return _nothing()
         if self.left or message["type"] not in self.starts:
-            return self._send_more(message)
+            return self._send(message)
         if message.get("status") == 500 and met_outage(self.session):
             return self.answer(503)
         self.left = self.failed = self.session._late = True
@@ -365,18 +373,22 @@ class _Exchange:
                 return
         await self._send(self._dressed(message))
 
-    async def _send_more(self, message: Message) -> None:
+    async def _send(self, message: Message) -> None:
         try:
-            await self._send(message)
+            await self._servers_send(message)
         except Exception:  # an OSError, by the specification; servers have others as well
             self.client_gone = True
             raise
 
     async def finish(self) -> None:
         """The application has returned: commit what came late, in background tasks, say."""
-        if self.answered or self.failed or not self.left:
-            return
-        if not self._is_settled(late=True):
+        if not self.answered and not self.failed and self.left:
+            await self._commit_late()
+
+    async def _commit_late(self) -> None:
+        settled = self._is_settled(late=True)
+        over(self.session)  # what another task changes from now on raises
+        if not settled:
             await self.middleware.run(finishing(self.session, late=True))
 
     async def excused(self, error: Exception) -> bool:
@@ -458,8 +470,8 @@ class _Socket(_Exchange):
 
     async def finish(self) -> None:
         """The socket is closed, also one that was never accepted: commit."""
-        if not self.answered and not self.failed and not self._is_settled(late=True):
-            await self.middleware.run(finishing(self.session, late=True))
+        if not self.answered and not self.failed:
+            await self._commit_late()
 
     async def _answer(self, status: int, headers: Headers, body: bytes) -> None:
         if "websocket.http.response" in (self.scope.get("extensions") or {}):

@@ -12,13 +12,14 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote
 
 import click
-from flask import Flask, Request, Response, current_app, request
+from flask import Flask, Request, Response, current_app, request, request_started
 from flask.cli import with_appcontext
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
@@ -27,21 +28,26 @@ from werkzeug.wsgi import ClosingIterator
 
 from .adapter import Sessions, met_outage, unavailable, warn_proxy
 from .exceptions import ConfigurationError, StoreUnavailable
-from .flows import Manager, Visit, instead, trouble
-from .session import EmptyInOutage, Session, UnusedSession
+from .flows import Manager, Visit, instead, over, trouble
+from .session import PERMANENT, EmptyInOutage, Session, UnusedSession
 from .settings import LONGEST, UNSET, NearCache, OnOutage, Settings, Unset, gather
 from .stores.base import Store
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from flask.ctx import RequestContext
 
-FINISH = "sharedsession.finish"  # where in the environment the end of a response is prepared
+ENDING = "sharedsession.ending"  # where in the environment the end of a response is prepared
+SESSION = "sharedsession_session"  # on a request: its session
+ANSWERED = "sharedsession_answered"  # on a request: its client gets the response
 MOST_MANAGERS = 64  # combinations of options that are remembered; they can differ by request
 OWN_OPTIONS = (
     "store",
     "absolute_timeout",
     "namespace",
     "owner_key",
+    "sign_in_names",
+    "on_owner_change",
     "timeout",
     "on_outage",
     "near_cache",
@@ -87,6 +93,11 @@ class SharedSession(SessionInterface):
         namespace: keeps applications that share a store apart; default ``""``.
         owner_key: the session key that says who is signed in, or several; a changed value renews
             the ID. Default ``user_id``, ``_user_id`` (Flask-Login's) and ``_auth_user_id``.
+        sign_in_names: other keys under which applications note who is signed in: another identity
+            there renews the ID, and no more. Default ``user``, ``username``, ``logged_in`` and
+            their kin (docs/settings.md lists them); ``()`` for none.
+        on_owner_change: what another user who signs in finds: ``"drop"`` (default), only what that
+            request itself assigned; ``"keep"``, all that the user before left.
         timeout: seconds that the store may take for opening a session, and again for closing it;
             default 1.
         on_outage: what a request meets whose session cannot be loaded: ``"error"`` (default), a
@@ -114,6 +125,8 @@ class SharedSession(SessionInterface):
         absolute_timeout: int | None | Unset = UNSET,
         namespace: str | Unset = UNSET,
         owner_key: str | Iterable[str] | Unset = UNSET,
+        sign_in_names: str | Iterable[str] | Unset = UNSET,
+        on_owner_change: Literal["drop", "keep"] | Unset = UNSET,
         timeout: float | Unset = UNSET,
         on_outage: OnOutage | Unset = UNSET,
         near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
@@ -136,6 +149,9 @@ class SharedSession(SessionInterface):
             # mypy: Flask's documentation wraps an application's methods so.
             app.wsgi_app = _Closing(app, app.wsgi_app)  # type: ignore[method-assign]
             app.handle_exception = partial(_handle_exception, app.handle_exception)  # type: ignore[method-assign]
+            made = app.test_request_context
+            app.test_request_context = partial(_test_request_context, made)  # type: ignore[method-assign]
+            request_started.connect(_dispatched, app)
         app.extensions["sharedsession"] = _AppSessions(settings)
         app.session_interface = self
         app.cli.add_command(_command)
@@ -149,29 +165,39 @@ class SharedSession(SessionInterface):
         cookies = request.environ.get("HTTP_COOKIE", "")
         ours = cookies if f"{self.get_cookie_name(app)}=" in cookies else None
         manager = partial(self._manager, app)
+        if "sharedsession" not in app.extensions:  # assigned as app.session_interface
+            self.init_app(app)
+            setattr(request, ANSWERED, True)  # too late to learn it
         session = self._of(app).open(ours, manager, request.environ)
+        session._late = not getattr(request, ANSWERED, False)
+        setattr(request, SESSION, session)
         return cast(SessionMixin, session)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Commit, and set what the response has to say; a store that is down makes it a 503.
 
         An exception raised here would become a 500, and be raised once more when Flask saves the
-        session with that.
+        session with that. Where there is no response that a client gets, in an event of
+        Flask-SocketIO for one, what would need a cookie does raise `LateChange`.
         """
         if not isinstance(session, Session) or session._failed:
             return
+        if not getattr(request, ANSWERED, False):
+            self._of(app).finish(session)
+            return
         if response.status_code in (500, 503) and met_outage(session):
             # The application gave up because of the outage: nothing of this request is stored.
+            session._failed = True
             _make_unavailable(response, 503, page=response.status_code == 503)
             return
         self._store(app, session, response)
         finish = partial(self._of(app).finish, session)
-        box = request.environ.get(FINISH)
-        if box is None:  # not by way of the server
+        ending = request.environ.get(ENDING)
+        if ending is None:  # not by way of the server
             response.call_on_close(finish)
         else:
             runs = isinstance(response.response, Generator)
-            box[:] = finish, response.direct_passthrough and not runs
+            ending.finish, ending.is_file = finish, response.direct_passthrough and not runs
 
     def _store(self, app: Flask, session: Session, response: Response) -> None:
         """Commit; what the core answers in the application's place is put into the response."""
@@ -220,9 +246,9 @@ class SharedSession(SessionInterface):
             expires = self.get_expiration_time(app, cast(SessionMixin, session))
         if isinstance(session._backing, Visit):
             session._backing.manager = manager
-        sessions.close(session, repeat=repeat)
         if "*" not in response.vary:
             response.vary.add("Cookie")
+        sessions.close(session, repeat=repeat)
         if isinstance(session, EmptyInOutage):
             response.cache_control.no_store = True
         visit = session._backing
@@ -252,9 +278,11 @@ class SharedSession(SessionInterface):
         own_rule = type(self).should_set_cookie is not SharedSession.should_set_cookie
         if not isinstance(session, UnusedSession):
             repeat = self.should_set_cookie(app, cast(SessionMixin, session))
-            lasting = own_rule or session.permanent
+            visit = session._backing
+            was_permanent = isinstance(visit, Visit) and bool(visit.data.get(PERMANENT))
+            lasting = own_rule or session.permanent or was_permanent
             # A write alone is no reason: its answer could arrive after that of a sign-in.
-            return repeat and (lasting or session._is_as_noted())
+            return repeat and (lasting or _writes_nothing(session))
         if not (app.config["SESSION_REFRESH_EACH_REQUEST"] or own_rule) or not session._loading:
             return False
         visit = session._backed("the refresh of a cookie")
@@ -270,8 +298,6 @@ class SharedSession(SessionInterface):
         return repeat
 
     def _of(self, app: Flask) -> _AppSessions:
-        if "sharedsession" not in app.extensions:  # assigned as app.session_interface
-            self.init_app(app)
         return cast(_AppSessions, app.extensions["sharedsession"])
 
     def _manager(self, app: Flask) -> Manager:
@@ -326,6 +352,11 @@ class SharedSession(SessionInterface):
             raise ConfigurationError(sentence) from None
 
 
+def _writes_nothing(session: Session) -> bool:
+    wrote = isinstance(session._backing, Visit) and session._backing.wrote
+    return not wrote and not session._steps and session._is_as_noted()
+
+
 class _AppSessions(Sessions):
     """The sessions of one application: its options may change, its store does not."""
 
@@ -358,27 +389,78 @@ class _Closing:
             started = True
             return start_response(*arguments)
 
-        # A list, so that a middleware further in which copies the environment shares it.
-        box: list[Any] = []  # Any: what to call, and whether the body is a file
-        environ[FINISH] = box
+        # An object, so that a middleware further in which copies the environment shares it.
+        ending = environ[ENDING] = _Ending()
         try:
             body = self._wsgi_app(environ, starting)
         except StoreUnavailable:
+            ending.give_up()
             headers, text = unavailable()
             again = (sys.exc_info(),) if started else ()
             start_response("503 Service Unavailable", headers, *again)
             return [] if environ.get("REQUEST_METHOD") == "HEAD" else [text]
-        if not box:
-            return body
-        finish, is_file = box
-        if not is_file:
-            return ClosingIterator(body, finish)
+        except BaseException:
+            ending.give_up()
+            raise
+        if not ending.is_file:
+            return body if ending.session is None else ClosingIterator(body, ending)
         # The server may send a file by its own means, which it knows by its class.
         try:
-            finish()
+            ending()
         except Exception:
             self._app.logger.exception("A late change of the session was not saved.")
         return body
+
+
+@dataclass(eq=False)
+class _Ending:
+    """The end of a request that Flask answers: `finish` is set when its session is saved."""
+
+    session: Session | None = None
+    finish: Callable[[], None] | None = None
+    is_file: bool = False
+
+    def __call__(self) -> None:
+        if self.finish is None:
+            self.give_up()
+        else:
+            self.finish()
+
+    def give_up(self) -> None:
+        if self.session is not None:
+            over(self.session)
+
+
+# Whether a client gets the response that `save_session` is given. Flask-SocketIO pushes a context
+# for each event, on the environment of a request from long ago, and throws the response away. So
+# it is taken for thrown away until Flask itself begins to answer the request.
+
+
+def _dispatched(*_: object, **__: object) -> None:
+    """Flask is going to answer the current request: `flask.request_started`."""
+    session = getattr(request, SESSION, None)
+    if not isinstance(session, Session):
+        return
+    ending = request.environ.get(ENDING)
+    if isinstance(ending, _Ending):
+        ending.session = session
+    # What a view of a WebSocket returns when it is over reaches no client (flask-sock).
+    if request.url_rule is None or not request.url_rule.websocket:
+        setattr(request, ANSWERED, True)
+        session._late = False
+        if isinstance(session._backing, Visit):
+            session._backing.late = False
+
+
+def _test_request_context(
+    flasks_own: Callable[..., RequestContext],
+    *args: Any,
+    **kwargs: Any,  # Any: Flask's own
+) -> RequestContext:
+    """Make a context whose response is the caller's: ``session_transaction()`` for one."""
+    context = flasks_own(*args, **kwargs)
+    setattr(context.request, ANSWERED, True)
+    return context
 
 
 def _handle_exception(flasks_own: Callable[[Exception], Response], error: Exception) -> Response:

@@ -34,7 +34,7 @@ from enum import Enum, auto
 from functools import partial
 from itertools import count
 from math import ceil
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .concurrency import DeadlinePassed
 from .cookie import Cookie, CookieCodec, new_id, store_key
@@ -167,14 +167,15 @@ class Manager:
         """Seconds that opening or closing may take now."""
         return self.breaker.patience(self.settings.timeout)
 
-    def floor(self, cookie: Cookie) -> int:
+    def floor(self, cookie: Cookie, *, outdated: bool = False) -> int:
         """Return the version below which a copy must not answer this client.
 
         Answers may arrive in another order than they were given, and the older cookie last. So for
-        a while after it was written no copy will do: by then they all are newer. Nor will one ever
-        do for a cookie without a version.
+        a while after it was written no copy will do: by then they all are newer. (``outdated``: in
+        an outage one does.) Nor will one ever do for a cookie without a version.
         """
-        fresh = self.lag and self.clock() - cookie.timestamp < self.lag + CLOCKS_APART
+        lag = 0.0 if outdated else self.lag
+        fresh = lag and self.clock() - cookie.timestamp < lag + CLOCKS_APART
         return FRESHEST if fresh or cookie.version == NO_VERSION else cookie.version
 
     def absolute_end(self, record: Record) -> float | None:
@@ -204,6 +205,13 @@ class Manager:
         return max(1, idle if end is None else min(idle, ceil(end - self.clock())))
 
 
+class Pending(NamedTuple):
+    """A new session that is being stored, in the place of another one or not."""
+
+    cookie: Cookie
+    renews: bool
+
+
 class Visit:
     """One session during one request: what the client showed, what was found, what it must learn.
 
@@ -224,10 +232,14 @@ class Visit:
     late = False  # the headers have left
     busy = False  # a commit() or reload() is running
     met_outage = False  # commit() or reload() raised one into the application
+    wrote = False  # new data under the ID that the client has
     # What every later commit raises: the outage in which a write was lost, whose outcome is in
     # doubt, or the error of a function that had returned its result before it ran again.
     trouble: Exception | None = None
-    pending: Cookie | None = None  # of a new session whose creation, or renewal, is not done yet
+    pending: Pending | None = None  # a new session that is not known to stand yet
+    # Keys of which the sessions are to be ended, each with those that it was renewed to; what could
+    # not be ended in one commit is left for the next.
+    to_end: Sequence[str] = ()
     answer: Cookie | None = None
     removed = False
 
@@ -368,7 +380,7 @@ def opening(visit: Visit, *, outdated: bool = False) -> Flow[None]:
     visit.ended, visit.marked, visit.outdated = False, (), outdated
     for cookie in visit.cookies:
         key = visit.key_of(cookie)
-        entry = yield "load", key, cookie.version if outdated else manager.floor(cookie)
+        entry = yield "load", key, manager.floor(cookie, outdated=outdated)
         found = visit.look(key, entry)
         if isinstance(found, tuple):
             record, visit.data = found
@@ -468,6 +480,8 @@ def signs_in(intent: Intent, settings: Settings, *, by_owner: bool = False) -> b
 
 def signs_out(intent: Intent, settings: Settings) -> bool:
     """Whether this request left nobody signed in under a key where a user was."""
+    if not intent.changed or intent.from_nothing:  # over nothing another user signs in
+        return False
     before, names = decode_data(intent.base), settings.sign_in_names
     if owners(before, settings.owner_key) and not owners(intent.data, settings.owner_key):
         return True
@@ -513,6 +527,8 @@ def closing(
         if own is not None:
             _drop(visit, session, own)
         raise
+    # It is committed and settled: whatever fails from here on, it is not done again.
+    yield from _after(visit, repeat=repeat)
     return intent
 
 
@@ -544,7 +560,8 @@ def _closing(visit: Visit, session: Session, intent: Intent, *, repeat: bool) ->
         raise visit.trouble.with_traceback(None)
     if not visit.opened:  # destroy() needs no loaded session, but its end has to find it
         yield from opening(visit)
-    started_as = visit.key
+    yield from _end_others(visit)  # what an earlier commit has left
+    shown = visit.key
     for rounds in count(1):
         if visit.record is not None and not manager.alive(visit.record):
             visit.lose()
@@ -553,9 +570,10 @@ def _closing(visit: Visit, session: Session, intent: Intent, *, repeat: bool) ->
         action = decide(visit, intent, used=used, repeat=repeat)
         if visit.late and action in (Action.CREATE, Action.RENEW):
             raise LateChange(
-                "The session was changed after the response's headers had left, in a way that "
-                "needs a new cookie: a new session, a renewal, or another owner. Make this change "
-                "before the response starts, or call commit() there."
+                "The session was changed after the response's headers had left, or in a socket's "
+                "event, which has none, in a way that needs a new cookie: a new session, a "
+                "renewal, or another owner. Make this change in a request, before the response "
+                "starts, or call commit() there."
             )
         if (yield from _carry_out(action, visit, intent, repeat=repeat)):
             break
@@ -564,12 +582,26 @@ def _closing(visit: Visit, session: Session, intent: Intent, *, repeat: bool) ->
             yield "pause", random.uniform(0, min(0.05, 0.001 * 2**rounds))
         if action is not Action.END_SUCCESSOR:
             yield from _look_again(visit)
-    yield from _end_others(visit, intent, started_as)
+    out = intent.ends or Asked.DESTROYED in intent.asked or signs_out(intent, manager.settings)
+    if out and len(visit.cookies) > 1:
+        visit.to_end = [key for key in map(visit.key_of, visit.cookies) if key != shown]
+    _settle(visit, session, intent)
+
+
+def _after(visit: Visit, *, repeat: bool) -> Flow[None]:
+    """Do what is left after a commit: other sessions end, the client's cookie is looked after."""
     if visit.trouble is not None:  # destroy() has ended what was in doubt
         if visit.pending is not None:
-            yield from _bury(visit, visit.key_of(visit.pending))
+            yield from _bury(visit, visit.key_of(visit.pending.cookie))
         visit.trouble = None
-    _settle(visit, session, intent)
+    if visit.entry is not None and visit.entry.repeated:
+        yield from _look_again(visit)
+        if visit.entry is not None:
+            visit.inform(repeat=repeat)
+    if visit.to_end:
+        yield from _end_others(visit)
+        if visit.answer is not None:  # for a session that may have ended meanwhile
+            yield from _look_again(visit)
 
 
 def _can_be_done_twice(visit: Visit, intent: Intent) -> bool:
@@ -589,14 +621,21 @@ def _bring_up_to_date(visit: Visit, intent: Intent) -> None:
         intent.over(record.data)
     if intent.changed and settings.on_owner_change == "drop":
         owner = owner_name(intent.data, settings.owner_key)
-        if owner is not None and belongs_to(record, settings) not in (None, owner):
+        if owner is not None and belongs_to_others(record, owner, settings):
             intent.over_nothing()
 
 
-def belongs_to(record: Record, settings: Settings) -> str | None:
-    """Whose data these may be: the owner's, or of a session without one, the last owner's."""
-    owner = owner_name(decode_data(record.data), settings.owner_key)
-    return record.last_owner if owner is None else owner
+def belongs_to_others(record: Record, owner: str, settings: Settings) -> bool:
+    """Whether the data of a session may be those of other users than this one."""
+    before = decode_data(record.data)
+    # One that stood under another owner key beside the first is the same user's second name.
+    known = {owner_name(before, (name,)) for name in settings.owner_key} - {None}
+    return owner not in (known or {record.last_owner or owner})
+
+
+def last_owner(record: Record, settings: Settings) -> str | None:
+    """Whose the data of a session are: its owner's, or its last one's."""
+    return owner_name(decode_data(record.data), settings.owner_key) or record.last_owner
 
 
 def _carry_out(action: Action, visit: Visit, intent: Intent, *, repeat: bool) -> Flow[bool]:
@@ -614,9 +653,9 @@ def _carry_out(action: Action, visit: Visit, intent: Intent, *, repeat: bool) ->
             yield from _prolong(visit, touch=action is Action.TOUCH)
         case Action.END_SUCCESSOR:
             # No cookie is removed: the client may hold that of a later sign-in.
-            marked, visit.marked = visit.marked, ()
-            for key in marked:
-                yield from _end_chain(visit, key)
+            while visit.marked:
+                yield from _end_chain(visit, visit.marked[0])
+                visit.marked = visit.marked[1:]
             return False
         case Action.NOTHING:
             if visit.entry is None and visit.ended and intent.changed:
@@ -652,7 +691,9 @@ def is_settled(session: Session, *, late: bool = False, repeat: bool = False) ->
         if isinstance(visit, Visit):
             visit.late = True
         return True
-    if not isinstance(visit, Visit) or visit.record is None or visit.busy or visit.trouble:
+    if not isinstance(visit, Visit) or visit.record is None or visit.busy:
+        return False
+    if visit.trouble is not None or visit.to_end:
         return False
     if not session._is_as_before():
         return False
@@ -735,10 +776,8 @@ def _replace(visit: Visit, intent: Intent, *, repeat: bool) -> Flow[bool]:
     )
     if entry is None:
         return False
-    visit.entry, visit.record = entry, record
-    if entry.repeated:
-        yield from _look_again(visit)
-    if visit.entry is not None:
+    visit.entry, visit.record, visit.wrote = entry, record, True
+    if not entry.repeated:  # else others may have written since, or ended it
         visit.inform(repeat=repeat)
     return True
 
@@ -806,7 +845,7 @@ def _fresh_record(visit: Visit, intent: Intent) -> Record:
         created, authenticated_at = authenticated_at, None
     last = None
     if old is not None and owner is None and Asked.EMPTIED not in intent.asked:
-        last = belongs_to(old, settings)
+        last = last_owner(old, settings)
     return Record(created, absolute_end, owner, authenticated_at, intent.encoded, last)
 
 
@@ -816,7 +855,8 @@ def _create(visit: Visit, intent: Intent) -> Flow[_Fresh]:
     record = _fresh_record(visit, intent)
     stored, ttl = encode_record(record), manager.ttl(record)
     while True:
-        cookie = visit.pending = Cookie(new_id(), manager.first_version, int(manager.clock()))
+        cookie = Cookie(new_id(), manager.first_version, int(manager.clock()))
+        visit.pending = Pending(cookie, renews=visit.entry is not None)
         key = visit.key_of(cookie)
         entry = yield from _write(visit, "create", key, stored, ttl, record.owner)
         if entry is not None:
@@ -846,9 +886,9 @@ def _renew(visit: Visit, intent: Intent) -> Flow[bool]:
         visit.pending = None
         return False
     _tell_of_sign_in_name(visit, intent)
+    if entry.repeated:  # others may have ended the new one since
+        fresh = dataclasses.replace(fresh, entry=dataclasses.replace(fresh.entry, repeated=True))
     _adopt(visit, fresh, "renewed")
-    if entry.repeated:
-        yield from _look_again(visit)
     return True
 
 
@@ -875,10 +915,11 @@ def _end(visit: Visit) -> Flow[bool]:
     if entry is None:
         return False
     visit.manager.report("destroyed", visit.key)
+    # Not after a lost answer, nor of a cookie that the client never had: the user may have signed
+    # in since, and the removal would sign them out; the cookie that stays is worthless as it is.
+    had = visit.cookie is not None and visit.cookie.id in {each.id for each in visit.cookies}
     visit.lose()
-    # Not after a lost answer: the user may have signed in since, and the removal would sign
-    # them out; the cookie that stays is worthless as it is.
-    visit.ended, visit.removed = False, not entry.repeated and bool(visit.cookies)
+    visit.ended, visit.removed = False, had and not entry.repeated
     return True
 
 
@@ -916,15 +957,11 @@ def _end_chain(visit: Visit, start: str) -> Flow[None]:
             return
 
 
-def _end_others(visit: Visit, intent: Intent, but: str | None) -> Flow[None]:
-    """At a sign-out, end every session whose cookie the client showed beside the one at hand."""
-    if len(visit.cookies) < 2:
-        return
-    out = intent.ends or Asked.DESTROYED in intent.asked
-    if out or signs_out(intent, visit.manager.settings):
-        for cookie in visit.cookies:
-            if (key := visit.key_of(cookie)) != but:
-                yield from _end_chain(visit, key)
+def _end_others(visit: Visit) -> Flow[None]:
+    """End the other sessions whose cookies the client showed at a sign-out."""
+    while visit.to_end:
+        yield from _end_chain(visit, visit.to_end[0])
+        visit.to_end = visit.to_end[1:]
 
 
 # --- what an application may ask for in between ---------------------------------------------------
@@ -945,8 +982,7 @@ def committing(
     intent = yield from closing(visit, session, own=call)
     # A removal would leave with the response, after a sign-in, perhaps, that came meanwhile.
     visit.removed = False
-    ends = intent.ends or Asked.DESTROYED in intent.asked
-    if visit.entry is None and visit.ended and not ends:
+    if visit.entry is None and visit.ended and not intent.ends:
         raise _gone("committed")
     return None if call is None else call.result
 
@@ -990,18 +1026,18 @@ def _resolve(visit: Visit) -> Flow[None]:
     A look is not enough: the write may still be on its way, in an abandoned thread or a socket's
     buffer. One of the same data takes its place in line: what comes after it finds another token.
     """
-    creation, found = visit.entry is None, None
-    if not creation:
+    pending, found = visit.pending, None
+    if pending is None or pending.renews:
         found = yield from _fence(visit)
-    if visit.pending is None:
+    if pending is None:
         return
-    key = visit.key_of(visit.pending)
-    if creation or (isinstance(found, EndMark) and found.successor == key):
+    key = visit.key_of(pending.cookie)
+    if not pending.renews or (isinstance(found, EndMark) and found.successor == key):
         # A creation, or a renewal whose end mark stands: if the new session is there, it goes on.
         entry = yield "load", key, FRESHEST
         fresh = visit.look(key, entry)
         if isinstance(fresh, tuple):
-            visit.adopt(visit.pending, key, entry, fresh[0])
+            visit.adopt(pending.cookie, key, entry, fresh[0])
             visit.issue()
             visit.pending = None
             return

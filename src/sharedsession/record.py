@@ -440,21 +440,25 @@ def same_data(encoded: bytes, other: bytes) -> bool:
     return not compare(encoded, decode_data(other))
 
 
-def compare(before: bytes, data: Data, assigned: Container[Any] = ()) -> Changes:
+def compare(
+    before: bytes, data: Data, assigned: Container[Any] = (), own: Container[Any] = ()
+) -> Changes:
     """Return what became of the keys between ``before`` (encoded) and ``data``.
 
-    ``assigned``: the keys that the application has set itself.
+    ``assigned``: the keys that the application has set itself since; ``own``: those that it had set
+    before, so that what it changes inside their values is its own, too.
     """
     old = {_pack(key): (key, _pack(value)) for key, value in decode_data(before).items()}
-    changed, own = [], []
+    changed, kept = [], []
     for key, value in data.items():
         encoded = _pack(value)
         known = old.pop(_pack(key), None)
-        if known is None or known[1] != encoded:
+        differs = known is None or known[1] != encoded
+        if differs:
             changed.append((key, encoded))
-        if key in assigned:
-            own.append((key, encoded))
-    return Changes(tuple(changed), tuple(key for key, _ in old.values()), tuple(own))
+        if key in assigned or (differs and key in own):
+            kept.append((key, encoded))
+    return Changes(tuple(changed), tuple(key for key, _ in old.values()), tuple(kept))
 
 
 # --- the record -----------------------------------------------------------------------------------

@@ -118,7 +118,8 @@ class Intent:
 
     @property
     def changed(self) -> bool:
-        return self.from_empty or self.encoded != self.base
+        # Without a step it differs only by what an earlier commit has found gone.
+        return self.from_empty or (bool(self.steps) and self.encoded != self.base)
 
     @property
     def ends(self) -> bool:
@@ -144,7 +145,7 @@ class Intent:
 
     def _replay(self, start: bytes, *, from_nothing: bool) -> None:
         scratch = Session(decode_data(start))
-        scratch._backing = self.backing
+        scratch._backing, scratch._checkpoint = self.backing, start
         scratch._running = True
         for step in self.steps:
             if isinstance(step, Changes):
@@ -185,7 +186,8 @@ class Session(dict[Any, Any]):
     _base: bytes = EMPTY
     _steps: tuple[Step, ...] = ()
     _checkpoint: bytes = EMPTY
-    _assigned: set[Any] | None = None  # keys that the application set since the last step
+    _assigned: frozenset[Any] = frozenset()  # keys that the application set since the last step
+    _own: frozenset[Any] = frozenset()  # and in steps before, so that the values are its own
     _from_empty: bool = False
     _asked: Asked = Asked.NOTHING
     _running: bool = False  # inside a function given to mutate() or commit()
@@ -283,8 +285,11 @@ class Session(dict[Any, Any]):
 
     @property
     def modified(self) -> bool:
-        """Whether it was changed, also inside a value. Setting it by hand is allowed, harmless."""
-        return self._modified or not self._is_as_noted()
+        """Whether it was changed, also inside a value, or is to be renewed.
+
+        Setting it by hand is allowed, and harmless.
+        """
+        return self._modified if self._backing is None else not self._is_as_before()
 
     @modified.setter
     def modified(self, value: bool) -> None:
@@ -422,14 +427,12 @@ class Session(dict[Any, Any]):
 
     def _note_assigned(self, keys: Iterable[Any]) -> None:
         """Note that the application set these keys itself, whether that changes their values."""
-        if self._assigned is None:
-            self._assigned = set()
-        self._assigned.update(keys)
+        self._assigned = self._assigned.union(keys)
 
     def _from_here_empty(self) -> None:
         self._used = self.accessed = self._modified = True
         self._asked |= Asked.EMPTIED
-        self._assigned = None
+        self._assigned = frozenset()
         if not self._running:  # a function does it again when it runs again
             self._from_empty = True
             self._steps, self._checkpoint = (), EMPTY
@@ -449,10 +452,11 @@ class Session(dict[Any, Any]):
         if encoded == self._checkpoint and not self._assigned:
             return
         check_data(data)
-        changes = compare(self._checkpoint, data, self._assigned or ())
+        changes = compare(self._checkpoint, data, self._assigned, self._own)
         if changes:
             self._steps = (*self._steps, changes)
-        self._checkpoint, self._assigned = encoded, None
+        self._own |= self._assigned
+        self._checkpoint, self._assigned = encoded, frozenset()
 
     def _run(self, function: Callable[[Session], Any]) -> Call:
         """Run a function and note it as a step; one that raises leaves nothing behind."""
@@ -465,6 +469,9 @@ class Session(dict[Any, Any]):
             refuse_async(function, call.result)
             data = dict(dict.items(self))
             check_data(data)
+            if self._own:  # but for what the function has put in the place of those values
+                changed = compare(self._checkpoint, data).changed
+                self._own -= {key for key, _ in changed}
             self._checkpoint = encode_data(data)
         except BaseException:
             self._show(self._checkpoint, held)
@@ -473,7 +480,7 @@ class Session(dict[Any, Any]):
             call.asked = self._asked
             self._steps = (*self._steps, call)
         finally:
-            self._asked, self._running, self._assigned = asked, False, None
+            self._asked, self._running, self._assigned = asked, False, frozenset()
         return call
 
     def _is_as_noted(self) -> bool:
@@ -518,7 +525,7 @@ class Session(dict[Any, Any]):
         if self._from_empty:  # emptied meanwhile
             self._base = committed
             return
-        self._steps = self._steps[len(intent.steps) :]
+        self._steps, self._own = self._steps[len(intent.steps) :], frozenset()
         self._base = intent.shown
         if committed != intent.shown:
             self._move(committed)
@@ -560,7 +567,8 @@ class Session(dict[Any, Any]):
         self.__dict__.pop("_loading", None)
         dict.clear(self)
         dict.update(self, decode_data(stored))
-        self._steps, self._checkpoint, self._assigned = (), stored, None
+        self._steps, self._checkpoint = (), stored
+        self._assigned = self._own = frozenset()
         self._from_empty, self._asked = False, Asked.NOTHING
 
 

@@ -8,6 +8,7 @@ length of a list, or a file that they can send by themselves.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from http import HTTPStatus
 from types import TracebackType
@@ -34,6 +35,8 @@ class StartResponse(Protocol):
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /
     ) -> Write: ...
 
+
+log = logging.getLogger("sharedsession")
 
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
@@ -63,6 +66,11 @@ class SessionMiddleware:
         namespace: keeps applications that share a store apart; default ``""``.
         owner_key: the session key that says who is signed in, or several; a changed value renews
             the ID. Default ``user_id``, ``_user_id`` and ``_auth_user_id``.
+        sign_in_names: other keys under which applications note who is signed in: another identity
+            there renews the ID, and no more. Default ``user``, ``username``, ``logged_in`` and
+            their kin (docs/settings.md lists them); ``()`` for none.
+        on_owner_change: what another user who signs in finds: ``"drop"`` (default), only what that
+            request itself assigned; ``"keep"``, all that the user before left.
         timeout: seconds that the store may take for opening a session, and again for closing it;
             default 1.
         on_outage: what a request meets whose session cannot be loaded: ``"error"`` (default), a
@@ -98,6 +106,8 @@ class SessionMiddleware:
         absolute_timeout: int | None | Unset = UNSET,
         namespace: str | Unset = UNSET,
         owner_key: str | Iterable[str] | Unset = UNSET,
+        sign_in_names: str | Iterable[str] | Unset = UNSET,
+        on_owner_change: Literal["drop", "keep"] | Unset = UNSET,
         timeout: float | Unset = UNSET,
         on_outage: OnOutage | Unset = UNSET,
         near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
@@ -187,7 +197,7 @@ class _Exchange:
         """Call the application, and return what the server is to send."""
         try:
             self._body = self.middleware.app(self.environ, self.start_response)
-        except Exception as error:
+        except BaseException as error:
             self._failed = True
             if self._started or not self._excused(error):
                 over(self.session)
@@ -201,7 +211,7 @@ class _Exchange:
                 self.close()  # nothing else will
                 raise
             if self._answer is None:
-                over(self.session)
+                self._finish_early()
                 return self._body
         return self
 
@@ -244,8 +254,15 @@ class _Exchange:
 
     # --- inside ---
 
+    def _finish_early(self) -> None:
+        """Look for what another thread changed while the record was being stored."""
+        try:
+            self.middleware.sessions.finish(self.session)
+        except Exception:
+            log.exception("A late change of the session was not saved.")
+
     def _is_whole(self) -> bool:
-        """Whether nothing of the application runs any more: its body is a list, or a file."""
+        """Whether the application has returned all there is: its body is a list, or a file."""
         if isinstance(self._body, list | tuple):
             return True
         wrapper = self.environ.get("wsgi.file_wrapper")
@@ -292,9 +309,11 @@ class _Exchange:
         if isinstance(current, dict) and not hasattr(current, "mark_accessed"):
             self.session._replace_by(dict(dict.items(current)))
 
-    def _excused(self, error: Exception) -> bool:
+    def _excused(self, error: BaseException) -> bool:
         """Whether an outage is behind an error that escaped the application."""
-        return isinstance(error, StoreUnavailable) or met_outage(self.session)
+        if isinstance(error, StoreUnavailable):
+            return True
+        return isinstance(error, Exception) and met_outage(self.session)
 
     def _answer_with(self, status: int) -> None:
         """Answer in the application's place; what it sends from now on is dropped."""

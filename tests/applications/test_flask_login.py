@@ -14,7 +14,9 @@ from flask_login import (
     LoginManager,
     UserMixin,
     confirm_login,
+    current_user,
     fresh_login_required,
+    login_fresh,
     login_required,
     login_user,
     logout_user,
@@ -78,6 +80,16 @@ def fill(app: Flask, folder: Path) -> None:
             confirm_login()
             return redirect(url_for("account"))
         return page("<form method=post><input name=password></form> Is it you?")
+
+    @app.get("/order/<what>")
+    def order(what: str) -> str:
+        session.setdefault("orders", []).append(what)
+        session.modified = True  # for Flask's own
+        return page(str(session["orders"]))
+
+    @app.get("/whose")
+    def whose() -> str:
+        return page(f"{current_user.get_id()} {login_fresh()} {session.get('orders')}")
 
     @app.get("/private")
     @login_required
@@ -160,3 +172,41 @@ def test_strong_session_protection(on_flask: OnFlask) -> None:
     sites = on_flask(fill)
     sites.drive(change_browser)
     assert "Please sign in." in sites.ours.thief("signed in").show("/private")
+
+
+@pytest.mark.parametrize("protection", ["basic", "strong"])
+@pytest.mark.parametrize("between", ["nothing", "/sign-out"])
+def test_one_user_after_another_in_one_browser(
+    on_flask: OnFlask, protection: str, between: str
+) -> None:
+    """The second stays signed in, and fresh, and reads nothing of what the first left.
+
+    Flask-Login assigns `_fresh` and `_id` the values that they had; without them "strong" signs
+    the new user out at once. Flask's own session leaves the first user's orders to the second.
+    """
+    sites = on_flask(fill, SESSION_PROTECTION=protection)
+    for browser, left in ((sites.theirs, "['of-ada']"), (sites.ours, "None")):
+        browser.submit(browser.get("/sign-in"), name="ada", password="right")
+        browser.show("/order/of-ada")
+        assert browser.show("/whose") == "ada True ['of-ada']"
+        browser.hold("ada")
+        if between != "nothing":
+            browser.show(between)
+        browser.submit(browser.get("/sign-in"), name="bob", password="right")
+        for _ in range(3):
+            assert browser.show("/whose") == f"bob True {left}"
+        assert browser.show("/account") == "Your account"
+    assert sites.ours.thief("ada").show("/whose") == "None False None"
+
+
+def test_what_a_visitor_did_before_signing_in_stays(on_flask: OnFlask) -> None:
+    """A cart without an owner goes along, and so it does when the same user signs in again."""
+
+    def story(browser: Browser) -> None:
+        browser.show("/order/before")
+        for _ in range(2):
+            browser.submit(browser.get("/sign-in"), name="ada", password="right")
+            assert browser.show("/whose") == "ada True ['before']"
+            browser.show("/sign-out")
+
+    on_flask(fill).drive(story)

@@ -110,6 +110,32 @@ def test_what_flask_has_an_option_for_comes_from_flask(monkeypatch: pytest.Monke
     assert "Secure" in cookie_of(application(), "/stored")
 
 
+@pytest.mark.parametrize("place", ["argument", "option", "environment"])
+def test_who_is_signed_in(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sign_in_names renew the ID, on_owner_change keeps what was left; each in three places."""
+    settings: dict[str, Any] = {"sign_in_names": ["pilot"], "on_owner_change": "keep"}
+    options: dict[str, Any] = {}
+    if place == "option":
+        options = {f"SESSION_{name.upper()}": value for name, value in settings.items()}
+    if place == "environment":
+        monkeypatch.setenv("SHAREDSESSION_SIGN_IN_NAMES", '["pilot"]')
+        monkeypatch.setenv("SHAREDSESSION_ON_OWNER_CHANGE", "keep")
+    app = application(MemoryStore(), settings if place == "argument" else None, **options)
+
+    @app.get("/set/<key>/<value>")
+    def put(key: str, value: str) -> dict[str, Any]:
+        session[key] = value
+        return dict(session)
+
+    client = app.test_client()
+    client.get("/set/note/of-ada")
+    assert "Set-Cookie" not in client.get("/set/username/ada").headers
+    assert "Set-Cookie" in client.get("/set/pilot/ada").headers
+    client.get("/set/user_id/ada")
+    assert client.get("/set/user_id/bob").json["user_id"] == "bob"
+    assert client.get("/set/a/1").json["note"] == "of-ada"
+
+
 def test_setting_permanent_at_each_request_costs_nothing() -> None:
     """What many do in a before_request function is no change, and repeats no cookie."""
     store = Counting()

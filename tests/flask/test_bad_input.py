@@ -11,6 +11,7 @@ import pytest
 from flask.sessions import SecureCookieSessionInterface
 from itsdangerous import TimestampSigner
 
+from sharedsession import LateChange
 from sharedsession.testing import Clock
 from tests.flask.conftest import MakeSite
 from tests.flask.site import SECRET, Answer, Browser, Site, WatchedStore, put
@@ -152,12 +153,13 @@ class TestCookieHeaders:
 
 class TestOddUses:
     def test_a_session_kept_after_its_request(self, browser: Browser) -> None:
-        """Still a dict that can be read; nobody saves what is put into it."""
+        """Still a dict that can be read; what is put into it raises, for it would be lost."""
         kept: list[Any] = []
         browser.visit(put(a=1))
         browser.visit(lambda session: kept.append(session))
-        kept[0]["b"] = 2
-        assert kept[0] == {"a": 1, "b": 2}
+        with pytest.raises(LateChange, match="before its request is over"):
+            kept[0]["b"] = 2
+        assert kept[0] == {"a": 1}
         assert browser.see() == {"a": 1}
 
     def test_one_kept_without_having_been_used(self, browser: Browser) -> None:
@@ -166,6 +168,8 @@ class TestOddUses:
         browser.visit(put(a=1))
         browser.serve(lambda: kept.append(flask.globals.request_ctx._session))
         assert kept[0] == {"a": 1}
+        with pytest.raises(LateChange):
+            kept[0]["b"] = 2
 
     def test_a_session_in_a_session(self, browser: Browser) -> None:
         """Is stored as the dict it is."""

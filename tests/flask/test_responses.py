@@ -219,7 +219,8 @@ class TestResponses:
                 return make()
 
             answer = browser.serve(page)
-            assert (answer.text, bool(answer.set_cookie)) == ("page", True)
+            assert (answer.text, answer.vary) == ("page", "Cookie")
+            assert bool(answer.set_cookie) == (number == 0)  # when the session is created
             assert browser.see() == {"n": number}
 
     def test_a_file(self, browser: Browser) -> None:
@@ -892,6 +893,98 @@ class TestThreads:
         for thread in threads:
             thread.join()
         assert browser.see() == {"a": 1, "n": 4} | dict.fromkeys("wxyz", True)
+
+
+class TestOver:
+    """However a request ends, a session that something holds on to refuses changes after it."""
+
+    def test_after_an_exception_that_escapes(self, make_site: MakeSite) -> None:
+        """An error in the view, and one that is no Exception: nothing is stored, then or later."""
+        site = make_site(TESTING=True)
+        browser = site.browser()
+        browser.visit(put(a=1))
+        for error in (ZeroDivisionError, SystemExit):
+            kept: list[Any] = []
+
+            def page(kept: list[Any] = kept, error: type[BaseException] = error) -> None:
+                kept.append(own())
+                own()["b"] = 1
+                raise error
+
+            with pytest.raises(error):
+                browser.serve(page)
+            with pytest.raises(LateChange, match="before its request is over"):
+                kept[0]["late"] = 1
+            assert browser.see() == {"a": 1}
+
+    @pytest.mark.parametrize("body", ["file", "direct", "redirect", "not found"])
+    def test_after_a_body_of_its_own_kind(self, body: str, site: Site, browser: Browser) -> None:
+        """A file that the server sends, a body that passes through, no view at all."""
+        kept: list[Any] = []
+
+        def page() -> Any:
+            kept.append(own())
+            if body == "file":
+                return flask.send_file(__file__)
+            if body == "direct":
+                return Response([b"page"], direct_passthrough=True)
+            return flask.redirect("/") if body == "redirect" else flask.abort(404)
+
+        browser.visit(put(a=1))
+        browser.serve(page)
+        with pytest.raises(LateChange):
+            kept[0].update(late=1)
+        assert browser.see() == {"a": 1}
+
+    def test_where_saving_was_left_out(self, store: WatchedStore) -> None:
+        """An interface that saves nothing for some paths: as it wants it, and over all the same."""
+
+        class Sparing(SharedSession):
+            def save_session(self, app: Flask, session: Any, response: Any) -> None:
+                if flask.request.path != "/static":
+                    super().save_session(app, session, response)
+
+        site = Site(Sparing, store=store)
+        kept: list[Any] = []
+
+        @site.app.get("/static")
+        def page() -> str:
+            flask.session["b"] = 1
+            kept.append(own())
+            return "page"
+
+        browser = site.browser()
+        browser.visit(put(a=1))
+        browser.get("/static")
+        with pytest.raises(LateChange):
+            kept[0]["late"] = 1
+        assert browser.see() == {"a": 1}
+
+    def test_a_thread_in_a_copied_context_that_outlives_the_response(
+        self, site: Site, browser: Browser
+    ) -> None:
+        """Its first use of the session comes when the request is over: it reads, and is told."""
+        browser.visit(put(a=1))
+        over, seen = threading.Event(), []
+
+        def page() -> None:
+            @flask.copy_current_request_context
+            def work() -> None:
+                over.wait(10)
+                seen.append(flask.session["a"])
+                try:
+                    flask.session["late"] = 1
+                except LateChange as error:
+                    seen.append(type(error))
+
+            site.worker = threading.Thread(target=work)  # type: ignore[attr-defined]
+            site.worker.start()  # type: ignore[attr-defined]
+
+        browser.serve(page)
+        over.set()
+        site.worker.join(10)  # type: ignore[attr-defined]
+        assert seen == [1, LateChange]
+        assert browser.see() == {"a": 1}
 
 
 class TestHandlers:

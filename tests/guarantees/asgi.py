@@ -24,8 +24,10 @@ from tests.guarantees.driver import (
     VALUE,
     Answer,
     Application,
+    Beside,
     Browser,
     Commit,
+    GiveUp,
     Headers,
     Hold,
     Later,
@@ -59,6 +61,10 @@ async def advance(script: Script) -> Start | Later | Reply | Accept | Receive_ |
                 await _settle(script, lambda step=step: script.session.commit(step.function))
             case Reload():
                 await _settle(script, script.session.reload)
+            case Beside():
+                await _settle(script, lambda step=step: _beside(script.session, step))
+            case GiveUp():
+                await _settle(script, lambda step=step: _give_up(script.session, step))
             case _:
                 return step  # type: ignore[no-any-return]
 
@@ -68,6 +74,28 @@ async def _settle(script: Script, call: Callable[[], Awaitable[Any]]) -> None:
         script.answer(await call())
     except Exception as error:  # noqa: BLE001 - the application is to see it
         script.fail(error)
+
+
+async def _beside(session: Session, step: Beside) -> Any:
+    async def commit() -> Any:
+        return await session.commit(step.function)
+
+    committing = asyncio.create_task(commit())
+    await asyncio.wrap_future(step.gate.arrive())
+    step.act(session)
+    step.at_store.open()
+    return await committing
+
+
+async def _give_up(session: Session, step: GiveUp) -> None:
+    async def commit() -> None:
+        await session.commit(step.function)
+
+    committing = asyncio.create_task(commit())
+    await asyncio.wrap_future(step.gate.arrive())
+    committing.cancel()
+    assert await asyncio.wait({committing})
+    assert committing.cancelled()
 
 
 async def plain(scope: Scope, receive: Receive, send: Send) -> None:

@@ -137,13 +137,18 @@ class Servers:
         self.running: list[Server] = []
 
     def __call__(
-        self, count: int = 2, adapter: Adapter | None = None, **settings: Any
+        self, count: int = 2, adapter: Adapter | None = None, ahead: float = 0, **settings: Any
     ) -> list[Any]:  # Any: Server, or what an adapter's own tests know to be more
+        """``ahead``: by how many seconds their clocks are ahead."""
         chosen = adapter or self._adapter
+
+        def clock() -> float:
+            return self._place.clock() + ahead
+
         started = []
         for _ in range(count):
             store = self._place.open(asynchronous=chosen.asynchronous)
-            started.append(chosen(store, clock=self._place.clock, **settings))
+            started.append(chosen(store, clock=clock, **settings))
         self.running += started
         return started
 

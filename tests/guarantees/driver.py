@@ -2,8 +2,9 @@
 
 An *application* is a function of the session. Where something has to happen in between it is a
 generator, which yields what frameworks do in ways of their own: `Hold` (wait at a gate), `Commit`,
-`Reload`, `Start` (send the headers now, the rest is streamed) and `Later` (the response is
-complete, the rest is a background task). What it returns is the answer's value, or a `Reply`.
+`Reload`, `Beside` (a commit, and another task), `GiveUp` (a commit that is cancelled), `Start`
+(send the headers now, the rest is streamed) and `Later` (the response is complete, the rest is a
+background task). What it returns is the answer's value, or a `Reply`.
 
 A *server* is one process's worth of the middleware: its own clients, counters and threads. An
 adapter joins all tests by implementing `Server`; the fixtures in conftest.py choose one.
@@ -79,6 +80,24 @@ class Commit:
 @dataclass(frozen=True)
 class Reload:
     pass
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Commit, and when the gate opens let another task of the request act before that is done."""
+
+    gate: Gate
+    act: Application
+    at_store: Gate  # opened then: the commit waits there
+    function: Callable[[Session], Any] | None = None
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Commit, and cancel that when the gate opens: where a commit is awaited."""
+
+    gate: Gate
+    function: Callable[[Session], Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ import asyncio
 import dataclasses
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from sharedsession import StoreUnavailable
+from sharedsession.exceptions import StoreFull
 from sharedsession.record import EndMark, decode_record
 from sharedsession.stores.base import AsyncStore, Store
 from sharedsession.testing import Clock
@@ -23,6 +25,29 @@ class Call(NamedTuple):
 
 
 @dataclasses.dataclass
+class OnItsWay:
+    """A write that the store was given, but has not made when its caller gives it up.
+
+    It arrives just before the ``landing``-th call from then on, or when the test says so.
+    """
+
+    landing: int
+    write: Callable[[], object] | None = None
+
+    def pass_by(self) -> None:
+        """Another call is made."""
+        if self.write is not None:
+            self.landing -= 1
+            if self.landing == 0:
+                self.land()
+
+    def land(self) -> None:
+        write, self.write = self.write, None
+        if write is not None:
+            write()
+
+
+@dataclasses.dataclass
 class Rule:
     """What happens at the next calls of some verbs."""
 
@@ -31,6 +56,7 @@ class Rule:
     gate: Gate | None = None  # wait there first
     fails: bool = False
     after: bool = False  # it fails, or waits, when the store has done its work
+    late: OnItsWay | None = None  # it fails, and its work is done later
 
 
 class Watch:
@@ -40,25 +66,35 @@ class Watch:
         self.calls: list[Call] = []
         self.keys: set[str] = set()
         self.rules: list[Rule] = []
+        self.late: list[OnItsWay] = []
+        self.full = False
 
-    def note(self, verb: str, key: str) -> Rule | None:
+    def note(self, own: Store, verb: str, key: str, *arguments: Any) -> Rule | None:
+        """Note a call; say what is to happen at it. ``own`` makes the writes that arrive late."""
         self.calls.append(Call(verb, key))
+        for each in self.late:
+            each.pass_by()
+        if self.full and verb in ("create", "replace"):
+            raise StoreFull("The store has no room: of the tests' own.")
         if verb == "create":
             self.keys.add(key)
         for rule in self.rules:
             if verb in rule.verbs and rule.times > 0:
                 rule.times -= 1
+                if rule.late is not None:
+                    rule.late.write = partial(getattr(own, verb), key, *arguments)
+                    raise StoreUnavailable("a write that is on its way")
                 return rule
         return None
 
 
 class WatchedStore:
-    def __init__(self, store: Store, watch: Watch) -> None:
-        self._store, self._watch = store, watch
+    def __init__(self, store: Store, watch: Watch, own: Store) -> None:
+        self._store, self._watch, self._own = store, watch, own
         self.blocking = store.blocking
 
     def _call(self, verb: str, key: str, *arguments: Any) -> Any:
-        rule = self._watch.note(verb, key)
+        rule = self._watch.note(self._own, verb, key, *arguments)
         work: Callable[..., Any] = getattr(self._store, verb)
         answer = work(key, *arguments) if rule is None or rule.after else None
         if rule is None:
@@ -86,11 +122,11 @@ class WatchedStore:
 
 
 class WatchedAsyncStore:
-    def __init__(self, store: AsyncStore, watch: Watch) -> None:
-        self._store, self._watch = store, watch
+    def __init__(self, store: AsyncStore, watch: Watch, own: Store) -> None:
+        self._store, self._watch, self._own = store, watch, own
 
     async def _call(self, verb: str, key: str, *arguments: Any) -> Any:
-        rule = self._watch.note(verb, key)
+        rule = self._watch.note(self._own, verb, key, *arguments)
         work: Callable[..., Any] = getattr(self._store, verb)
         answer = await work(key, *arguments) if rule is None or rule.after else None
         if rule is None:
@@ -131,13 +167,13 @@ class Place:
     ) -> None:
         self._make, self.clock, self._let_pass = make, clock, let_pass
         self._watch = Watch()
-        self._own = make(False)
+        self._own: Any = make(False)
 
     def open(self, *, asynchronous: bool) -> Any:
         store: Any = self._make(asynchronous)
         if inspect.iscoroutinefunction(store.load):
-            return WatchedAsyncStore(store, self._watch)
-        return WatchedStore(store, self._watch)
+            return WatchedAsyncStore(store, self._watch, self._own)
+        return WatchedStore(store, self._watch, self._own)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, for servers and store alike."""
@@ -182,5 +218,20 @@ class Place:
         """Let the next such calls fail, before their work or after it."""
         self._watch.rules.append(Rule(verbs, times, fails=True, after=after))
 
+    def delay(self, *verbs: str, landing: int = 0) -> OnItsWay:
+        """Let the next such call fail, and its work be done before the ``landing``-th call after.
+
+        Zero: not before the test says so.
+        """
+        late = OnItsWay(landing)
+        self._watch.late.append(late)
+        self._watch.rules.append(Rule(verbs, 1, late=late))
+        return late
+
+    def fill(self) -> None:
+        """Let the store be full from now on: it has no room for what is written."""
+        self._watch.full = True
+
     def recover(self) -> None:
         self._watch.rules.clear()
+        self._watch.full = False

@@ -53,6 +53,7 @@ def test_g14_a_socket_reads_and_accepts_with_a_cookie(pair: Pair, browser: Brows
 
     def talk(session: Session) -> Talk:
         session["b"] = session["a"] + 1
+        session.renew()
         yield Accept()
         while True:
             yield from receive(session)

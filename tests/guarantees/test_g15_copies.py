@@ -43,6 +43,7 @@ Let = Callable[[float], None]
 def let_pass(place: Place, monkeypatch: pytest.MonkeyPatch) -> Let:
     """Let time pass on every clock there is."""
     fake = Time()
+    place.advance(-place.clock() % 1)  # a cookie's time is in whole seconds
     monkeypatch.setattr(near, "time", fake)
     monkeypatch.setattr("sharedsession.stores.copies.time", fake)
 
@@ -300,6 +301,48 @@ def test_a_copy_below_the_cookie_does_not_answer_in_an_outage(
     first.request(browser, put(n=2))
     place.fail(*EVERY, times=1000)
     assert second.request(browser, read).status == 503
+
+
+def test_a_cookie_without_a_version_is_answered_by_no_copy(
+    servers: Servers, place: Place, browser: Browser, let_pass: Let
+) -> None:
+    """It says nothing of what its client has seen: the store itself is asked, or it is a 503."""
+    (plain,) = servers(1)
+    (near,) = servers(1, **COPIES, **STALE)
+    plain.request(browser, put(n=1))
+    let_pass(WINDOW + 1)
+    for _ in range(3):
+        assert asks(place, near, browser) == ["load"]
+    assert near.request(browser, put(m=1)).cookies == []
+    assert plain.request(browser, put(n=2)).cookies == []
+    assert near.request(browser, read).value == {"n": 2, "m": 1}
+    plain.request(browser, put(n=3))
+    place.fail(*EVERY, times=1000)
+    assert near.request(browser, read).status == 503
+    place.recover()
+    # With its next new ID the session has copies.
+    assert near.request(browser, renew).cookies
+    let_pass(WINDOW + 1)
+    near.request(browser, read)
+    assert asks(place, near, browser) == []
+
+
+def test_a_server_without_copies_keeps_to_the_versions_of_an_id(
+    servers: Servers, place: Place, browser: Browser, let_pass: Let
+) -> None:
+    """Each write of it, and each read that finds a newer one, hands the version out."""
+    first, second = with_copies(servers, browser, let_pass)
+    (plain,) = servers(1)
+    other = browser.copy()
+    assert plain.request(browser, put(n=2)).cookies
+    assert second.request(browser, read).value["n"] == 2
+    assert plain.request(other, read).cookies
+    let_pass(WINDOW + 1)
+    assert first.request(other, read).value["n"] == 2
+    # A session without versions stays so, wherever its next ID is made.
+    plain.request(browser, renew)
+    assert plain.request(browser, put(n=3)).cookies == []
+    assert asks(place, first, browser) == ["load"]
 
 
 def test_without_stale_if_outage_no_copy_outlives_its_lease(

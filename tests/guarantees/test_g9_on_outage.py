@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import MutableMapping
+from collections.abc import Generator, MutableMapping
 from typing import Any
 
 import pytest
 
-from sharedsession import ConfigurationError, Session, StoreUnavailable
+from sharedsession import ConfigurationError, Session, SessionGone, StoreUnavailable
 from sharedsession.settings import gather
 from tests.guarantees.conftest import Servers
 from tests.guarantees.driver import (
     Application,
     Browser,
+    Commit,
+    Reload,
     Reply,
     append,
     clear,
@@ -173,3 +175,104 @@ def test_g9_a_function_that_answers_nonsense_is_an_error(
     assert answer.status == 500
     assert isinstance(answer.error, ConfigurationError)
     assert server.request(browser, read).value == {"a": 1}
+
+
+# --- the store is back before the response starts -------------------------------------------------
+
+
+def commit_plainly(session: Session) -> Generator[Any, Any, None]:
+    yield Commit()
+
+
+def commit_a_function(session: Session) -> Generator[Any, Any, Any]:
+    return (yield Commit(lambda each: each.pop("token", None)))
+
+
+def reload(session: Session) -> Generator[Any, Any, None]:
+    yield Reload()
+
+
+STORED = {"user_id": "ada", "token": "once", "cart": ["tea"]}
+BACK: dict[str, tuple[Application, dict[str, Any]]] = {
+    "commit()": (commit_plainly, STORED),
+    "commit(fn)": (commit_a_function, {"user_id": "ada", "cart": ["tea"]}),
+    "reload()": (reload, STORED),
+}
+THEN: dict[str, tuple[Application, dict[str, Any]]] = {
+    "nothing": (ignore, {}),
+    "a read": (read, {}),
+    "a write": (put(x=1), {"x": 1}),
+    "inside a value": (append("cart", "milk"), {"cart": ["tea", "milk"]}),
+    "mutate": (increment, {"n": 1}),
+}
+
+
+@pytest.mark.parametrize("then", THEN)
+@pytest.mark.parametrize("how", BACK)
+def test_g9_a_session_is_an_ordinary_one_once_the_store_is_back(
+    servers: Servers, browser: Browser, place: Place, how: str, then: str
+) -> None:
+    """commit() and reload() load it: it shows its data, takes changes, and is not ended."""
+    first, second = servers(2, on_outage="readonly-empty")
+    first.request(browser, put(**STORED))
+    place.fail("load")
+    (verb, left), (change, changes) = BACK[how], THEN[then]
+
+    def application(session: Session) -> Generator[Any, Any, Any]:
+        assert dict(session) == {}
+        result = yield from verb(session)
+        assert dict(session) == left
+        assert not session.is_new
+        change(session)
+        return result
+
+    answer = first.request(browser, application)
+    assert answer.value == ("once" if how == "commit(fn)" else None)
+    for server in (first, second):
+        assert server.request(browser, read).value == {**left, **changes}
+    assert place.stored == [{**left, **changes}]
+
+
+def test_g9_a_visitor_whose_session_has_ended_meanwhile(
+    servers: Servers, browser: Browser, place: Place
+) -> None:
+    """What the outage hid was an end: a commit finds no session to go on with, and makes none."""
+    first, second = servers(2, on_outage="readonly-empty")
+    first.request(browser, put(**STORED))
+    other = browser.copy()
+    second.request(browser, destroy)
+    place.fail("load")
+
+    def application(session: Session) -> Generator[Any, Any, str]:
+        assert dict(session) == {}
+        try:
+            yield Reload()
+        except SessionGone:
+            return "gone"
+        return "there"
+
+    answer = first.request(other, application)
+    assert (answer.value, answer.cookies) == ("gone", [])
+    assert place.stored == []
+
+
+@pytest.mark.parametrize("verb", [commit_plainly, commit_a_function, reload])
+def test_g9_the_outage_goes_on(
+    servers: Servers, browser: Browser, place: Place, verb: Application
+) -> None:
+    """It is raised, and the session is as it was; the next attempt may find the store back."""
+    first, second = servers(2, on_outage="readonly-empty")
+    first.request(browser, put(**STORED))
+    place.fail("load", times=2)
+
+    def application(session: Session) -> Generator[Any, Any, str]:
+        assert dict(session) == {}
+        with pytest.raises(StoreUnavailable):
+            yield from verb(session)
+        assert dict(session) == {}
+        yield from reload(session)
+        session["x"] = 1
+        return "back"
+
+    assert first.request(browser, application).value == "back"
+    assert second.request(browser, read).value == {**STORED, "x": 1}

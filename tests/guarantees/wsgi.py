@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import flask
 from flask import Flask
 
+from sharedsession import Session
 from sharedsession.flask import SharedSession
 from sharedsession.wsgi import Environ, SessionMiddleware, StartResponse, WSGIApp
 from tests.guarantees.driver import (
@@ -22,6 +24,7 @@ from tests.guarantees.driver import (
     VALUE,
     Answer,
     Application,
+    Beside,
     Browser,
     Commit,
     Headers,
@@ -52,6 +55,8 @@ def advance(script: Script) -> Start | Later | Reply:
                 _settle(script, lambda step=step: script.session.commit(step.function))
             case Reload():
                 _settle(script, script.session.reload)
+            case Beside():
+                _settle(script, lambda step=step: _beside(script.session, step))
             case _:
                 return step  # type: ignore[no-any-return]
 
@@ -61,6 +66,15 @@ def _settle(script: Script, call: Callable[[], Any]) -> None:
         script.answer(call())
     except Exception as error:  # noqa: BLE001 - the application is to see it
         script.fail(error)
+
+
+def _beside(session: Session, step: Beside) -> Any:
+    with ThreadPoolExecutor(1) as other:
+        committing = other.submit(session.commit, step.function)
+        step.gate.arrive().result(LIMIT)
+        step.act(session)
+        step.at_store.open()
+        return committing.result(LIMIT)
 
 
 class Afterwards:

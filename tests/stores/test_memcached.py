@@ -26,8 +26,8 @@ from sharedsession.stores.memcached.names import parse
 from sharedsession.testing import Awaited, LoopThread, found, new_key, race, stored
 from tests.guarantees.relay import Relay
 from tests.memcached_servers import MemcachedServer, memcached_servers, url_of
-from tests.names import Name
 from tests.redis_servers import until
+from tests.reliability.proxy import Proxy
 
 PATIENT = 10.0  # for tests that are not about time, on a machine that may be busy
 Open = Callable[..., Store]
@@ -198,11 +198,11 @@ def _connections_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_connections_grow_old")
 def test_a_name_that_leads_elsewhere_is_followed(server: MemcachedServer, opened: Open) -> None:
     """The old server lives on and answers, but for no longer than a connection may be old."""
-    with MemcachedServer() as other, Name(server.port) as name:
+    with MemcachedServer() as other, Proxy(server.port) as name:
         store, key = opened(f"memcached://127.0.0.1:{name.port}"), new_key()
         stored(store, key, b"data", 600)
         race([lambda: found(store, key)] * 8)
-        name.lead_to(other.port)
+        name.target = other.port
         began = time.monotonic()
         until(lambda: not any(race([lambda: store.load(key)] * 8)), "the other server is asked")
         assert time.monotonic() - began < 0.5 + 1.0

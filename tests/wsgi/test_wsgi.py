@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.handlers import SimpleHandler
@@ -240,15 +241,15 @@ class TestStart:
     ) -> None:
         """However the application answers: one write, then one start, then the body."""
         client = serve(app)
-        for write in (["create"], ["load", "replace"]):
+        for write, handed_out in ((["create"], 1), (["load", "replace"], 0)):
             store.events.clear()
             body = client()
             events = [each for each in store.events if each != "byte"]
             assert events == [*write, "start"]
             assert store.events.index("start") < [*store.events, "byte"].index("byte")
-            assert len(client.all("Set-Cookie")) == 1
+            assert len(client.all("Set-Cookie")) == handed_out
             assert client.all("Vary") == ["Cookie"]
-            assert client.all("Cache-Control") == ["no-store"]
+            assert client.all("Cache-Control") == ["no-store"] * handed_out
         if app not in (without_body, without_parts):
             assert body[:1] == b"2"
         if app in (in_parts, late, by_write, by_write_and_list):
@@ -629,12 +630,11 @@ class TestSession:
         """Several Cookie headers, joined by a comma or a semicolon, beside foreign nonsense."""
         client = serve(as_list)
         client()
+        ours = client.cookies.pop("session")
         for number, template in enumerate(
             ("a=1,session={}", "session={}, b=2", 'x[y]="a, b"; session={}', "ü=ö;session={};,=")
         ):
-            cookie = template.format(client.cookies["session"])
-            client.cookies.clear()
-            assert client(HTTP_COOKIE=cookie) == str(number + 2).encode()
+            assert client(HTTP_COOKIE=template.format(ours)) == str(number + 2).encode()
 
     def test_the_key_can_be_chosen(self, store: NotedStore) -> None:
         """Two middlewares, one inside the other, each with its own session."""
@@ -692,6 +692,107 @@ class TestSession:
         assert store.events[-1] == "start"
 
 
+class TestOver:
+    """When the request is over a change of its session raises."""
+
+    @WAY
+    def test_after_every_way_of_answering(
+        self, serve: Serve, store: NotedStore, app: WSGIApp
+    ) -> None:
+        """Whatever the application returned; nothing is written."""
+        kept = []
+
+        def keeping(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            kept.append(environ[KEY])
+            return app(environ, start_response)
+
+        client = serve(keeping)
+        client()
+        client()
+        before = list(store.events)
+        for session in kept:
+            with pytest.raises(LateChange, match="before its request is over"):
+                session["late"] = 1
+        assert store.events == before
+
+    @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, GeneratorExit])
+    @pytest.mark.parametrize("when", ["called", "iterated", "closed"])
+    def test_after_an_exception(self, serve: Serve, error: type[BaseException], when: str) -> None:
+        """Also one that is no Exception: a worker that is stopped, a greenlet that is killed."""
+        kept = []
+
+        def fail() -> Iterable[bytes]:
+            raise error
+            yield b""
+
+        def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            kept.append(environ[KEY])
+            environ[KEY]["n"] = 1
+            if when == "called":
+                raise error
+            start_response("200 OK", [])
+            if when == "iterated":
+                return fail()
+
+            def close() -> None:
+                raise error
+
+            return Body([b"page"], at_close=close)
+
+        with pytest.raises(error):
+            serve(app)()
+        with pytest.raises(LateChange):
+            kept[0]["late"] = 1
+
+    def test_a_body_that_the_server_abandons(self, serve: Serve, store: NotedStore) -> None:
+        """Closed before its end: what came until then is stored, and that was all."""
+        kept = []
+
+        def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            session = environ[KEY]
+            kept.append(session)
+            session.setdefault("parts", 0)
+            start_response("200 OK", [])
+            for _ in range(9):
+                session["parts"] += 1
+                yield b"part"
+
+        client = serve(app)
+        client()
+        body = client.app(client.environ(), client.start_response)
+        next(iter(body))
+        body.close()  # type: ignore[attr-defined]
+        with pytest.raises(LateChange):
+            kept[1]["late"] = 1
+        assert "replace" in store.events
+
+    def test_a_late_change_beside_a_whole_body_that_cannot_be_stored_is_logged(
+        self, serve: Serve, store: NotedStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Another thread's, which the response, already stored, must not suffer for."""
+        kept = []
+
+        def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            kept.append(environ[KEY])
+            counted(environ)
+            start_response("200 OK", [])
+            return [b"page"]
+
+        class Meddling(list[str]):  # at the moment at which the store is asked
+            def append(self, event: str) -> None:
+                super().append(event)
+                if event == "replace":
+                    kept[-1]["thing"] = object()
+
+        client = serve(app)
+        client()
+        store.events = Meddling()
+        assert client() == b"page"
+        assert client.status == "200 OK"
+        assert "A late change of the session was not saved." in caplog.text
+        assert "session['thing']" in caplog.text
+
+
 class TestSettings:
     """At construction."""
 
@@ -733,8 +834,11 @@ class TestSettings:
         client = serve(as_list)
         with pytest.warns(RuntimeWarning, match="forwarded-allow-ips"):
             client(HTTP_X_FORWARDED_PROTO="https")
+        assert "secure" not in client.all("Set-Cookie")[0]
+        client.cookies.clear()
         client(HTTP_X_FORWARDED_PROTO="https")  # a second warning would be an error here
         assert "secure" not in client.all("Set-Cookie")[0]
+        client.cookies.clear()
         client(**{"wsgi.url_scheme": "https"})
         assert "secure" in client.all("Set-Cookie")[0]
 
@@ -742,7 +846,10 @@ class TestSettings:
         """No crash, no old data; a key that is still listed behind the new one verifies."""
         client = Client(SessionMiddleware(as_list, "old " * 8, store=store), store.events)
         client()
-        client.app = SessionMiddleware(as_list, ["new " * 8, "old " * 8], store=store)
+        rotating = SessionMiddleware(as_list, ["new " * 8, "old " * 8], store=store)
+        # A tenth of the idle timeout later the cookie is handed out again.
+        rotating.sessions.manager.clock = lambda: time.time() + 2 * 24 * 60 * 60
+        client.app = rotating
         assert client() == b"2"
         client.app = SessionMiddleware(as_list, "new " * 8, store=store)
         assert client() == b"3"

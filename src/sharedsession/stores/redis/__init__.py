@@ -296,6 +296,14 @@ class RedisStore(_Verbs):
             return self._try(request, wait)
 
     def _try(self, request: Request, wait: Wait | None) -> object:
+        answer = self._answer_to(request, wait)
+        if _refused(answer):
+            answer = self._answer_to(request, wait)
+        if isinstance(answer, Exception):
+            raise self._failure(answer, request) from answer
+        return answer
+
+    def _answer_to(self, request: Request, wait: Wait | None) -> object:
         answer: object
         try:
             answer = self._ask(request, wait)
@@ -304,10 +312,8 @@ class RedisStore(_Verbs):
                 answer = self._way.send([request], wait)[0]
         except OUTAGES as error:
             answer = error
-        if isinstance(answer, Exception):
-            if _suspicious(answer, owned=self._timeout is not None):
-                self._way.suspect(request.key)
-            raise self._failure(answer, request) from answer
+        if _suspicious(answer, owned=self._timeout is not None):
+            self._way.suspect(request.key)
         return answer
 
     def _ask(self, request: Request, wait: Wait | None) -> object:
@@ -388,6 +394,15 @@ class AsyncRedisStore(_Verbs):
 
     async def _run(self, request: Request, wait: Wait | None = None) -> object:
         lines = await self._loops.here()
+        answer = await self._answer_to(lines, request, wait)
+        if _refused(answer):
+            answer = await self._answer_to(lines, request, wait)
+        if isinstance(answer, Exception):
+            # Several may have received the same failure: each raises an exception of its own.
+            raise self._failure(answer, request) from answer
+        return answer
+
+    async def _answer_to(self, lines: Lines, request: Request, wait: Wait | None) -> object:
         line, answer = lines.line(request.key, wait), cast(object, None)
         try:
             if self._looks and not line.busy:
@@ -398,11 +413,8 @@ class AsyncRedisStore(_Verbs):
                 answer = await line.run(request)
         except OUTAGES as error:
             answer = error
-        if isinstance(answer, Exception):
-            if _suspicious(answer, owned=self._owned):
-                await lines.way.suspect(request.key)
-            # Several may have received the same failure: each raises an exception of its own.
-            raise self._failure(answer, request) from answer
+        if _suspicious(answer, owned=self._owned):
+            await lines.way.suspect(request.key)
         return answer
 
 
@@ -438,10 +450,17 @@ def _way(client: SyncClient) -> Server | Cluster:
     return Cluster(lambda: client) if isinstance(client, redis.RedisCluster) else Server(client)
 
 
-def _suspicious(error: Exception, *, owned: bool) -> bool:
+def _suspicious(answer: object, *, owned: bool) -> bool:
     """Say whether connections should be given up; the user's own only when they lead nowhere."""
-    replaced = isinstance(error, REPLACED) or SAID.search(str(error)) is not None
-    return replaced or (owned and isinstance(error, TIMEOUTS))
+    if not isinstance(answer, Exception):
+        return False
+    replaced = isinstance(answer, REPLACED) or SAID.search(str(answer)) is not None
+    return replaced or (owned and isinstance(answer, TIMEOUTS))
+
+
+def _refused(answer: object) -> bool:
+    """Say whether a server did not do what it was told, and another one may be asked instead."""
+    return isinstance(answer, redis.ResponseError) and _suspicious(answer, owned=False)
 
 
 def _tokens(entry: Entry) -> bytes:
