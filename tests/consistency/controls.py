@@ -16,7 +16,6 @@ from sharedsession import flows
 from sharedsession.stores import ages, copies, near
 from sharedsession.stores.base import FRESHEST, Entry
 from sharedsession.stores.push import Hearing
-
 from sharedsession.stores.sql import SQLStore
 
 NEAR: Any = near  # what is broken here
