@@ -125,7 +125,10 @@ class View:
         self.by_session: dict[str, list[Operation]] = defaultdict(list)  # by the cookie sent
         self.came_from: dict[str, str] = {}  # session: the one whose cookie led to it
         self.life_of: dict[str, int] = {}
+        self.given_at: dict[str, float] = {}
         for each in self.operations:
+            if each.given is not None:
+                self.given_at.setdefault(each.given.session, each.end)
             for session in _shown_by(each):
                 self.by_session[session].append(each)
             if each.given is not None and each.shown is not None and each.shown.life is not None:
@@ -255,8 +258,12 @@ class View:
 
     def excuses(self, answer: Operation, known: Operation) -> bool:
         """Whether a copy may have given an answer that lacks what was known before."""
-        if known.end + self.behind(answer) >= answer.begin and self.behind(answer):
-            return True
+        if behind := self.behind(answer):
+            since = known.end
+            if answer.shown is None and answer.sent is not None:  # it may not be there yet
+                since = max(since, self.given_at.get(answer.sent.session, 0.0))
+            if since + behind >= answer.begin:
+                return True
         if answer.shown is None or self.from_the_store(answer):
             return False
         return known.end + self.bound >= answer.begin and self._asks_for_less(answer, known)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sharedsession import flows
+from sharedsession import StoreUnavailable, flows
 from sharedsession.stores import ages, copies, near
 from sharedsession.stores.base import FRESHEST, Entry
 from sharedsession.stores.push import Hearing
@@ -66,7 +66,7 @@ def copies_without_floor(url: str) -> Any:
 
 def copies_without_window(url: str) -> Any:
     """Copies answer under a cookie that has just been written."""
-    MANAGER.floor = lambda manager, cookie: cookie.version
+    MANAGER.floor = lambda manager, cookie, **how: cookie.version
     return url
 
 
@@ -114,7 +114,11 @@ def replica_without_beats(url: str) -> Any:
 
 def commits_again(url: str) -> Any:
     """A request whose write was lost sight of commits once more, as if nothing had happened."""
-    VISIT.trouble = property(lambda visit: None, lambda visit, error: None)
+
+    def keep(visit: flows.Visit, error: Exception | None) -> None:
+        visit.__dict__["known"] = None if isinstance(error, StoreUnavailable) else error
+
+    VISIT.trouble = property(lambda visit: visit.__dict__.get("known"), keep)
     return url
 
 
@@ -138,7 +142,7 @@ def looks_only(url: str) -> Any:
 
 def whose_data_unasked(url: str) -> Any:
     """What one user has left in a session passes to the next."""
-    FLOWS.belongs_to = lambda record, settings: None
+    FLOWS.belongs_to_others = lambda record, owner, settings: False
     return url
 
 

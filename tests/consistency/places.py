@@ -39,7 +39,7 @@ LOST = 0.1  # share of the store's answers that are lost, while they are
 
 BETWEEN = 5.0  # seconds after that time before the next switch-over
 LONGEST_MOVE = 60.0  # seconds that a switch-over may take
-BOUND = 1.0  # seconds after a switch-over in which requests may be refused yet
+BOUND = 1.0  # seconds after a switch-over that servers which write may take to notice
 AGES = {"redis": 10.0, "sql": 30.0}  # seconds for which a connection may lead to an old primary
 ALL = frozenset(Kind)
 
@@ -243,7 +243,8 @@ def switch_over(name: Proxy, periods: list[Period], age: float, move: Callable[[
         periods.append(Period(begin, begin + LONGEST_MOVE + age, behind=True))
         name.target = move()
         led = time.monotonic()
-        periods[-1] = Period(begin, led, behind=True)
+        # Who writes notices at the first write that an old connection takes, and is refused.
+        periods[-1] = Period(begin, led + BOUND, behind=True)
         periods.append(Period(begin, led + age, behind=True, of_readers=True))
         time.sleep(BOUND + seconds)
         periods.append(Period(led + BOUND, time.monotonic(), answered=ALL))

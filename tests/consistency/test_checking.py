@@ -769,8 +769,10 @@ AFTER_A_SWITCH_OVER = begun(
     at(1600, 1601)(READ, "A", holds(1, 2)),
     at(1600, 1601)(SIGN_IN, None, holds(5), given="B"),
     at(1700, 1701)(READ, "B", NOTHING),
-    at(1800, 1801)(SIGN_OUT, "A", NOTHING),
-    at(1900, 1901)(READ, "A", holds(1, 2)),
+    at(1700, 1701)(RENEW, "A", holds(1, 2, 3), given="C"),
+    at(1750, 1751)(READ, "C", NOTHING),
+    at(1800, 1801)(SIGN_OUT, "C", NOTHING),
+    at(1900, 1901)(READ, "C", holds(1, 2)),
 )
 
 
