@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
 from sharedsession import (
     LateChange,
@@ -21,6 +23,7 @@ from sharedsession import (
     adapter,
 )
 from sharedsession.adapter import Sessions
+from sharedsession.asgi import Receive, Scope, Send, SessionMiddleware
 from sharedsession.concurrency import THREADS, threads_run
 from sharedsession.flows import BREAKER_TIMEOUT
 from sharedsession.settings import gather
@@ -125,6 +128,28 @@ def test_no_thread_of_before_a_fork_is_waited_for() -> None:
     if child == 0:
         try:
             os._exit(0 if shared.open(cookie) == {"a": 1} else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only Unix has processes that fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_no_thread_of_before_a_fork_is_waited_for_under_asgi() -> None:
+    """An application that was warmed up before its workers were forked: no 503 in the child."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(str(dict(scope["session"])))(scope, receive, send)
+
+    store = Slow()
+    cookie = stored(sessions(store))
+    middleware = SessionMiddleware(app, "s" * 20, store=store, timeout=TIMEOUT)
+    client = TestClient(middleware, headers={"Cookie": cookie})
+    assert client.get("/").text == "{'a': 1}"
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if client.get("/").text == "{'a': 1}" else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -264,8 +289,7 @@ def test_a_call_that_is_not_wanted_any_more_is_not_made() -> None:
             thread.join()
     finally:
         store.open.set()
-    assert shared._threads is not None
-    shared._threads[1].shutdown()
+    shared._threads.shutdown()
     assert store.loads - before == THREADS
 
 

@@ -339,3 +339,27 @@ def test_a_session_that_is_too_large_is_no_outage(monkeypatch: pytest.MonkeyPatc
     assert (raised.value.size, raised.value.limit) == (5, 4)
     assert shared.counts["outage"] == 0
     assert visit(store, shared, cookie)[1] == {"a": 1}
+
+
+@pytest.mark.parametrize("act", [lambda session: session.update(user_id=9), Session.renew])
+def test_a_renewal_that_becomes_too_large_leaves_no_session(
+    act: Callable[[Session], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another request writes meanwhile makes it so; what its first step stored is removed."""
+    world = World(a=1)
+    create = world.store.create
+
+    def small(key: str, data: bytes, *arguments: Any) -> Entry | None:
+        if len(data) > 200:
+            raise TooLarge("The session has too many bytes.", len(data), 200)
+        return create(key, data, *arguments)
+
+    monkeypatch.setattr(world.store, "create", small)
+    request = world.open()
+    request[1]["x"] = "x" * 90
+    act(request[1])
+    world.store.happens = lambda: world.do(lambda session: session.update(y="y" * 90)) and None
+    with pytest.raises(TooLarge):
+        world.close(request)
+    assert len(world.live()) == 1
+    assert world.data() == {"a": 1, "y": "y" * 90}

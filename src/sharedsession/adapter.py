@@ -7,15 +7,13 @@ nothing itself. docs/writing-an-adapter.md builds one.
 from __future__ import annotations
 
 import inspect
-import os
 import warnings
 from collections.abc import Callable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from .concurrency import THREADS, DeadlinePassed, threads_run
+from .concurrency import DeadlinePassed, OwnThreads, threads_run
 from .exceptions import NOT_STORED, RETRY_AFTER, UNAVAILABLE, StoreUnavailable
 from .flows import (
     Flow,
@@ -140,7 +138,7 @@ class Sessions:
         self._peek = self._stores.peek
         bounded = getattr(self._store, "blocking", True) and threads_run()
         self._within = self._make_call if bounded else None
-        self._threads: tuple[int, ThreadPoolExecutor] | None = None
+        self._threads = OwnThreads()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -270,12 +268,9 @@ class Sessions:
         trusted = self._stores.owned and not self.manager.breaker.down
         if trusted and seconds > TRUSTED * self._timeout:
             return call()
-        process = os.getpid()
-        if self._threads is None or self._threads[0] != process:  # no thread survives a fork
-            self._threads = process, ThreadPoolExecutor(THREADS, "sharedsession")
-        future = self._threads[1].submit(_within, seconds, call)
+        future = self._threads.submit(_within, seconds, call)
         try:
-            return future.result(seconds)
+            return cast(T, future.result(seconds))
         except TimeoutError:
             if future.done():  # it was the call's own
                 raise

@@ -134,7 +134,7 @@ class SessionMiddleware:
         self._begin = self._begin_visit  # bound once, not for each request
         self._codec = self.manager.codec
         self._needle = settings.session_cookie.encode() + b"="
-        self._threads = ThreadPoolExecutor(concurrency.THREADS, "sharedsession")
+        self._threads = concurrency.OwnThreads()
         self._warned = settings.https_only is not None
 
     @property

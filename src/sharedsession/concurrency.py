@@ -6,6 +6,7 @@ The core depends on neither anyio nor sniffio; trio is imported only where it ru
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,20 @@ T = TypeVar("T")
 # Store calls of one middleware that may wait at the same time: those that were abandoned as well,
 # so that the first request after an outage finds a thread that is free.
 THREADS = 128
+
+
+class OwnThreads(ThreadPoolExecutor):
+    """Threads for the store calls of one middleware. No thread survives a fork, so after one the
+    pool begins anew: a child must not wait for those of its parent."""
+
+    def __init__(self) -> None:
+        super().__init__(THREADS, "sharedsession")
+        self._process = os.getpid()
+
+    def submit(self, *arguments: Any, **more: Any) -> Future[Any]:
+        if self._process != os.getpid():
+            OwnThreads.__init__(self)
+        return super().submit(*arguments, **more)
 
 
 class DeadlinePassed(Exception):

@@ -236,6 +236,7 @@ class Visit:
     # What every later commit raises: the outage in which a write was lost, whose outcome is in
     # doubt, or the error of a function that had returned its result before it ran again.
     trouble: Exception | None = None
+    in_doubt: str | None = None  # the key of that write
     pending: Pending | None = None  # a new session that is not known to stand yet
     # Keys of which the sessions are to be ended, each with those that it was renewed to; what could
     # not be ended in one commit is left for the next.
@@ -582,7 +583,9 @@ def _closing(visit: Visit, session: Session, intent: Intent, *, repeat: bool) ->
             yield "pause", random.uniform(0, min(0.05, 0.001 * 2**rounds))
         if action is not Action.END_SUCCESSOR:
             yield from _look_again(visit)
-    out = intent.ends or Asked.DESTROYED in intent.asked or signs_out(intent, manager.settings)
+    out = intent.ends or Asked.DESTROYED in intent.asked
+    if action is not Action.NOTHING:  # else it came to nothing: the session had ended
+        out |= signs_out(intent, manager.settings)
     if out and len(visit.cookies) > 1:
         visit.to_end = [key for key in map(visit.key_of, visit.cookies) if key != shown]
     _settle(visit, session, intent)
@@ -593,7 +596,7 @@ def _after(visit: Visit, *, repeat: bool) -> Flow[None]:
     if visit.trouble is not None:  # destroy() has ended what was in doubt
         if visit.pending is not None:
             yield from _bury(visit, visit.key_of(visit.pending.cookie))
-        visit.trouble = None
+        visit.trouble = visit.pending = None
     if visit.entry is not None and visit.entry.repeated:
         yield from _look_again(visit)
         if visit.entry is not None:
@@ -619,18 +622,17 @@ def _bring_up_to_date(visit: Visit, intent: Intent) -> None:
         return
     if intent.from_nothing or record.data != intent.base:
         intent.over(record.data)
-    if intent.changed and settings.on_owner_change == "drop":
-        owner = owner_name(intent.data, settings.owner_key)
-        if owner is not None and belongs_to_others(record, owner, settings):
-            intent.over_nothing()
+    dropping = intent.changed and settings.on_owner_change == "drop"
+    if dropping and passes_to_another_user(record, intent.data, settings):
+        intent.over_nothing()
 
 
-def belongs_to_others(record: Record, owner: str, settings: Settings) -> bool:
-    """Whether the data of a session may be those of other users than this one."""
-    before = decode_data(record.data)
-    # One that stood under another owner key beside the first is the same user's second name.
-    known = {owner_name(before, (name,)) for name in settings.owner_key} - {None}
-    return owner not in (known or {record.last_owner or owner})
+def passes_to_another_user(record: Record, data: Data, settings: Settings) -> bool:
+    """Whether what is stored is, or was last, of another user than the one in ``data``."""
+    names, before = settings.owner_key, decode_data(record.data)
+    if set(owners(data, names)) <= set(owners(before, names)):  # one of a user's two names is left
+        return False
+    return last_owner(record, settings) not in (None, owner_name(data, names))
 
 
 def last_owner(record: Record, settings: Settings) -> str | None:
@@ -670,12 +672,11 @@ def _write(visit: Visit, *step: Any) -> Flow[Any]:
     except (StoreFull, TooLarge, _NotSent):
         raise  # nothing was written
     except StoreUnavailable as error:
-        visit.trouble = error
+        visit.trouble, visit.in_doubt = error, step[1]
         raise
     except GeneratorExit:  # by the deadline, or by the application, which goes on without it
-        visit.trouble = StoreUnavailable(
-            "A write of this session was given up before the store had answered."
-        )
+        given_up = "A write of this session was given up before the store had answered."
+        visit.trouble, visit.in_doubt = StoreUnavailable(given_up), step[1]
         raise
 
 
@@ -979,9 +980,11 @@ def committing(
         if visit.trouble is not None:
             raise visit.trouble.with_traceback(None)
         call = session._run(function)
-    intent = yield from closing(visit, session, own=call)
-    # A removal would leave with the response, after a sign-in, perhaps, that came meanwhile.
-    visit.removed = False
+    try:
+        intent = yield from closing(visit, session, own=call)
+    finally:
+        # A removal would leave with the response, after a sign-in, perhaps, that came meanwhile.
+        visit.removed = False
     if visit.entry is None and visit.ended and not intent.ends:
         raise _gone("committed")
     return None if call is None else call.result
@@ -1027,8 +1030,10 @@ def _resolve(visit: Visit) -> Flow[None]:
     buffer. One of the same data takes its place in line: what comes after it finds another token.
     """
     pending, found = visit.pending, None
-    if pending is None or pending.renews:
-        found = yield from _fence(visit)
+    if pending is None and visit.in_doubt not in (None, visit.key):  # the end of another session
+        yield from _fence(visit, visit.in_doubt)
+    if visit.key is not None and (pending is None or pending.renews):
+        found = yield from _fence_own(visit)
     if pending is None:
         return
     key = visit.key_of(pending.cookie)
@@ -1045,23 +1050,32 @@ def _resolve(visit: Visit) -> Flow[None]:
     visit.pending = None
 
 
-def _fence(visit: Visit) -> Flow[object]:
-    """Replace what is under the key by the same data; return what was found there."""
+def _fence_own(visit: Visit) -> Flow[object]:
+    """Fence the session at hand; return what was found in its place."""
+    assert visit.key is not None
+    entry, found = yield from _fence(visit, visit.key)
+    if isinstance(found, tuple):
+        visit.entry, visit.record = entry, found[0]
+        visit.inform()
+    else:
+        visit.lose(found)
+    return found
+
+
+def _fence(visit: Visit, key: str) -> Flow[tuple[Entry | None, object]]:
+    """Replace what is under a key by the same data; return what was found there."""
     while True:
-        entry = yield "load", visit.key, FRESHEST
-        found = visit.look(visit.key or "", entry)
+        entry = yield "load", key, FRESHEST
+        found = visit.look(key, entry)
         if not isinstance(found, tuple):
-            visit.lose(found)
-            return found
+            return entry, found
         record = found[0]
-        ttl = visit.manager.ttl(record)
+        stored, ttl = entry.data, visit.manager.ttl(record)
         written = yield from _write(
-            visit, "replace", visit.key, entry, entry.data, ttl, record.owner, visit.floor
+            visit, "replace", key, entry, stored, ttl, record.owner, visit.floor
         )
         if written is not None and not written.repeated:
-            visit.entry, visit.record = written, record
-            visit.inform()
-            return found
+            return written, found
 
 
 def _bury(visit: Visit, key: str) -> Flow[None]:

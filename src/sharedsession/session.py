@@ -531,9 +531,10 @@ class Session(dict[Any, Any]):
             self._move(committed)
 
     def _forget(self, intent: Intent) -> None:
-        """The steps of a commit are dropped: the session has ended."""
+        """The steps of a commit are dropped: the session has ended. They stay in sight."""
         if not self._from_empty:
             self._steps = self._steps[len(intent.steps) :]
+            self._base = intent.shown
 
     def _drop(self, call: Call, base: bytes | None) -> None:
         """Show the session as it is without a function, over another base if there is one."""

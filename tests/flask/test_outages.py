@@ -500,3 +500,56 @@ class TestAround:
         # The least of three: other threads may leave something as well.
         ours, flasks = (min(left_by(make_site(*own)) for _ in range(3)) for own in ((), (None,)))
         assert ours <= flasks + (15 if verbs else 0)
+
+
+# --- a function that had handed out its result ----------------------------------------------------
+
+
+class TestReplayFailed:
+    @pytest.mark.parametrize("testing", [False, True])
+    def test_the_answer_is_a_500_in_place(self, testing: bool, make_site: MakeSite) -> None:
+        """Nothing runs twice, no error handler is asked, nothing escapes, also in a test."""
+        site = make_site(TESTING=testing)
+        browser, other = site.browser(), site.browser()
+        ran: list[str] = []
+
+        @site.app.after_request
+        def after(response: flask.Response) -> flask.Response:
+            ran.append("after")
+            response.headers["Access-Control-Allow-Origin"] = "https://a.example"
+            return response
+
+        @site.app.teardown_request
+        def teardown(error: BaseException | None) -> None:
+            ran.append("teardown")
+            assert error is None
+
+        @site.app.errorhandler(Exception)
+        def handle(error: Exception) -> str:
+            ran.append("handler")
+            return "handled"
+
+        def take(session: Any) -> None:
+            session["left"] = {1: 0}[session["left"]]
+
+        @site.app.get("/take")
+        def page() -> str:
+            flask.session.mutate(take)
+            with site.app.app_context():
+                other.client.get("/take-all")
+            ran.clear()
+            return "it is yours"
+
+        @site.app.get("/take-all")
+        def take_all() -> str:
+            flask.session["left"] = 0
+            return "all"
+
+        browser.visit(put(left=1))
+        other.cookie = browser.cookie or ""
+        answer = browser.get("/take")
+        assert (answer.status, answer.set_cookies) == (500, [])
+        assert answer.text == "What this request did could not be stored. Please try again.\n"
+        assert answer.response.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        assert ran == ["after", "teardown"]
+        assert browser.see() == {"left": 0}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from sharedsession import Session
 from tests.guarantees.conftest import Servers
@@ -27,6 +28,7 @@ from tests.guarantees.driver import (
     sign_out,
 )
 from tests.guarantees.places import Place
+from tests.servers import RedisServer
 
 
 def both(*browsers: Browser) -> Browser:
@@ -173,6 +175,7 @@ def test_g3_an_end_by_commit_removes_no_cookie_later(
 
 
 # --- a full store ---------------------------------------------------------------------------------
+# Here the stores are told that they are full; that they say so themselves is tests/stores'.
 
 
 def end_by_commit(session: Session) -> Generator[Any, Any, None]:
@@ -187,11 +190,8 @@ FULL_ENDS: dict[str, Application] = {
     "in the middle": end_by_commit,
 }
 full_ends = pytest.mark.parametrize("end", FULL_ENDS.values(), ids=list(FULL_ENDS))
-# Whether a store says that it is full, and removes what it is asked to, is the stores' own tests'.
-full = pytest.mark.parametrize("place", ["memory"], indirect=True)
 
 
-@full
 @full_ends
 def test_g9_a_full_store_keeps_no_one_from_signing_out(
     servers: Servers, browser: Browser, place: Place, end: Application
@@ -209,7 +209,6 @@ def test_g9_a_full_store_keeps_no_one_from_signing_out(
     assert place.stored == []
 
 
-@full
 @full_ends
 def test_g9_a_renewal_between_load_and_delete_is_followed(
     servers: Servers, browser: Browser, place: Place, end: Application
@@ -236,7 +235,6 @@ def test_g9_a_renewal_between_load_and_delete_is_followed(
         assert place.stored == []
 
 
-@full
 def test_g9_a_write_between_load_and_delete_is_seen(
     servers: Servers, browser: Browser, place: Place
 ) -> None:
@@ -261,7 +259,6 @@ def test_g9_a_write_between_load_and_delete_is_seen(
         place.recover()
 
 
-@full
 @outs
 def test_g9_a_full_store_and_two_cookies(
     servers: Servers, place: Place, out: Application, left: dict[str, Any] | None
@@ -281,7 +278,6 @@ def test_g9_a_full_store_and_two_cookies(
         assert len(place.stored) == 2
 
 
-@full
 @pytest.mark.parametrize("fills_after", ["load", "create"])
 @pytest.mark.parametrize("act", [renew, sign_in("eve"), sign_out], ids=["renew", "in", "out"])
 def test_g9_a_renewal_on_a_full_store_leaves_no_orphan(
@@ -304,7 +300,6 @@ def test_g9_a_renewal_on_a_full_store_leaves_no_orphan(
     assert second.request(browser, act).status == 200
 
 
-@full
 def test_g9_a_full_store_takes_no_new_session(
     servers: Servers, browser: Browser, place: Place
 ) -> None:
@@ -322,7 +317,6 @@ def test_g9_a_full_store_takes_no_new_session(
     assert first.request(browser, put(a=2)).status == 200
 
 
-@full
 def test_g9_a_full_store_leaves_nothing_in_doubt(
     servers: Servers, browser: Browser, place: Place
 ) -> None:
@@ -342,3 +336,35 @@ def test_g9_a_full_store_leaves_nothing_in_doubt(
 
     assert server.request(browser, application).value == "told"
     assert server.request(browser, read).value == {"a": 2, "told": "StoreFull"}
+
+
+@pytest.fixture
+def full_redis(place: Place, one_server: RedisServer) -> Iterator[Callable[[], object]]:
+    """What fills the Redis behind the place, for as long as the test goes on."""
+    with redis.Redis(port=one_server.port) as admin:
+        admin.config_set("maxmemory-policy", "noeviction")
+        yield lambda: admin.config_set("maxmemory", 1)
+        admin.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize("place", ["Redis"], indirect=True)
+def test_g9_a_redis_without_memory_keeps_no_one_from_signing_out(
+    servers: Servers, place: Place, full_redis: Callable[[], object]
+) -> None:
+    """The same with a server that says so itself: ends are done, all else is a 503."""
+    first, second = servers(2)
+    ending = {name: Browser() for name in FULL_ENDS}
+    writing = {name: Browser() for name in ("write", "renew", "sign out by key")}
+    for browser in [*ending.values(), *writing.values()]:
+        first.request(browser, put(user_id="ann", cart=1))
+    full_redis()
+    for name, browser in ending.items():
+        old = browser.copy()
+        assert second.request(browser, FULL_ENDS[name]).status == 200, name
+        assert first.request(old, read).value == {}, name
+    acts = (put(cart=2), renew, sign_out)
+    for browser, act in zip(writing.values(), acts, strict=True):
+        assert second.request(browser, act).status == 503
+        assert first.request(browser, read).value == {"user_id": "ann", "cart": 1}
+    assert second.request(Browser(), put(a=1)).status == 503
+    assert place.stored == [{"user_id": "ann", "cart": 1}] * 3

@@ -87,17 +87,20 @@ def test_g5_a_changed_owner_has_a_new_id(servers: Servers, place: Place) -> None
         first.request(browser, destroy)
 
 
+SEEN = {"id": 7, "last_seen": "now"}
+
+
 @pytest.mark.parametrize(
     "change",
-    [put(user_id="ada"), put(a=2), drop("a"), put(user="x"), put(id="x")],
-    ids=["the same user", "another key", "removal", "user", "id"],
+    [put(user_id="ada"), put(a=2), drop("a"), put(name="x"), put(uid=""), put(user=SEEN)],
+    ids=["the same user", "another key", "removal", "a name", "nothing", "the same identity"],
 )
 def test_g5_other_changes_keep_the_id(
     servers: Servers, browser: Browser, change: Application
 ) -> None:
-    """Only a changed value under an owner key renews: the same user again does not."""
+    """Only another user renews: neither the same one again nor what else is known of them."""
     first, second = servers(2)
-    first.request(browser, put(user_id="ada", a=1, b=1))
+    first.request(browser, put(user_id="ada", a=1, b=1, user={"id": 7}))
     before = first.request(browser, handle).value
     first.request(browser, change)
     assert second.request(browser, handle).value == before

@@ -11,15 +11,18 @@ from typing import Any
 from sharedsession import SessionGone, StoreUnavailable
 from sharedsession.cookie import Cookie, store_key
 from sharedsession.exceptions import LateChange, TooLarge
+from sharedsession.settings import DEFAULT_OWNER_KEYS, DEFAULT_SIGN_IN_NAMES
 
 from .effects import (
     TOKEN,
     Done,
     Function,
     Refused,
+    identified,
     is_empty,
     over,
     over_nothing,
+    owned,
     owner,
     reset_by,
     signs_in,
@@ -85,15 +88,22 @@ class Judge(Writes):
             demand(told, f"G0: raised {type(error).__name__}", str(error))
         if error is not None and own in ledger.done:
             ledger.done.remove(own)  # the application was told that it is not done
-        if error is not None and handle in self.private and not ledger.blocked:
-            self._adopt(ledger, str(handle), judged=False)
+        if error is not None:
+            self._landed_all_the_same(ledger, handle)
         if error is not None and not ledger.trouble and not ledger.ever_in_trouble:
             self._no_orphans(ledger, None)
 
-    def cancelled(self, ledger: Ledger, function: Function | None) -> None:
+    def cancelled(self, ledger: Ledger, function: Function | None, handle: str | None) -> None:
         """The flow was closed: its own function is not done, unless that is on its way."""
         if function is not None:
             ledger.done = [each for each in ledger.done if each.function is not function]
+        self._landed_all_the_same(ledger, handle)
+
+    def _landed_all_the_same(self, ledger: Ledger, handle: str | None) -> None:
+        """A flow failed after its write, which made the session that is at hand now."""
+        if handle in self.private and not ledger.blocked:
+            self._adopt(ledger, str(handle), judged=False)
+            ledger.done = [each for each in ledger.done if each not in ledger.committing]
 
     def _no_orphans(self, ledger: Ledger, key: str | None) -> None:
         for made in ledger.made:
@@ -192,7 +202,8 @@ class Judge(Writes):
         done = [each for each in ledger.done if each in ledger.committing]
         hard = [each for each in done if not each.maybe]
         ledger.ends_all |= reset_by(hard) == "destroy"
-        ends = reset_by(hard) != "" and is_empty(over_nothing(hard).data)
+        left = over_nothing(hard).data
+        ends = is_empty(left) and (reset_by(hard) != "" or left.destroyed)
         if ledger.blocked:
             demand(ledger.destroyed, "G2: acknowledged after a failure, before reload()")
             ledger.in_doubt = ledger.failed = False
@@ -315,8 +326,13 @@ class Judge(Writes):
 
     def removed(self, jar: Cookie | None) -> None:
         """A removal has reached the browser, which holds this by now."""
-        found = jar is not None and self.alive(store_key(jar.id, ""))
-        demand(not found, "G5: a removal took away the cookie of a session that is alive")
+        lineage = None if jar is None else self._lineage(store_key(jar.id, ""))
+        if lineage is None or not self.alive(lineage.key):
+            return
+        # Two sessions of a client that had none are another matter: the last answer wins.
+        signed_in = owned(lineage.data, DEFAULT_OWNER_KEYS)
+        signed_in = signed_in or identified({}, lineage.data, DEFAULT_SIGN_IN_NAMES)
+        demand(not signed_in, "G5: a removal took away the cookie of a session that is alive")
 
     # --- at rest ---
 

@@ -78,7 +78,8 @@ class Ledger:
     landing: Landing | None = None  # of this flow
     ended: bool = False  # in this flow, by this request
     emptied: bool = False  # in this flow, by whatever means
-    ends_all: bool = False  # in this flow it signs out: every session that it was shown is over
+    ends_all: bool = False  # it has signed out: every session that it was shown is over
+    may_end_all: bool = False  # as a sign-in does that leaves another name behind
     refused_for_room: bool = False  # in this flow
     trouble: bool = False  # a fault in this flow
     counted: bool = False  # this flow, as one whose session had gone

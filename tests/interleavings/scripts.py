@@ -21,7 +21,7 @@ from sharedsession.exceptions import SessionError, StoreFull, TooLarge
 from sharedsession.flows import Manager, Visit, committing, finishing, opening, reloading
 from sharedsession.session import Session, UnusedSession
 from sharedsession.settings import gather
-from sharedsession.stores.base import Entry
+from sharedsession.stores.base import Entry, fate_of
 from sharedsession.stores.memory import MemoryStore
 
 from .effects import TOKEN, Done, Function, Refused, owner
@@ -471,11 +471,13 @@ class Run:
             error = raised
         self._note(f"request {request.number} {kind}: {error!r} {result!r}")
         handle = request.visit.handle
+        # What a flow that failed has dropped was counted then.
+        earlier = ledger.ever_in_trouble and ledger.counted
+        ledger.counted = earlier or counts["gone"] > gone
         if not isinstance(error, Cancelled):
-            ledger.counted = counts["gone"] > gone
             self.judge.end(ledger, error, request.session, handle, function, result)
         else:
-            self.judge.cancelled(ledger, function)
+            self.judge.cancelled(ledger, function, handle)
         for _, step in waiting:
             self._plain(request, step)
         return error
@@ -514,10 +516,20 @@ class Run:
                 self.store.token = token
                 answer = self._reach(issued, verb, arguments)
                 self.store.token = None
+                if answer is None and self._is_unknown(verb, arguments, token):
+                    failure, fault = self._failure("lost"), "lost"
         if failure is not None:
             self._note(f"    {verb} {arguments[0][:6]} {fault}")
             judge.faulted(ledger, verb, arguments)
         return answer, failure
+
+    def _is_unknown(self, verb: str, arguments: list[Any], token: bytes) -> bool:
+        """Whether others have written so often that a repetition does not know itself."""
+        current = self.store.load(arguments[0])
+        compared = arguments[1].token if verb == "replace" else b""
+        if current is None:
+            return False
+        return fate_of(current.token, token, compared, repeated=True) == "unknown"
 
     def _failure(self, fault: str) -> Exception:
         return Cancelled() if fault.startswith("cancelled") else StoreUnavailable(fault)

@@ -197,7 +197,7 @@ def removes_always(patch: pytest.MonkeyPatch) -> None:
 
 def forgets_last_owner(patch: pytest.MonkeyPatch) -> None:
     """Whose session it was is nobody's business, as it once was."""
-    patch.setattr(flows, "belongs_to", lambda record, settings: None)
+    patch.setattr(flows, "last_owner", lambda record, settings: None)
 
 
 def sees_no_sign_in(patch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ class Writes:
         ledger.committing = set(ledger.done)
         ledger.emptied = reset_by(ledger.done) != ""
         ledger.landing = None
-        ledger.ended = ledger.ends_all = ledger.refused_for_room = ledger.trouble = False
+        ledger.ended = ledger.refused_for_room = ledger.trouble = False
         if kind == "opening":
             keys = (store_key(each.id, "") for each in ledger.cookies)
             ledger.shown = [(key, self.of[key]) for key in keys if key in self.of]
@@ -262,6 +262,7 @@ class Writes:
             )
             demand(
                 ledger.ends_all
+                or ledger.may_end_all
                 or destroys
                 or ledger.emptied
                 or self._signs_out(ledger, left)
@@ -326,7 +327,11 @@ class Writes:
         assert outcome is not None
         self._judge_id(lineage, ledger, data, outcome, renewed=renewed)
         self._judge_clock(issued, old, before, record, data, outcome)
-        ledger.ends_all |= outcome.data.destroyed or self._signs_out(ledger, outcome)
+        out = outcome.data.destroyed or self._signs_out(ledger, outcome)
+        signed_in = owned(data, ledger.owner_keys)
+        over_it = bool(signed_in) and signed_in != owned(before, ledger.owner_keys)
+        ledger.may_end_all |= out
+        ledger.ends_all |= out and (outcome.data.destroyed or not over_it)
         lineage.data, lineage.record = data, record
         if outcome.reset in ("clear", "destroy") or outcome.data.destroyed:
             lineage.last_owner = None  # nothing of theirs is left

@@ -1,0 +1,141 @@
+"""G1 and G15 in mixed fleets: no client reads what is older than an answer that it has received."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import combinations_with_replacement, product
+from typing import Any
+
+import pytest
+
+from sharedsession import flows
+from sharedsession.cookie import Cookie
+
+from .fleets import LAG, Fleet, Sort
+
+# Minutes instead of seconds: SHAREDSESSION_INTERLEAVINGS=all
+ALL = os.environ.get("SHAREDSESSION_INTERLEAVINGS") == "all"
+WITHIN = LAG / 2  # a copy of before is still good
+WINDOW = LAG + flows.CLOCKS_APART  # no cookie of before is new any more, and no copy good
+PAIRS = list(combinations_with_replacement((False, True), 2))
+SINGLE = [(False,), (True,)]
+
+
+def fleets(*writing_and_reading: Sequence[tuple[bool, ...]]) -> list[list[Sort]]:
+    """Which of so many requests that write, and of those that read, meet a server with copies."""
+    return [
+        [
+            Sort(writes, copies)
+            for writes, each in zip((True, False), both, strict=True)
+            for copies in each
+        ]
+        for both in product(*writing_and_reading)
+    ]
+
+
+FOUR = fleets(PAIRS, PAIRS)
+THREE = [*fleets(PAIRS, SINGLE), *fleets(SINGLE, PAIRS)]
+ids = pytest.mark.parametrize("versions", [False, True], ids=["without", "with versions"])
+
+
+def named(sorts: list[Sort]) -> str:
+    return " ".join("rw"[each.writes] + ("+" if each.copies else "") for each in sorts)
+
+
+def explore(sorts: list[Sort], *pauses: float, versions: bool) -> Fleet:
+    fleet = Fleet(sorts, versions, pauses)
+    fleet.explore()
+    return fleet
+
+
+@ids
+@pytest.mark.parametrize("sorts", FOUR, ids=named)
+def test_four_requests_in_every_order(sorts: list[Sort], versions: bool) -> None:
+    """Two writes and two reads, servers with copies and without, answers in any order.
+
+    The one exception, stated: with versions, a cookie that an overtaken answer has set back.
+    """
+    fleet = explore(sorts, *([WITHIN, WINDOW] if ALL else []), versions=versions)
+    if not versions:
+        assert not fleet.by_copies
+        assert not fleet.set_back
+
+
+@ids
+@pytest.mark.parametrize("sorts", THREE, ids=named)
+def test_three_requests_while_time_passes(sorts: list[Sort], versions: bool) -> None:
+    """The same for longer than any lease, and any cookie's first seconds."""
+    fleet = explore(sorts, *([WITHIN, WINDOW] * (2 if ALL else 1)), versions=versions)
+    if not versions:
+        assert not fleet.by_copies
+
+
+def test_copies_do_answer() -> None:
+    """Where the ID has versions: what is tried above are not only orders of the store's answers."""
+    reads = [Sort(writes=False, copies=True)] * 2
+    fleet = explore([Sort(writes=True, copies=True), *reads], versions=True)
+    assert fleet.by_copies > 0
+
+
+# --- controls -------------------------------------------------------------------------------------
+
+MIXED = [Sort(writes=True, copies=False), Sort(writes=True, copies=True)]
+READS = [Sort(writes=False, copies=True)] * 2
+
+
+def test_a_server_that_adds_a_version_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parallel write by a server without copies was sent before, and hands none out."""
+
+    def issue(visit: flows.Visit, timestamp: float | None = None) -> None:
+        assert visit.cookie is not None
+        assert visit.entry is not None
+        seconds = visit.cookie.timestamp  # even one that copies may answer at once
+        version = visit.entry.version if visit.cookie.version or visit.manager.lag else 0
+        visit.cookie = visit.answer = Cookie(visit.cookie.id, version, seconds)
+
+    def inform(visit: flows.Visit, **more: Any) -> None:
+        assert visit.cookie is not None
+        if visit.cookie.version or visit.manager.lag:
+            issue(visit)
+
+    explore([*MIXED, *READS], versions=False)
+    monkeypatch.setattr(flows.Visit, "issue", issue)
+    monkeypatch.setattr(flows.Visit, "inform", inform)
+    with pytest.raises(AssertionError, match="G15"):
+        explore([*MIXED, *READS], versions=False)
+
+
+def test_a_copy_for_a_cookie_without_a_version_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing of what the client has seen."""
+    monkeypatch.setattr(flows.Manager, "floor", lambda manager, cookie, **more: cookie.version)
+    with pytest.raises(AssertionError, match="G15"):
+        explore([*MIXED, *READS], versions=False)
+
+
+def test_a_server_that_drops_the_version_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write by a server without copies that hands out no version, of an ID that has them."""
+    inform = flows.Visit.inform
+
+    def only_with_copies(visit: flows.Visit, **more: Any) -> None:
+        if visit.manager.lag:
+            inform(visit, **more)
+
+    monkeypatch.setattr(flows.Visit, "inform", only_with_copies)
+    with pytest.raises(AssertionError, match="G15"):
+        explore([*MIXED, *READS], versions=True)
+
+
+def test_a_read_that_hands_out_no_newer_version_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was read once is below no floor then, and a copy may show less the next time."""
+    upkeep = flows.upkeep
+
+    def silent(visit: flows.Visit, **more: Any) -> flows.Action:
+        action = upkeep(visit, **more)
+        return flows.Action.NOTHING if action is flows.Action.REISSUE else action
+
+    monkeypatch.setattr(flows, "upkeep", silent)
+    with pytest.raises(AssertionError, match="G15"):
+        explore([MIXED[0], *READS], versions=True)
