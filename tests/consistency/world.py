@@ -162,7 +162,7 @@ MODES = {
         Mode("postgresql-near-replica", postgresql_replica, settings=NEAR, bound=1.0, crowd=5),
         Mode("sqlite-mixed", sqlite, settings=NEAR, plain=1, bound=1.0, crowd=5),
         Mode("redis-mixed", redis, settings=NEAR, plain=1, bound=1.0, crowd=5),
-        Mode("redis-replica-mixed", redis_replica, plain=2, bound=1.0, crowd=5),
+        Mode("redis-replica-mixed", redis_replica, plain=1, bound=1.0, crowd=5),
         Mode("redis-near-forked", redis, [UVICORN, FORKED], settings=NEAR, bound=1.0, crowd=5),
     ]
 }
