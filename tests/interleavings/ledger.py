@@ -79,6 +79,7 @@ class Ledger:
     ended: bool = False  # in this flow, by this request
     emptied: bool = False  # in this flow, by whatever means
     ends_all: bool = False  # it has signed out: every session that it was shown is over
+    ended_shown: bool = False  # in this flow it has ended a session whose cookie it was shown
     may_end_all: bool = False  # as a sign-in does that leaves another name behind
     refused_for_room: bool = False  # in this flow
     trouble: bool = False  # a fault in this flow
@@ -126,9 +127,11 @@ def fits(problem: tuple[str, str] | None) -> None:
 
 
 def variants(done: list[Done]) -> list[list[Done]]:
-    """With and without what may have been dropped."""
+    """With and without what may have been dropped: at some moment, and all before it."""
+    doubtful = [number for number, each in enumerate(done) if each.maybe]
     hard = [each for each in done if not each.maybe]
-    return [done] if len(hard) == len(done) else [hard, done]
+    later = [done[number + 1 :] for number in doubtful]
+    return [hard, done, *later] if doubtful else [done]
 
 
 def differs(data: Data, expected: Outcome, before: Data) -> Problem:

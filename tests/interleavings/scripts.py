@@ -18,7 +18,7 @@ from typing import Any
 from sharedsession import StoreUnavailable
 from sharedsession.cookie import Cookie, new_id, store_key
 from sharedsession.exceptions import SessionError, StoreFull, TooLarge
-from sharedsession.flows import Manager, Visit, committing, finishing, opening, reloading
+from sharedsession.flows import MARK_KEPT, Manager, Visit, committing, finishing, opening, reloading
 from sharedsession.session import Session, UnusedSession
 from sharedsession.settings import gather
 from sharedsession.stores.base import Entry, fate_of
@@ -402,8 +402,6 @@ class Run:
             if answer is not None:
                 self.jar = answer
             elif removed:
-                if not (self.case.held_back or any(each.second for each in self.case.scripts)):
-                    self.judge.removed(self.jar)
                 self.jar = None
             if script.late or script.beside:
                 for step in script.late:
@@ -552,7 +550,10 @@ class Run:
     def _arrive(
         self, issued: Issued, verb: str, arguments: list[Any]
     ) -> Generator[None, None, None]:
+        sent = CLOCK.now
         yield
+        if CLOCK.now - sent >= MARK_KEPT:  # no network holds a command back for so long
+            return
         self._note(f"    a late {verb} arrives")
         self._reach(replace(issued, late=True), verb, arguments)
 

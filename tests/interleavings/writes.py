@@ -113,7 +113,8 @@ class Writes:
         ledger.committing = set(ledger.done)
         ledger.emptied = reset_by(ledger.done) != ""
         ledger.landing = None
-        ledger.ended = ledger.refused_for_room = ledger.trouble = False
+        ledger.ended = ledger.ended_shown = False
+        ledger.refused_for_room = ledger.trouble = False
         if kind == "opening":
             keys = (store_key(each.id, "") for each in ledger.cookies)
             ledger.shown = [(key, self.of[key]) for key in keys if key in self.of]
@@ -273,6 +274,7 @@ class Writes:
         self.dead.add(str(lineage.key))
         lineage.key = None
         ledger.ended = True
+        ledger.ended_shown |= any(each is lineage for _, each in ledger.shown)
         if own and is_empty(left.data):
             ledger.landing = Landing({}, left.results)
             self._consume(issued)
