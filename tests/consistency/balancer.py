@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -55,24 +55,36 @@ class Line:
 
 
 class Balancer:
-    def __init__(self, servers: Sequence[Server], chance: Random, weather: Weather) -> None:
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        chance: Random,
+        weather: Weather,
+        readers: Collection[str] = (),
+    ) -> None:
         self.servers = servers
+        self._writers = [server for server in servers if server.name not in readers]
         self.chance, self.weather = chance, weather
         self.dropped = 0
         self._idle: dict[int, list[Line]] = {server.port: [] for server in servers}
 
-    async def reach(self, server: Server | None = None) -> Line:
-        """Return a line to this server or to any; another one when it does not take it."""
+    async def reach(self, server: Server | None = None, *, reads: bool = False) -> Line:
+        """Return a line to this server or to any; another one when it does not take it.
+
+        To one that only reads if the request ``reads``, and nothing else.
+        """
         await self._delay()
-        others = self.chance.sample(self.servers, len(self.servers))
+        able = self.servers if reads else self._writers
+        others = self.chance.sample(able, len(able))
         for each in others if server is None else [server, *others]:
             with contextlib.suppress(OSError):
                 return await self._connect(each)
         raise NeverSent
 
-    async def ask(self, line: Line, path: str, cookie: str | None) -> Answer:
+    async def ask(self, line: Line, path: str, cookies: Sequence[str]) -> Answer:
         """Send a request on a line, and bring its answer."""
-        header = "" if cookie is None else f"cookie: session={cookie}\r\n"
+        shown = "; ".join(f"session={cookie}" for cookie in cookies)
+        header = f"cookie: {shown}\r\n" if shown else ""
         request = f"GET {path} HTTP/1.1\r\nhost: localhost\r\n{header}\r\n"
         try:
             line.writer.write(request.encode())

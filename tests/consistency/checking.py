@@ -18,6 +18,12 @@ read, and never below the version in the cookie that was sent. So a fact may be 
 long, where the cookie sent stands for less: for an earlier version, as an answer that overtook
 another leaves behind, or for the session before a renewal. An absence is always the store's word.
 
+A server without copies, beside others that have some, excuses nothing, and neither does a cookie
+without a version, which every server takes to the store.
+
+A `Period` says what is so for a while: a store that is full still lets users sign out, and after a
+switch-over a server that only reads may ask the old primary for as long as is stated.
+
 With an idle timeout, ``max_age``, a session may also be missing when that much time has passed
 since the time in its newest cookie, and must be when nobody can have used it for as long.
 """
@@ -26,17 +32,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from .history import BEGINS, ENDS, LEAVES, History, Kind, Operation, Outcome, Shown, told
+from .application import COINS
+from .history import BEGINS, ENDS, LEAVES, History, Kind, Operation, Outcome, Period, Shown, told
 
 ROUNDED = 1.0  # seconds, by which the time in a cookie may be too early
 WINDOW = 2.0  # seconds beyond the bound in which the store is read, after a cookie's timestamp
 SLACK = 0.05  # seconds by which clocks of one machine are read at different times
 TOUCHED = 0.1  # share of the idle timeout after which a session is given a new one
 SECOND = 1.0  # a cookie's time is in whole seconds
+
+
+NO_VERSION = 0  # of a cookie whose session was begun by a server without copies
+APPENDS = frozenset({Kind.MUTATE, Kind.PAY})
 
 
 class Rule(Enum):
@@ -47,6 +58,7 @@ class Rule(Enum):
     SIGNED_OUT = "no use after sign-out"
     IDLE = "the idle timeout, and no other"
     FOREIGN_DATA = "no foreign data"
+    SERVED = "served again, and never kept from signing out"
 
 
 @dataclass(frozen=True)
@@ -65,13 +77,18 @@ def check(
     max_age: float = math.inf,
     window: bool = True,
     rewinds: bool = False,
+    plain: Collection[str] = (),
+    periods: Sequence[Period] = (),
+    readers: Collection[str] = (),
 ) -> list[Violation]:
     """Return what is wrong; ``bound``: seconds for which a copy may be behind the store.
 
     ``window``: under young cookies the store itself is read, which cannot be during an outage.
     ``rewinds``: a failover may take back what was answered 503, after somebody has seen it.
+    ``plain``: the servers that have no copies, where others have. ``readers``: those that are sent
+    nothing but reads.
     """
-    view = View(history, bound, max_age, window, rewinds)
+    view = View(history, bound, max_age, window, rewinds, plain, periods, readers)
     rules = (
         foreign_data(view),
         one_session(view),
@@ -79,6 +96,7 @@ def check(
         idle(view),
         facts(view),
         cookies(view),
+        served(view),
     )
     return [violation for rule in rules for violation in rule]
 
@@ -87,9 +105,18 @@ class View:
     """A history, and what follows from it for sessions and lives."""
 
     def __init__(
-        self, history: History, bound: float, max_age: float, window: bool, rewinds: bool
+        self,
+        history: History,
+        bound: float,
+        max_age: float,
+        window: bool,
+        rewinds: bool,
+        plain: Collection[str],
+        periods: Sequence[Period],
+        readers: Collection[str],
     ) -> None:
         self.client = history.client
+        self.plain, self.periods, self.readers = plain, periods, readers
         self.window, self.rewinds = window, rewinds
         self.bound, self.epoch, self.max_age = bound, history.epoch, max_age
         self.operations = history.operations
@@ -98,9 +125,12 @@ class View:
         self.by_session: dict[str, list[Operation]] = defaultdict(list)  # by the cookie sent
         self.came_from: dict[str, str] = {}  # session: the one whose cookie led to it
         self.life_of: dict[str, int] = {}
+        self.given_at: dict[str, float] = {}
         for each in self.operations:
-            if each.sent is not None:
-                self.by_session[each.sent.session].append(each)
+            if each.given is not None:
+                self.given_at.setdefault(each.given.session, each.end)
+            for session in _shown_by(each):
+                self.by_session[session].append(each)
             if each.given is not None and each.shown is not None and each.shown.life is not None:
                 self.life_of.setdefault(each.given.session, each.shown.life)
                 if each.sent is not None and each.sent.session != each.given.session:
@@ -122,6 +152,10 @@ class View:
     def left(self, operation: Operation) -> int | None:
         """The life whose cookie was sent."""
         return None if operation.sent is None else self.life_of.get(operation.sent.session)
+
+    def lives_left(self, operation: Operation) -> Iterator[int | None]:
+        """The lives of all cookies that were sent."""
+        return (self.life_of.get(session) for session in _shown_by(operation))
 
     def enders(self, session: str) -> Iterator[Operation]:
         """What may have ended a session: who leaves also ends what its session has become."""
@@ -175,7 +209,7 @@ class View:
             lag = self.may_lag(operation)
             for each in self.enders(operation.sent.session):
                 overlaps = each.begin < operation.end and operation.begin < each.settled + lag
-                if overlaps and each is not operation:
+                if overlaps and not each.is_with(operation):
                     yield each
 
     def effective(self, operation: Operation) -> bool:
@@ -184,15 +218,21 @@ class View:
         Without a commit() of the application's own, a change of a session that ends meanwhile is
         dropped, and the answer does not say so. A sign-in is a sign-in all the same.
         """
-        if not operation.acknowledged or operation.shown is None:
+        if not operation.acknowledged:
             return False
-        if operation.sure or operation.kind in BEGINS or operation.sent is None:
+        if operation.sure:
+            return True
+        if operation.shown is None:
+            return False
+        if operation.kind in BEGINS or operation.sent is None:
             return True
         return not any(self.disturbed_by(operation)) and not self.may_have_expired(operation)
 
     def from_the_store(self, answer: Operation) -> bool:
         """Whether no copy can have given this answer."""
-        if answer.sure:
+        if answer.sure or answer.server in self.plain:
+            return True
+        if answer.sent is not None and answer.sent.version == NO_VERSION:
             return True
         if not self.window or answer.sent is None or answer.sent.time is None:
             return False
@@ -201,10 +241,29 @@ class View:
     def may_lag(self, answer: Operation) -> float:
         """Seconds for which an answer may show a session that has ended: a change may not."""
         changed = answer.kind is not Kind.READ and answer.given is not None
-        return 0.0 if changed or self.from_the_store(answer) else self.bound
+        lag = 0.0 if changed or self.from_the_store(answer) else self.bound
+        return max(lag, self.behind(answer))
+
+    def behind(self, answer: Operation) -> float:
+        """Seconds by which an answer may be behind because it came from an old primary."""
+        wrote = answer.kind is not Kind.READ and answer.shown is not None
+        return 0.0 if wrote else self.since_switch(answer)
+
+    def since_switch(self, answer: Operation) -> float:
+        """Seconds since the switch-over after which an old primary may have been read."""
+        reader = answer.server in self.readers
+        met = [each for each in self.periods if each.behind and _meet(each, answer)]
+        began = [each.begin for each in met if reader or not each.of_readers]
+        return answer.begin - min(began) + SLACK if began else 0.0
 
     def excuses(self, answer: Operation, known: Operation) -> bool:
         """Whether a copy may have given an answer that lacks what was known before."""
+        if behind := self.behind(answer):
+            since = known.end
+            if answer.shown is None and answer.sent is not None:  # it may not be there yet
+                since = max(since, self.given_at.get(answer.sent.session, 0.0))
+            if since + behind >= answer.begin:
+                return True
         if answer.shown is None or self.from_the_store(answer):
             return False
         return known.end + self.bound >= answer.begin and self._asks_for_less(answer, known)
@@ -226,6 +285,16 @@ class View:
         while (session := self.came_from.get(session, "")) and session not in seen:
             seen.add(session)
             yield session
+
+
+def _shown_by(operation: Operation) -> set[str]:
+    """The sessions whose cookies a request showed."""
+    cookies = [operation.sent, *operation.also]
+    return {each.session for each in cookies if each is not None}
+
+
+def _meet(period: Period, answer: Operation) -> bool:
+    return answer.begin < period.end and period.begin < answer.end
 
 
 def _in_vain(operation: Operation) -> bool:
@@ -267,8 +336,8 @@ def facts(view: View) -> Iterator[Violation]:
 
 
 def _may_be_left(view: View, born: Operation) -> bool:
-    """Whether a sign-in may leave nothing: somebody signed out, or in, at the same time."""
-    return any(each.kind is not Kind.RENEW for each in view.disturbed_by(born))
+    """Whether a sign-in may leave nothing: somebody signed out at the same time."""
+    return any(each.kind in LEAVES for each in view.disturbed_by(born))
 
 
 def _complete(view: View, born: Operation, operations: list[Operation]) -> Iterator[Violation]:
@@ -281,11 +350,21 @@ def _complete(view: View, born: Operation, operations: list[Operation]) -> Itera
             concerned = (*(o for o in operations if o.number in twice), each)
             yield Violation(Rule.LOST_UPDATE, f"#{twice[0]} was done twice", concerned)
             return
+        paid = [n for n in each.shown.done if n in view.numbered and _pays(view.numbered[n])]
+        if each.shown.coins not in (None, COINS - len(paid)):
+            what = f"{each.shown.coins} coins of {COINS} are left after {len(paid)} payments"
+            concerned = (born, *(o for o in operations if _pays(o)), each)
+            yield Violation(Rule.LOST_UPDATE, what, concerned)
+            return
         if each.shown.who is None:
             what = f"the session holds a part of what the sign-in #{born.number} put there"
             concerned = (born, *view.disturbed_by(born), each)
             yield Violation(Rule.LOST_UPDATE, what, concerned)
             return
+
+
+def _pays(operation: Operation) -> bool:
+    return operation.kind is Kind.PAY
 
 
 def _facts_of(
@@ -304,7 +383,7 @@ def _facts_of(
         if view.may_vanish(each):
             continue
         number = each.number
-        if each.kind is Kind.MUTATE:
+        if each.kind in APPENDS:
             yield Fact(each, f"#{number}", _has_done(number), _has_done(number))
         elif each.kind is Kind.WRITE and each.key is not None:
             writes[each.key].append(each)
@@ -347,7 +426,7 @@ def _proves(view: View, answer: Operation, key: str, write: Operation) -> bool:
     """Whether an answer shows that a write was the last one of its key."""
     if answer.shown is None or answer.shown.keys.get(key) != write.number:
         return False
-    return answer is not write or view.effective(write)
+    return not answer.is_with(write) or view.effective(write)
 
 
 def _missing(view: View, fact: Fact, operations: list[Operation]) -> Violation | None:
@@ -357,7 +436,7 @@ def _missing(view: View, fact: Fact, operations: list[Operation]) -> Violation |
         for each in _by_end(operations)
         if each.shown is not None
         and fact.seen(each.shown)
-        and (each is not fact.left_by or view.effective(each))
+        and (not each.is_with(fact.left_by) or view.effective(fact.left_by))
     ]
     lacking = [each for each in operations if _lacks(view, fact, each)]
     acknowledged = [fact.left_by] if view.effective(fact.left_by) else []
@@ -391,7 +470,11 @@ def _by_end(operations: list[Operation]) -> list[Operation]:
 
 
 def cookies(view: View) -> Iterator[Violation]:
-    """The version in a cookie is what its client has seen: no answer takes it back."""
+    """The version in a cookie is what its client has seen: no answer takes it back.
+
+    A session has versions or it has none, and without any its cookie comes once, until it is old.
+    """
+    due = view.max_age * TOUCHED
     for each in view.answers:
         sent, given = each.sent, each.given
         if sent is None or given is None or given.session != sent.session:
@@ -402,6 +485,16 @@ def cookies(view: View) -> Iterator[Violation]:
             what = f"the cookie goes back from {sent} to {given}"
             yield Violation(Rule.MONOTONIC_READS, what, (each,))
             return
+        if sent.version != NO_VERSION:
+            continue
+        if given.version != NO_VERSION:
+            what = f"the cookie {sent} is given a version, {given}, and the session had none"
+            yield Violation(Rule.MONOTONIC_READS, what, (each,))
+            return
+        if sent.time is not None and each.end + view.epoch + SLACK < sent.time + due:
+            what = f"the cookie {sent} is sent once more, and could displace a newer session's"
+            yield Violation(Rule.ONE_SESSION, what, (each,))
+            return
 
 
 # --- sessions that should not be there ------------------------------------------------------------
@@ -411,6 +504,7 @@ def one_session(view: View) -> Iterator[Violation]:
     """A life has one live session: a renewal has one heir, and its old cookie shows nothing."""
     for session, operations in view.by_session.items():
         heirs = [o for o in operations if o.acknowledged and o.kind in ENDS and _renewed(o)]
+        heirs = [o for o in heirs if not view.since_switch(o)]  # it may have found nothing
         twins = [each for each in heirs if each.kind is Kind.RENEW]
         if len({each.given.session for each in twins if each.given is not None}) > 1:
             yield Violation(Rule.ONE_SESSION, "two sessions have come out of one", tuple(twins))
@@ -441,7 +535,8 @@ def _renewed(operation: Operation) -> bool:
 def signed_out(view: View) -> Iterator[Violation]:
     """After a sign-out nothing shows the life; what was found ended once stays ended."""
     for life, operations in view.by_life.items():
-        outs = [o for o in view.answers if o.kind in LEAVES and view.left(o) == life]
+        outs = [o for o in view.answers if o.kind in LEAVES and life in view.lives_left(o)]
+        outs = [o for o in outs if not view.since_switch(o)]  # it may have found nothing
         for each in operations:
             if each.shown is None:
                 continue
@@ -467,6 +562,7 @@ def _found_ended(view: View, earlier: Operation, later: Operation) -> bool:
         and earlier.end + view.may_lag(later) < later.begin
         and later.kind not in BEGINS
         and view.may_have_ended(earlier)
+        and not view.behind(earlier)
         and not any(view.may_vanish(each) for each in view.enders(later.sent.session))
         and not (view.may_have_expired(earlier) and view.may_be_prolonged(earlier))
         and not any(_renewed(each) for each in view.by_session[later.sent.session])
@@ -503,6 +599,20 @@ def _not_prolonged(view: View, use: Operation) -> bool:
     return use.begin + view.epoch - held.time > view.max_age * TOUCHED + SECOND + SLACK
 
 
+# --- what is not refused --------------------------------------------------------------------------
+
+
+def served(view: View) -> Iterator[Violation]:
+    """Who is full, or was switched over, still answers what is said."""
+    for period in view.periods:
+        for each in view.operations:
+            if each.kind not in period.answered or each.refused_at is None:
+                continue
+            if period.begin < each.begin and each.refused_at < period.end:
+                yield Violation(Rule.SERVED, f"#{each.number} is refused", (each,))
+                return
+
+
 # --- data of others -------------------------------------------------------------------------------
 
 
@@ -521,8 +631,10 @@ def _foreign(view: View, operation: Operation, shown: Shown) -> str | None:
     if not _left(view, operation, shown.life, BEGINS):
         return f"life {shown.life}, which nobody began"
     for number in shown.done:
-        if not _left(view, operation, number, {Kind.MUTATE}, life=shown.life):
+        if not _left(view, operation, number, APPENDS, life=shown.life):
             return f"#{number}, which was not done in this life"
+    if operation.kind is Kind.SIGN_OVER and not operation.sure:
+        return None  # the former user's keys go when it is committed, after this was said
     for key, number in shown.keys.items():
         if not _left(view, operation, number, {Kind.WRITE}, key, shown.life):
             return f"{key}={number}, which was not written in this life"

@@ -6,13 +6,14 @@ line in `CONTROLS`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sharedsession import flows
-from sharedsession.stores import copies, near
+from sharedsession import StoreUnavailable, flows
+from sharedsession.stores import ages, copies, near
 from sharedsession.stores.base import FRESHEST, Entry
 from sharedsession.stores.push import Hearing
 from sharedsession.stores.sql import SQLStore
@@ -22,6 +23,8 @@ TELLING: Any = copies
 COPIES: Any = copies.Copies
 HEARING: Any = Hearing
 MANAGER: Any = flows.Manager
+VISIT: Any = flows.Visit
+FLOWS: Any = flows
 
 
 class LastWriterWins(SQLStore):
@@ -46,7 +49,7 @@ def create_then_delete(visit: flows.Visit, key: str, entry: Entry, mark: object)
 
 
 def obvious_renewal(url: str) -> Any:
-    flows._entomb = create_then_delete
+    FLOWS._entomb = create_then_delete
     return url
 
 
@@ -63,7 +66,7 @@ def copies_without_floor(url: str) -> Any:
 
 def copies_without_window(url: str) -> Any:
     """Copies answer under a cookie that has just been written."""
-    MANAGER.floor = lambda manager, cookie: cookie.version
+    MANAGER.floor = lambda manager, cookie, **how: cookie.version
     return url
 
 
@@ -106,6 +109,89 @@ def replica_without_floor(url: str) -> Any:
 def replica_without_beats(url: str) -> Any:
     """A replica answers however long ago it has heard of its primary."""
     NEAR.Following.as_of = lambda following, beat: time.monotonic()
+    return url
+
+
+def commits_again(url: str) -> Any:
+    """A request whose write was lost sight of commits once more, as if nothing had happened."""
+
+    def keep(visit: flows.Visit, error: Exception | None) -> None:
+        visit.__dict__["known"] = None if isinstance(error, StoreUnavailable) else error
+
+    VISIT.trouble = property(lambda visit: visit.__dict__.get("known"), keep)
+    return url
+
+
+class Slow(SQLStore):
+    """A store that takes its time, which is nothing wrong."""
+
+    def replace(self, *arguments: Any, **more: Any) -> Entry | None:
+        time.sleep(0.02)
+        return super().replace(*arguments, **more)
+
+
+def looks_only(url: str) -> Any:
+    """reload() reads, and believes what it finds: a lost write may land after it."""
+
+    def look(visit: flows.Visit) -> flows.Flow[None]:
+        yield from (flows.opening(visit) if visit.entry is None else FLOWS._look_again(visit))
+
+    FLOWS._resolve = look
+    return Slow.from_url(url)
+
+
+def whose_data_unasked(url: str) -> Any:
+    """What one user has left in a session passes to the next."""
+    FLOWS.belongs_to_others = lambda record, owner, settings: False
+    return url
+
+
+def ends_one_of_two(url: str) -> Any:
+    """A sign-out ends one session, though the client has shown two."""
+
+    def none(*those: Any) -> flows.Flow[None]:
+        return
+        yield
+
+    FLOWS._end_others = none
+    return url
+
+
+def ends_need_room(url: str) -> Any:
+    """Who cannot write a tombstone cannot sign out."""
+
+    def entomb(visit: flows.Visit, key: str, entry: Entry, mark: Any) -> Any:
+        stored = flows.encode_record(mark)
+        kept = flows.MARK_KEPT
+        return (yield "replace", key, entry, stored, kept, None, visit.floor)
+
+    FLOWS._entomb = entomb
+    return url
+
+
+def versions_added(url: str) -> Any:
+    """A server with copies gives a version to the cookie that had none."""
+
+    def issue(visit: flows.Visit, timestamp: float | None = None) -> None:
+        assert visit.cookie is not None
+        assert visit.entry is not None
+        seconds = visit.cookie.timestamp if timestamp is None else int(timestamp)
+        version = visit.entry.version if visit.manager.lag else visit.cookie.version
+        visit.cookie = visit.answer = flows.Cookie(visit.cookie.id, version, seconds)
+        visit.removed = False
+
+    upkeep = flows.upkeep
+
+    def whichever(visit: flows.Visit, *, repeat: bool = False) -> flows.Action:
+        return upkeep(visit, repeat=repeat or visit.manager.lag > 0)
+
+    VISIT.issue, FLOWS.upkeep = issue, whichever
+    return url
+
+
+def connections_for_ever(url: str) -> Any:
+    """Who only reads stays connected to the primary of before."""
+    ages.CONNECTION_AGE = math.inf
     return url
 
 
@@ -156,6 +242,13 @@ CONTROLS = {
     "silence believed": Control(silence_believed, "redis-near-unsteady", faults=True),
     "replica without the floor": Control(replica_without_floor, "redis-replica", faults=True),
     "replica without beats": Control(replica_without_beats, "redis-replica", faults=True),
+    "commits again after a failure": Control(commits_again),
+    "reload only looks": Control(looks_only),
+    "one user's data passes to the next": Control(whose_data_unasked),
+    "a sign-out ends one of two": Control(ends_one_of_two),
+    "an end needs room": Control(ends_need_room, "redis-full", faults=True),
+    "connections for ever": Control(connections_for_ever, "redis-switched", faults=True),
+    "a version is added": Control(versions_added, "sqlite-mixed"),
     "touches in vain": Control(touches_in_vain, "sqlite-expiring"),
     "never expires": Control(never_expires, "sqlite-expiring"),
 }

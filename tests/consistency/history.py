@@ -18,13 +18,15 @@ class Kind(Enum):
     READ = "read"
     WRITE = "write"  # of one key: the last writer wins
     MUTATE = "mutate"  # appends its own number: everybody wins
+    PAY = "pay"  # the same for one of few coins; refused when there are none
     RENEW = "renew"
     SIGN_IN = "sign in"
+    SIGN_OVER = "sign over"  # as another user, over what the former one has left there
     SIGN_OUT = "sign out"
     SWITCH = "switch"  # a sign-out and a sign-in in one
 
 
-BEGINS = frozenset({Kind.SIGN_IN, Kind.SWITCH})  # a life
+BEGINS = frozenset({Kind.SIGN_IN, Kind.SIGN_OVER, Kind.SWITCH})  # a life
 LEAVES = frozenset({Kind.SIGN_OUT, Kind.SWITCH})  # the life, under whatever cookie it goes on
 ENDS = frozenset({Kind.RENEW}) | BEGINS | LEAVES  # the session of the cookie sent
 
@@ -32,7 +34,7 @@ ENDS = frozenset({Kind.RENEW}) | BEGINS | LEAVES  # the session of the cookie se
 class Outcome(Enum):
     ACKNOWLEDGED = auto()
     UNKNOWN = auto()  # 503, or no answer: it happened once, happens yet, or never does
-    FAILED = auto()  # it never reached a server
+    FAILED = auto()  # it never happens: it reached no server, or the answer says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Shown:
     life: int | None
     done: tuple[int, ...] = ()
     keys: Mapping[str, int] = field(default_factory=dict)
+    coins: int | None = None  # that are left to pay with
 
     def __str__(self) -> str:
         keys = " ".join(f"{key}={value}" for key, value in sorted(self.keys.items()))
@@ -69,7 +72,10 @@ class Shown:
 
 @dataclass(slots=True)
 class Operation:
-    """One request of one client; times are in seconds, as the client saw them."""
+    """What one request of one client does; times are in seconds, as the client saw them.
+
+    A request that does several things, and commits in the middle, is as many operations.
+    """
 
     number: int
     kind: Kind
@@ -81,7 +87,11 @@ class Operation:
     sure: bool = False  # the answer says that the change is stored: commit() has returned
     shown: Shown | None = None  # None: no session, or one that has ended
     given: Cookie | None = None  # by the answer; nothing, most often
+    also: tuple[Cookie, ...] = ()  # cookies of the name that were sent beside
+    refused_at: float | None = None  # when the 503 came, where the store was given its time
     server: str = ""
+    request: int = 0  # the number of the first operation of the same request, if it has several
+    how: str = ""  # what the application does when a commit fails
     note: str = ""
 
     @property
@@ -93,9 +103,29 @@ class Operation:
         """When it has happened at the latest, if it has."""
         return self.end if self.acknowledged else math.inf
 
+    def is_with(self, other: Operation) -> bool:
+        """Whether one request did both."""
+        return self is other or (self.request != 0 and self.request == other.request)
+
     def before(self, other: Operation) -> bool:
         """Whether its answer was there when the other began."""
         return self.end < other.begin
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A time in which something befalls the store, and what is said of it.
+
+    ``answered``: requests of these kinds are not refused in it. ``behind``: an answer that changes
+    nothing may show the sessions as they were when it began; ``of_readers``: if the server that
+    gave it is one that only reads.
+    """
+
+    begin: float
+    end: float
+    answered: frozenset[Kind] = frozenset()
+    behind: bool = False
+    of_readers: bool = False
 
 
 class History:
@@ -130,7 +160,8 @@ def told(operations: Iterable[Operation]) -> str:
 def _line(operation: Operation, start: float) -> str:
     begin, end = ((each - start) * 1000 for each in (operation.begin, operation.end))
     what = f"{operation.kind.value} {operation.key or ''}".strip()
-    cookies = f"{operation.sent or 'no cookie'} -> {operation.given or '='}"
+    sent = " ".join(map(str, (operation.sent or "no cookie", *operation.also)))
+    cookies = f"{sent} -> {operation.given or '='}"
     match operation.outcome:
         case Outcome.ACKNOWLEDGED:
             stored = "stored; " if operation.sure else ""
@@ -139,7 +170,8 @@ def _line(operation: Operation, start: float) -> str:
             came = "unknown"
         case Outcome.FAILED:
             came = "never sent"
-    note = f" ({operation.note})" if operation.note else ""
+    notes = ", ".join(each for each in (operation.how, operation.note) if each)
+    note = f" ({notes})" if notes else ""
     return (
         f"{begin:9.1f} {end:9.1f} ms  #{operation.number:<4} {what:<9} "
         f"{operation.server:<9} {cookies:<18} {came}{note}"

@@ -11,35 +11,52 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.databases import MariaDB, PgBouncer, PostgreSQL, Standby
+from redis import Redis
+
+from tests.databases import Database, MariaDB, PgBouncer, PostgreSQL, Standby
 from tests.memcached_servers import MemcachedServer
 from tests.redis_servers import SixNodes, Watched, until
 from tests.reliability.proxy import Fate, Proxy
 from tests.servers import RedisServer
 
+from .history import Kind, Period
+
 PATIENCE = 60.0  # seconds that a lock may take to be had
 DOWN_AFTER = 600  # milliseconds of silence after which a Redis node is taken for dead
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+SYNC = ("--repl-diskless-sync-delay", "0")
 CONNECTIONS = "max_connections=60"
 LAGS = (0.05, 1.5)  # seconds by which what follows a store is late, shorter and longer than a lease
 LOST = 0.1  # share of the store's answers that are lost, while they are
 
-Fault = Callable[[float], None]
+BETWEEN = 5.0  # seconds after that time before the next switch-over
+LONGEST_MOVE = 60.0  # seconds that a switch-over may take
+BOUND = 1.0  # seconds after a switch-over that servers which write may take to notice
+AGES = {"redis": 10.0, "sql": 30.0}  # seconds for which a connection may lead to an old primary
+ALL = frozenset(Kind)
+
+Fault = Callable[[float], bool | None]  # False: it cannot happen now
 
 
 @dataclass
 class Place:
-    """A store, and what can happen to it. ``read_from``: the URL of its replica."""
+    """A store, and what can happen to it. ``read_from``: the URL of its replica.
+
+    ``periods`` is what was, or will be, so for a while; faults add to it.
+    """
 
     url: str
     faults: Mapping[str, Fault] = field(default_factory=dict)
     read_from: str = ""
+    periods: list[Period] = field(default_factory=list)
 
 
 def store_faults(server: Any) -> dict[str, Fault]:
@@ -81,15 +98,33 @@ def sqlite() -> Iterator[Place]:
 
 @contextmanager
 def redis() -> Iterator[Place]:
-    with RedisServer(None, "--appendonly", "yes", "--appendfsync", "always") as server:
+    with RedisServer(None, *DURABLE) as server:
         yield Place(server.url, store_faults(server))
+
+
+@contextmanager
+def redis_full() -> Iterator[Place]:
+    """A server that has no room for anything, once in a while."""
+    with RedisServer(None, *DURABLE) as server, Redis(port=server.port) as admin:
+        admin.config_set("maxmemory-policy", "noeviction")
+        place = Place(server.url)
+
+        def full(seconds: float) -> None:
+            admin.config_set("maxmemory", "1")
+            begin = time.monotonic()
+            time.sleep(seconds)
+            signs_out = frozenset({Kind.SIGN_OUT, Kind.READ})
+            place.periods.append(Period(begin, time.monotonic(), answered=signs_out))
+            admin.config_set("maxmemory", "0")
+
+        place.faults = {"store full": full}
+        yield place
 
 
 @contextmanager
 def redis_replica() -> Iterator[Place]:
     """A server and a replica, which reads may go to."""
-    durable = ("--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0")
-    with RedisServer(None, *durable) as server, Proxy(server.port) as link:
+    with RedisServer(None, *DURABLE, *SYNC) as server, Proxy(server.port) as link:
         follow = ("--replicaof", f"127.0.0.1 {link.port}", "--repl-timeout", "5")
         with RedisServer(None, *follow) as replica:
             faults = store_faults(server) | replica_faults(replica, link)
@@ -188,6 +223,141 @@ def replica_faults(replica: Any, link: Proxy) -> dict[str, Fault]:
         name.replace("store", "replica"): fault for name, fault in store_faults(replica).items()
     }
     return happens | {"replica lags": lags, "replica stalls": stalls, "replica cut off": is_cut_off}
+
+
+# --- planned switch-overs -------------------------------------------------------------------------
+
+# The old primary goes on with its connections open: it refuses writes and answers reads, as the
+# servers of an operator do who moves a service to another machine behind one name.
+
+
+def switch_over(name: Proxy, periods: list[Period], age: float, move: Callable[[], int]) -> Fault:
+    """A fault in which ``move`` makes another server the primary and returns its port."""
+
+    def switched(seconds: float) -> bool:
+        begin = time.monotonic()
+        if any(each.end + BETWEEN > begin for each in periods if each.behind):
+            time.sleep(seconds)  # who only reads has yet to be seen to notice the last one
+            return False
+        # Noted beforehand: histories are judged meanwhile.
+        periods.append(Period(begin, begin + LONGEST_MOVE + age, behind=True))
+        name.target = move()
+        led = time.monotonic()
+        # Who writes notices at the first write that an old connection takes, and is refused.
+        periods[-1] = Period(begin, led + BOUND, behind=True)
+        periods.append(Period(begin, led + age, behind=True, of_readers=True))
+        time.sleep(BOUND + seconds)
+        periods.append(Period(led + BOUND, time.monotonic(), answered=ALL))
+        return True
+
+    return switched
+
+
+@contextmanager
+def redis_switched() -> Iterator[Place]:
+    with ExitStack() as stack:
+        old = stack.enter_context(RedisServer(None, *DURABLE, *SYNC))
+        follow = ("--replicaof", f"127.0.0.1 {old.port}")
+        new = stack.enter_context(RedisServer(None, *DURABLE, *SYNC, *follow))
+        admins = {each: stack.enter_context(Redis(port=each.port)) for each in (old, new)}
+        name = stack.enter_context(Proxy(old.port))
+        # What the old one answers from then on; the first still shows what was so by then.
+        fates = cycle(["NOREPLICAS", "MASTERDOWN", "READONLY"])
+        pair = [old, new]
+        place = Place(f"redis://127.0.0.1:{name.port}/0")
+
+        def move() -> int:
+            primary, other = pair
+            was, becomes = admins[primary], admins[other]
+            was.config_set("min-replicas-to-write", 0)
+            was.config_set("replica-serve-stale-data", "yes")
+            becomes.config_set("min-replicas-to-write", 0)
+            becomes.config_set("replica-serve-stale-data", "yes")
+            becomes.replicaof("127.0.0.1", primary.port)
+            until(lambda: becomes.info("replication")["master_link_status"] == "up", "it follows")
+            until(lambda: was.wait(1, 100) == 1, "it has everything")
+            was.execute_command("FAILOVER", "TO", "127.0.0.1", other.port)
+            until(lambda: becomes.role()[0] == b"master", "the other one is the primary")
+            match next(fates):
+                case "MASTERDOWN":
+                    was.config_set("replica-serve-stale-data", "no")
+                    was.replicaof("127.0.0.1", 1)
+                case "NOREPLICAS":
+                    was.config_set("min-replicas-to-write", 1)
+                    was.replicaof("NO", "ONE")
+            pair.reverse()
+            return other.port
+
+        place.faults = {"switched over": switch_over(name, place.periods, AGES["redis"], move)}
+        yield place
+
+
+@contextmanager
+def postgresql_switched() -> Iterator[Place]:
+    """A replica of it is promoted, and followed by another one later."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(PostgreSQL(CONNECTIONS))]
+        name = stack.enter_context(Proxy(servers[0].port))
+
+        def move() -> int:
+            old = servers[-1]
+            new = stack.enter_context(Standby(old.port, CONNECTIONS))
+            old.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            old.execute("SELECT pg_reload_conf()")
+            until(lambda: _stands_still(old), "nothing is written any more")
+            [[end]] = old.execute("SELECT pg_current_wal_lsn()")
+            arrived = f"SELECT pg_last_wal_replay_lsn() >= '{end}'"
+            until(lambda: new.execute(arrived)[0][0], "the replica has everything")
+            new.execute("SELECT pg_promote()")
+            servers.append(new)
+            for each in servers[:-2]:
+                each.kill()  # an old one goes on until there is another
+            return new.port
+
+        place = _named(servers[0], name)
+        place.faults = {"switched over": switch_over(name, place.periods, AGES["sql"], move)}
+        yield place
+
+
+def _stands_still(server: PostgreSQL) -> bool:
+    """Whether connections of before know by now that they only read."""
+    busy = "SELECT pg_current_wal_lsn(), count(*) FROM pg_stat_activity WHERE state <> 'idle'"
+    before = server.execute(busy)
+    time.sleep(0.1)
+    return server.execute(busy) == before
+
+
+@contextmanager
+def mariadb_switched() -> Iterator[Place]:
+    """Its table is copied to the other server while nothing is written."""
+    with ExitStack() as stack:
+        pair: list[Database] = [stack.enter_context(MariaDB()) for _ in range(2)]
+        name = stack.enter_context(Proxy(pair[0].port))
+
+        def move() -> int:
+            old, new = pair
+            old.execute("SET GLOBAL read_only = 1")
+            [[_, made]] = old.execute("SHOW CREATE TABLE app.sharedsession")
+            new.execute(made.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS app.", 1))
+            rows = old.execute("SELECT * FROM app.sharedsession")
+            with contextlib.closing(new.connect()) as connection, connection.cursor() as cursor:
+                cursor.execute("START TRANSACTION")
+                cursor.execute("DELETE FROM app.sharedsession")
+                if rows:
+                    values = ", ".join(["%s"] * len(rows[0]))
+                    cursor.executemany(f"INSERT INTO app.sharedsession VALUES ({values})", rows)
+                cursor.execute("COMMIT")
+            new.execute("SET GLOBAL read_only = 0")
+            pair.reverse()
+            return new.port
+
+        place = _named(pair[0], name)
+        place.faults = {"switched over": switch_over(name, place.periods, AGES["sql"], move)}
+        yield place
+
+
+def _named(server: Any, name: Proxy) -> Place:
+    return Place(server.url.replace(f":{server.port}", f":{name.port}"))
 
 
 @contextmanager

@@ -80,7 +80,8 @@ class _Running:
         )
 
     async def go(self) -> Report:
-        balancer = Balancer(self.world.servers, self.chance, self.how.weather)
+        world = self.world
+        balancer = Balancer(world.servers, self.chance, self.how.weather, world.readers)
         stop = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as going:
@@ -112,8 +113,17 @@ class _Running:
             report.operations += len(history.operations)
             report.outcomes.update(each.outcome.name for each in history.operations)
             report.kinds.update(each.kind.value for each in history.operations)
-            mode = self.world.mode
-            found = check(history, bound, max_age, mode.window, mode.rewinds)
+            mode, place = self.world.mode, self.world.place
+            found = check(
+                history,
+                bound,
+                max_age,
+                mode.window,
+                mode.rewinds,
+                self.world.plain,
+                place.periods,
+                self.world.readers,
+            )
             report.violations += [(name, violation) for violation in found]
 
     async def _faults(self, stop: asyncio.Event) -> None:
@@ -125,5 +135,5 @@ class _Running:
             except TimeoutError:
                 name = self.chance.choice(list(possible))
                 happen = self.chance.choice(possible[name])
-                await asyncio.to_thread(happen, self.chance.uniform(*LASTS))
-                self.report.faults[name] += 1
+                happened = await asyncio.to_thread(happen, self.chance.uniform(*LASTS))
+                self.report.faults[name] += happened is not False

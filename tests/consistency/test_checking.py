@@ -6,14 +6,15 @@ Histories are written as rows, ``at(begin, end)`` in milliseconds, numbered from
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from .checking import Rule, check
-from .history import Cookie, History, Kind, Operation, Outcome, Shown, told
+from .history import Cookie, History, Kind, Operation, Outcome, Period, Shown, told
 
-READ, WRITE, MUTATE = Kind.READ, Kind.WRITE, Kind.MUTATE
+READ, WRITE, MUTATE, PAY = Kind.READ, Kind.WRITE, Kind.MUTATE, Kind.PAY
+SIGN_OVER = Kind.SIGN_OVER
 RENEW, SIGN_IN, SIGN_OUT, SWITCH = Kind.RENEW, Kind.SIGN_IN, Kind.SIGN_OUT, Kind.SWITCH
 NOTHING = None
 
@@ -41,22 +42,37 @@ class at:  # noqa: N801 - a row of a history reads better so
         key: str | None = None,
         sure: bool | None = None,
         outcome: Outcome = Outcome.ACKNOWLEDGED,
+        also: str | None = None,
+        server: str = "",
+        request: int = 0,
     ) -> Operation:
         cookie, new = _cookie(sent), _cookie(given)
         begin = self.begin / 1000
         end = self.end / 1000 if outcome is not Outcome.UNKNOWN else math.inf
         sure = kind is not READ if sure is None else sure
-        return Operation(0, kind, begin, cookie, key, end, outcome, sure, shown, new)
+        made = Operation(0, kind, begin, cookie, key, end, outcome, sure, shown, new)
+        beside = _cookie(also)
+        made.also = () if beside is None else (beside,)
+        made.server, made.request = server, request
+        return made
 
     def unknown(self, kind: Kind, sent: str | None, key: str | None = None) -> Operation:
         return self(kind, sent, key=key, outcome=Outcome.UNKNOWN)
+
+    def refused(self, kind: Kind, sent: str | None) -> Operation:
+        """Answered 503, at the end."""
+        made = self.unknown(kind, sent)
+        made.refused_at = self.end / 1000
+        return made
 
     def never_sent(self, kind: Kind, sent: str | None) -> Operation:
         return self(kind, sent, outcome=Outcome.FAILED)
 
 
-def holds(life: int, *done: int, who: str | None = "me", **keys: int) -> Shown:
-    return Shown(who, life, done, keys)
+def holds(
+    life: int, *done: int, who: str | None = "me", coins: int | None = None, **keys: int
+) -> Shown:
+    return Shown(who, life, done, keys, coins)
 
 
 def history(*operations: Operation) -> History:
@@ -163,6 +179,32 @@ GOOD: dict[str, History] = {
     "an unknown sign-out may never happen": begun(
         at(2, 3).unknown(SIGN_OUT, "A"),
         at(4, 5)(READ, "A", holds(1)),
+    ),
+    "a payment takes a coin": begun(
+        at(2, 3)(PAY, "A", holds(1, 2, coins=1)),
+        at(4, 5)(MUTATE, "A", holds(1, 2, 3, coins=1)),
+    ),
+    "what is refused leaves nothing": begun(
+        at(2, 3).never_sent(PAY, "A"),
+        at(4, 5)(READ, "A", holds(1, coins=2)),
+    ),
+    "what is dropped with the rest of its request was never there": begun(
+        at(2, 6)(RENEW, "A", holds(1), given="B"),
+        at(3, 5)(RENEW, "A", holds(1, 4), sure=False, request=3),
+        at(3, 5)(MUTATE, "A", holds(1, 4), sure=False, request=3),
+        at(7, 8)(READ, "B", holds(1)),
+    ),
+    "a sign-out ends the sessions of both cookies": history(
+        at(0, 3)(SIGN_IN, None, holds(1), given="A"),
+        at(1, 2)(SIGN_IN, None, holds(2), given="B"),
+        at(4, 5)(SIGN_OUT, "A", also="B"),
+        at(6, 7)(READ, "A", NOTHING),
+        at(6, 7)(READ, "B", NOTHING),
+    ),
+    "who signs in over another user still sees what that one has left": begun(
+        at(2, 3)(WRITE, "A", holds(1, k=2), key="k"),
+        at(4, 5)(SIGN_OVER, "A", holds(3, k=2), given="B", sure=False),
+        at(6, 7)(READ, "B", holds(3)),
     ),
     "after a sign-out there is nothing": begun(
         at(2, 3)(SIGN_OUT, "A"),
@@ -328,6 +370,62 @@ BAD: dict[str, tuple[Rule, History]] = {
             at(4, 5)(READ, "A", NOTHING),
             at(6, 7)(READ, "A", holds(1)),
         ),
+    ),
+    "what was committed in the middle is missing, though the session ended then": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 5)(RENEW, "A", holds(1), given="B"),
+            at(2, 6)(MUTATE, "A", NOTHING),
+            at(7, 8)(READ, "B", holds(1)),
+        ),
+    ),
+    "a payment takes no coin": (
+        Rule.LOST_UPDATE,
+        begun(at(2, 3)(PAY, "A", holds(1, 2, coins=2))),
+    ),
+    "more is paid than there is": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 3)(PAY, "A", holds(1, 2, coins=1)),
+            at(2, 3)(PAY, "A", holds(1, 2, 3, coins=0)),
+            at(4, 5)(PAY, "A", holds(1, 2, 3, 4, coins=0)),
+        ),
+    ),
+    "a payment that was refused is there": (
+        Rule.FOREIGN_DATA,
+        begun(at(2, 3).never_sent(PAY, "A"), at(4, 5)(READ, "A", holds(1, 2))),
+    ),
+    "a sign-in beside another one leaves no session": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 5)(SIGN_IN, "A", holds(2), given="B"),
+            at(3, 6)(SIGN_IN, "A", holds(3), sure=False),
+        ),
+    ),
+    "a sign-out ends one session of two": (
+        Rule.SIGNED_OUT,
+        history(
+            at(0, 3)(SIGN_IN, None, holds(1), given="A"),
+            at(1, 2)(SIGN_IN, None, holds(2), given="B"),
+            at(4, 5)(SIGN_OUT, "A", also="B"),
+            at(6, 7)(READ, "B", holds(2)),
+        ),
+    ),
+    "what one user has left passes to the next": (
+        Rule.FOREIGN_DATA,
+        begun(
+            at(2, 3)(WRITE, "A", holds(1, k=2), key="k"),
+            at(4, 5)(SIGN_OVER, "A", holds(3), given="B"),
+            at(6, 7)(READ, "B", holds(3, k=2)),
+        ),
+    ),
+    "a cookie without a version is given one": (
+        Rule.MONOTONIC_READS,
+        begun(at(2, 3)(READ, "A0", holds(1), given="A1")),
+    ),
+    "a cookie without a version comes once more": (
+        Rule.ONE_SESSION,
+        begun(at(2, 3)(WRITE, "A0@0", holds(1, k=2), key="k", given="A0@0")),
     ),
     "somebody else's session": (
         Rule.FOREIGN_DATA,
@@ -495,6 +593,17 @@ SHARP: dict[str, tuple[Rule, History]] = {
             at(3502, 3503)(READ, "A@1", holds(1)),
         ),
     ),
+    "a cookie without a version is not answered by the store": (
+        Rule.LOST_UPDATE,
+        begun(
+            at(2, 3)(MUTATE, "A0", holds(1, 2)),
+            at(4, 5)(READ, "A0", holds(1)),
+        ),
+    ),
+    "a session outlives its end under a cookie without a version": (
+        Rule.SIGNED_OUT,
+        begun(at(2, 3)(SIGN_OUT, "A0"), at(4, 5)(READ, "A0", holds(1))),
+    ),
     "a session outlives its end under a young cookie": (
         Rule.SIGNED_OUT,
         begun(at(2, 3)(SIGN_OUT, "A@0"), at(4, 5)(READ, "A@0", holds(1))),
@@ -642,6 +751,57 @@ def test_what_was_acknowledged_may_not_vanish_in_a_failover() -> None:
 
     assert [each.rule for each in check(lost, rewinds=True)] == [Rule.LOST_UPDATE]
     assert Rule.SIGNED_OUT in {each.rule for each in check(back, rewinds=True)}
+
+
+@pytest.mark.parametrize("name", list(LAGGING))
+def test_a_server_without_copies_is_excused_nothing(name: str) -> None:
+    """Beside servers that have copies its answers are the store's."""
+    plain = history(*(replace(each, server="plain") for each in LAGGING[name].operations))
+
+    assert check(plain, BOUND, plain={"plain"})
+    assert check(plain, BOUND, plain={"another"}) == []
+
+
+# Behind for as long as connections may lead to an old primary: from 1 s to 2 s.
+AFTER_A_SWITCH_OVER = begun(
+    at(900, 901)(MUTATE, "A", holds(1, 2)),
+    at(1000, 1500)(MUTATE, "A", holds(1, 2, 3)),
+    at(1600, 1601)(READ, "A", holds(1, 2)),
+    at(1600, 1601)(SIGN_IN, None, holds(5), given="B"),
+    at(1700, 1701)(READ, "B", NOTHING),
+    at(1700, 1701)(RENEW, "A", holds(1, 2, 3), given="C"),
+    at(1750, 1751)(READ, "C", NOTHING),
+    at(1800, 1801)(SIGN_OUT, "C", NOTHING),
+    at(1900, 1901)(READ, "C", holds(1, 2)),
+)
+
+
+def test_an_old_primary_may_answer_for_as_long_as_is_stated() -> None:
+    """Only reads, only meanwhile, and only with what was so when it began."""
+    behind = Period(1.0, 2.0, behind=True)
+    of_readers = replace(behind, of_readers=True)
+    later = Period(1.58, 2.0, behind=True)  # what was known before that is known
+    changed = begun(
+        at(1100, 1101)(MUTATE, "A", holds(1, 2)),
+        at(1200, 1201)(MUTATE, "A", holds(1, 3)),
+    )
+
+    assert [str(each) for each in check(AFTER_A_SWITCH_OVER, periods=[behind])] == []
+    assert check(AFTER_A_SWITCH_OVER, periods=[of_readers], readers={""}) == []
+    assert check(AFTER_A_SWITCH_OVER, periods=[of_readers])
+    assert check(AFTER_A_SWITCH_OVER, periods=[later])
+    assert check(AFTER_A_SWITCH_OVER)
+    assert check(changed, periods=[behind])
+
+
+def test_what_is_to_be_answered_is_not_refused() -> None:
+    """Where a period says so, and in it."""
+    full = Period(0.0015, 0.006, answered=frozenset({SIGN_OUT}))
+    kept = begun(at(2, 3).refused(SIGN_OUT, "A"))
+    others = begun(at(2, 3).refused(WRITE, "A"), at(5, 7).refused(SIGN_OUT, "A"))
+
+    assert [each.rule for each in check(kept, periods=[full])] == [Rule.SERVED]
+    assert check(others, periods=[full]) == []
 
 
 def test_a_violation_tells_what_happened() -> None:

@@ -31,15 +31,19 @@ from .places import (
     Fault,
     Place,
     mariadb,
+    mariadb_switched,
     memcached,
     memory,
     postgresql,
     postgresql_pooled,
     postgresql_replica,
+    postgresql_switched,
     redis,
     redis_cluster,
+    redis_full,
     redis_replica,
     redis_sentinel,
+    redis_switched,
     sqlite,
     unsteady,
 )
@@ -63,16 +67,20 @@ FORKED = GUNICORN.replace("--workers 1 --threads 4", "--workers 2 --threads 4 --
 class Mode:
     """How sessions are kept.
 
-    ``settings`` are the middleware's, beside those of all modes. ``bound``: seconds for which a
-    copy may be behind the store; zero where there are no copies.
+    ``settings`` are the middleware's, beside those of all modes; the last ``plain`` servers are
+    not given them, nor a replica, and the last ``readers`` are sent nothing but reads. ``bound``:
+    seconds for which a copy may be behind the store; zero where there are no copies.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[Place]]
     servers: Sequence[str] = (UVICORN, GUNICORN, FLASK)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    plain: int = 0
+    readers: int = 0
     bound: float = 0.0
     expendable: bool = True  # servers hold nothing, so any of them may be killed
+    undisturbed: bool = False  # none is killed or paused
     window: bool = True  # copies do not answer under cookies that have just been written
     rewinds: bool = False  # a failover may take back what nobody was told is stored
     crowd: int = 1  # clients where others have one: most of them rest
@@ -98,6 +106,17 @@ MODES = {
         Mode("memcached", memcached),
         Mode("postgresql", postgresql),
         Mode("mariadb", mariadb),
+        Mode("redis-full", redis_full),
+        # It is the same processes, with the connections that they have, that are to notice.
+        Mode("redis-switched", redis_switched, readers=1, undisturbed=True),
+        Mode(
+            "postgresql-switched",
+            postgresql_switched,
+            [GUNICORN, FLASK, UVICORN],
+            readers=1,
+            undisturbed=True,
+        ),
+        Mode("mariadb-switched", mariadb_switched, readers=1, undisturbed=True),
         Mode("redis-unsteady", partial(unsteady, redis)),
         Mode("memcached-unsteady", partial(unsteady, memcached)),
         Mode("postgresql-unsteady", partial(unsteady, postgresql)),
@@ -141,6 +160,9 @@ MODES = {
         Mode("postgresql-replica", postgresql_replica, bound=1.0, crowd=5),
         Mode("redis-near-replica", redis_replica, settings=NEAR, bound=1.0, crowd=5),
         Mode("postgresql-near-replica", postgresql_replica, settings=NEAR, bound=1.0, crowd=5),
+        Mode("sqlite-mixed", sqlite, settings=NEAR, plain=1, bound=1.0, crowd=5),
+        Mode("redis-mixed", redis, settings=NEAR, plain=1, bound=1.0, crowd=5),
+        Mode("redis-replica-mixed", redis_replica, plain=1, bound=1.0, crowd=5),
         Mode("redis-near-forked", redis, [UVICORN, FORKED], settings=NEAR, bound=1.0, crowd=5),
     ]
 }
@@ -229,9 +251,24 @@ class World:
     place: Place
     servers: list[Server]
 
+    @property
+    def plain(self) -> set[str]:
+        """The servers that have no copies, where others have."""
+        return self._last(self.mode.plain)
+
+    @property
+    def readers(self) -> set[str]:
+        """The servers that are sent nothing but reads."""
+        return self._last(self.mode.readers)
+
+    def _last(self, count: int) -> set[str]:
+        return {server.name for server in self.servers[len(self.servers) - count :]}
+
     def faults(self) -> dict[str, list[Fault]]:
         """Everything that can happen, by its kind."""
         found = {name: [fault] for name, fault in self.place.faults.items()}
+        if self.mode.undisturbed:
+            return found
         found["server paused"] = [server.paused for server in self.servers]
         if self.mode.expendable:
             found["server killed"] = [server.killed for server in self.servers]
@@ -246,13 +283,14 @@ def world(mode: Mode, control: str = "") -> Iterator[World]:
         settings = dict(mode.settings)
         if place.read_from:
             settings["read_from"] = place.read_from
-        environment = {
-            "STORE": place.url,
-            "CONTROL": control,
-            "SETTINGS": json.dumps(settings),
-        }
-        servers = []
+        servers: list[Server] = []
         for number, command in enumerate(mode.servers, 1):
+            is_plain = number > len(mode.servers) - mode.plain
+            environment = {
+                "STORE": place.url,
+                "CONTROL": control,
+                "SETTINGS": json.dumps({} if is_plain else settings),
+            }
             name = f"{command.partition(' ')[0]} {number}"
             servers.append(Server(name, command, environment))
             stack.callback(servers[-1].close)
