@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -363,3 +364,33 @@ def test_a_renewal_that_becomes_too_large_leaves_no_session(
         world.close(request)
     assert len(world.live()) == 1
     assert world.data() == {"a": 1, "y": "y" * 90}
+
+
+def test_a_user_whose_own_entry_is_edited_keeps_the_session() -> None:
+    """A dict under the owner key that names the same person is no other user's, whatever else."""
+    world = World(user_id={"id": 7, "name": "Ann"}, cart=[1])
+    request = world.open()
+    request[1]["user_id"]["name"] = "Anna"
+    answer = world.close(request).answer
+    assert answer is not None  # under a new ID, as with every change under an owner key
+    assert world.data(answer) == {"user_id": {"id": 7, "name": "Anna"}, "cart": [1]}
+
+
+def test_a_function_within_a_function_leaves_nothing_when_it_raises() -> None:
+    """Also where the outer one catches it and goes on."""
+    world = World(n=1, cart=[1])
+    request = world.open()
+
+    def half(session: Session) -> None:
+        session["cart"].append(2)
+        session.renew()
+        raise LookupError
+
+    def outer(session: Session) -> None:
+        with suppress(LookupError):
+            session.mutate(half)
+        session["n"] += 1
+
+    request[1].mutate(outer)
+    assert world.close(request).answer is None  # not renewed
+    assert world.data() == {"n": 2, "cart": [1]}

@@ -62,6 +62,7 @@ from .record import (
     owner_name,
     owners,
     same_data,
+    same_person,
 )
 from .session import (
     Asked,
@@ -645,6 +646,8 @@ def passes_to_another_user(record: Record, data: Data, settings: Settings) -> bo
     """Whether what is stored is, or was last, of another user than the one in ``data``."""
     names, before = settings.owner_key, decode_data(record.data)
     if set(owners(data, names)) <= set(owners(before, names)):  # one of a user's two names is left
+        return False
+    if any(same_person(before.get(name), data.get(name)) for name in names):  # edited, say
         return False
     return last_owner(record, settings) not in (None, owner_name(data, names))
 

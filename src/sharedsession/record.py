@@ -558,6 +558,12 @@ def identities(data: Mapping[Any, Any], names: tuple[str, ...]) -> dict[str, byt
     return {name: _identity(data[name]) for name in names if data.get(name)}
 
 
+def same_person(value: object, other: object) -> bool:
+    """Say whether two dicts name the same person, whatever else they hold."""
+    dicts = isinstance(value, dict) and isinstance(other, dict)
+    return dicts and _identity(value) == _identity(other) != _pack(True)
+
+
 def _identity(value: object) -> bytes:
     if not isinstance(value, dict):
         return _pack(value)

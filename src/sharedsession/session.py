@@ -245,9 +245,7 @@ class Session(dict[Any, Any]):
         self._ready()
         self._allow()
         refuse_async(function)
-        if self._running:  # a function that mutates: part of the outer one
-            return function(self)
-        result: T = self._run(function).result
+        result: T = self._run_inside(function) if self._running else self._run(function).result
         return result
 
     def commit(
@@ -482,6 +480,19 @@ class Session(dict[Any, Any]):
         finally:
             self._asked, self._running, self._assigned = asked, False, frozenset()
         return call
+
+    def _run_inside(self, function: Callable[[Session], T]) -> T:
+        """Run a function within another one, as a part of it; one that raises leaves nothing."""
+        held, asked = dict(dict.items(self)), self._asked
+        before = encode_data(held)
+        try:
+            result = function(self)
+            refuse_async(function, result)
+        except BaseException:
+            self._show(before, held)
+            self._asked = asked
+            raise
+        return result
 
     def _is_as_noted(self) -> bool:
         # No read of `Session` is overridden.
