@@ -13,8 +13,8 @@ DEMO := --port 8000
 WORKERS := 2
 # Real servers of many kinds, killed, hung and failed over: minutes, and a machine with nothing else to do.
 SERVERS := tests/benchmarks tests/consistency tests/kubernetes tests/load_balancers tests/reliability $(wildcard tests/stores/test_memcached*.py tests/stores/test_redis_*.py \
-	tests/stores/test_sql_a*.py tests/stores/test_sql_conformance.py tests/stores/test_sql_p*.py \
-	tests/stores/test_sql_s*.py tests/stores/test_replica.py)
+	tests/stores/test_sql_*.py tests/stores/test_replica.py \
+	tests/stores/test_full.py tests/stores/test_repeated.py)
 TESTS := $(addprefix --ignore=,$(SERVERS))
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
