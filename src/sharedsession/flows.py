@@ -59,10 +59,10 @@ from .record import (
     decode_record,
     encode_record,
     identities,
+    names_new_owner,
     owner_name,
     owners,
     same_data,
-    same_person,
 )
 from .session import (
     Asked,
@@ -88,6 +88,8 @@ CLOCKS_APART = 2  # seconds, with what is lost of a cookie's time by rounding it
 NO_VERSION = 0  # of a cookie whose ID was made by a server without copies
 # Sign-in names that also name drafts, visitors and form fields: in a lost race they decide nothing.
 AMBIGUOUS = frozenset(("id", "uid", "email"))
+# Those that say that a user is signed in, and not who.
+FLAGS = ("logged_in", "loggedin", "is_authenticated", "authenticated", "admin")
 BREAKER_TIMEOUT = 0.1  # seconds that an attempt may take while the store is known to be down,
 BREAKER_PAUSE = 2.0  # but for one in so many seconds, which may take its full time
 
@@ -474,10 +476,14 @@ def changes_user(visit: Visit, intent: Intent) -> bool:
 def signs_in(intent: Intent, settings: Settings, *, by_owner: bool = False) -> bool:
     """Whether this request itself signed a user in: also the same one, after clear()."""
     before = {} if Asked.EMPTIED in intent.asked else decode_data(intent.base)
-    known = owners(before, settings.owner_key)
-    if any(owner not in known for owner in owners(intent.data, settings.owner_key)):
+    if names_new_owner(before, intent.data, settings.owner_key):
         return True
-    return not by_owner and bool(_new_identities(before, intent.data, _telling_names(settings)))
+    if by_owner:
+        return False
+    # A flag that was set already tells nothing, whatever it is set to: a time, say.
+    known = identities(before, FLAGS)
+    found = _new_identities(before, intent.data, _telling_names(settings))
+    return any(name not in known for name in found)
 
 
 def signs_out(intent: Intent, settings: Settings) -> bool:
@@ -536,7 +542,8 @@ def closing(
 
 def fail(visit: Visit, error: Exception) -> None:
     """What this request has said may be untrue: nothing of it is written any more."""
-    visit.trouble = error
+    if visit.in_doubt is None:  # else there is a write of which reload() has to find out first
+        visit.trouble = error
     visit.manager.counts["replay_failed"] += 1
     log.error(
         "replay_failed: a function given to mutate() raised when it ran again: session %s",
@@ -583,7 +590,7 @@ def _closing(visit: Visit, session: Session, intent: Intent, *, repeat: bool) ->
             done = yield from _carry_out(action, visit, intent, repeat=repeat)
         finally:
             if not done and visit.trouble is None:  # else reload() finds out
-                visit.to_end = ()
+                visit.to_end, visit.pending = (), None
         if done:
             break
         # Another request came first: what is there now is looked at, and the steps done over it.
@@ -611,7 +618,7 @@ def _after(visit: Visit, *, repeat: bool) -> Flow[None]:
     if visit.trouble is not None:  # destroy() has ended what was in doubt
         if visit.pending is not None:
             yield from _bury(visit, visit.key_of(visit.pending.cookie))
-        visit.trouble = visit.pending = None
+        visit.trouble = visit.in_doubt = visit.pending = None
     if visit.entry is not None and visit.entry.repeated:
         yield from _look_again(visit)
         if visit.entry is not None:
@@ -633,23 +640,31 @@ def _bring_up_to_date(visit: Visit, intent: Intent) -> None:
     settings, record = visit.manager.settings, visit.record
     if record is None:
         if visit.ended and not intent.from_nothing and signs_in(intent, settings):
-            intent.over_nothing()
+            intent.over_nothing(ended=True)
         return
     if intent.from_nothing or record.data != intent.base:
         intent.over(record.data)
     dropping = intent.changed and settings.on_owner_change == "drop"
     if dropping and passes_to_another_user(record, intent.data, settings):
-        intent.over_nothing()
+        known = owners(decode_data(record.data), settings.owner_key)
+        signed_in = {
+            name: intent.data[name]
+            for name, value in owners(intent.data, settings.owner_key)
+            if (name, value) not in known
+        }
+        intent.over_nothing(ended=False)
+        by_function = any(isinstance(step, Call) for step in intent.steps)
+        if by_function and not owners(intent.data, settings.owner_key):
+            intent.put(signed_in)  # the function has signed in by what it found: a name, say
 
 
 def passes_to_another_user(record: Record, data: Data, settings: Settings) -> bool:
     """Whether what is stored is, or was last, of another user than the one in ``data``."""
     names, before = settings.owner_key, decode_data(record.data)
-    if set(owners(data, names)) <= set(owners(before, names)):  # one of a user's two names is left
-        return False
-    if any(same_person(before.get(name), data.get(name)) for name in names):  # edited, say
-        return False
-    return last_owner(record, settings) not in (None, owner_name(data, names))
+    if owners(before, names):
+        return names_new_owner(before, data, names)
+    owner = owner_name(data, names)
+    return owner is not None and record.last_owner not in (None, owner)
 
 
 def last_owner(record: Record, settings: Settings) -> str | None:
@@ -754,6 +769,8 @@ def _settle(visit: Visit, session: Session, intent: Intent) -> None:
         session._settle(intent, committed)
     except ReplayFailed as failure:
         fail(visit, failure.error)
+    except NotEncodable:
+        pass  # of another task's change; the next commit will say so
 
 
 def instead(session: Session, status: int, error: Exception, known: object) -> int | None:
@@ -1004,12 +1021,13 @@ def committing(
         visit.removed = False
     if visit.entry is None and visit.ended and not intent.ends:
         raise _gone("committed")
+    visit.met_outage = False
     return None if call is None else call.result
 
 
 def reloading(visit: Visit, session: Session) -> Flow[None]:
     """`Session.reload`: from the store itself, whatever copies there are."""
-    if isinstance(visit.trouble, StoreUnavailable):
+    if visit.in_doubt is not None:
         yield from _resolve(visit)
         record, settings = visit.record, visit.manager.settings
         if record is not None and names_user(decode_data(record.data), settings):
@@ -1019,7 +1037,7 @@ def reloading(visit: Visit, session: Session) -> Flow[None]:
             yield from opening(visit)
         if visit.entry is not None:
             yield from _look_again(visit)
-    visit.trouble, visit.met_outage = None, False
+    visit.trouble, visit.in_doubt, visit.met_outage = None, None, False
     _show_found(visit, session)
     if visit.ended:
         raise _gone("read again")

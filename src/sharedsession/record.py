@@ -542,15 +542,40 @@ def owner_name(data: Mapping[Any, Any], names: tuple[str, ...]) -> str | None:
         if data.get(name) is not None:
             value = data[name]
             if isinstance(value, str | int | uuid.UUID) and len(_pack(value)) <= 200:
-                text = str(value)
+                text = _plain_text(value)
                 if text.isprintable():
                     return text
             return sha256(_pack(value)).hexdigest()
     return None
 
 
+def _plain_text(value: str | int | uuid.UUID) -> str:
+    """Return the text of what comes back from the store, a subclass's own notwithstanding."""
+    if isinstance(value, str):
+        return "".join((value,))
+    return int.__repr__(value) if type(value) is not bool and isinstance(value, int) else str(value)
+
+
+def names_new_owner(
+    before: Mapping[Any, Any], data: Mapping[Any, Any], names: tuple[str, ...]
+) -> bool:
+    """Say whether the owner in ``data`` is another one than the one before, or the first.
+
+    Who that is, is the text of the first owner key: 7 and "7" are one. A second key that is left
+    of two, and a dict of the same person that was edited, are no other owner.
+    """
+    owner = owner_name(data, names)
+    if owner in (None, owner_name(before, names)):
+        return False
+    if set(owners(data, names)) <= set(owners(before, names)):
+        return False
+    first = next(name for name in names if data.get(name) is not None)
+    return not _same_person(before.get(first), data[first])
+
+
 # Of a dict under a sign-in name: what says who that is, the first that holds something.
 _WHO = ("sub", "id", "user_id", "uid", "username", "email")
+_WHERE = ("iss", "tenant", "type", "role")  # one number may stand for several people
 
 
 def identities(data: Mapping[Any, Any], names: tuple[str, ...]) -> dict[str, bytes]:
@@ -558,10 +583,13 @@ def identities(data: Mapping[Any, Any], names: tuple[str, ...]) -> dict[str, byt
     return {name: _identity(data[name]) for name in names if data.get(name)}
 
 
-def same_person(value: object, other: object) -> bool:
-    """Say whether two dicts name the same person, whatever else they hold."""
-    dicts = isinstance(value, dict) and isinstance(other, dict)
-    return dicts and _identity(value) == _identity(other) != _pack(True)
+def _same_person(value: object, other: object) -> bool:
+    """Say whether two dicts name the same person, and in the same role, whatever else they hold."""
+    if not isinstance(value, dict) or not isinstance(other, dict):
+        return False
+    known = {name: value[name] for name in (*_WHO, *_WHERE) if name in value}
+    named = {name: other[name] for name in (*_WHO, *_WHERE) if name in other}
+    return any(known.get(name) for name in _WHO) and _pack(known) == _pack(named)
 
 
 def _identity(value: object) -> bytes:

@@ -101,6 +101,7 @@ class Intent:
     data: Data
     encoded: bytes
     backing: Backing | None
+    session: Session | None = None
     own: Call | None = None
     from_nothing: bool = False  # what they come to is without the session's data
     shown: bytes = field(init=False)  # what the application saw when the commit began
@@ -131,19 +132,34 @@ class Intent:
         """Whether there is nothing worth keeping: Flask's mark of a permanent session is not."""
         return len(self.data) < 2 and self.data.keys() <= {PERMANENT}
 
+    @property
+    def handed_out(self) -> Data:
+        """The value that the caller of ``own`` is given, where it is one of the session's."""
+        if self.own is None:
+            return {}
+        return {key: value for key, value in self.data.items() if value is self.own.result}
+
     def over(self, base: bytes) -> None:
         """Do the steps again over ``base``, the data of a record that another request left."""
-        self._replay(EMPTY if self.from_empty else base, from_nothing=False)
+        self._replay(EMPTY if self.from_empty else base)
         self.base = base
 
-    def over_nothing(self) -> None:
+    def over_nothing(self, *, ended: bool) -> None:
         """Do the steps again without the session's data: it has ended, or is another user's now.
 
-        A function that raises there contributes nothing; ``own`` raises `ReplayFailed` as always.
+        A function that raises there contributes nothing; ``own`` raises `ReplayFailed` as always,
+        where there is no session any more that it could have been done over.
         """
-        self._replay(EMPTY, from_nothing=True)
+        self._replay(EMPTY, from_nothing=True, must_run=self.own if ended else None)
 
-    def _replay(self, start: bytes, *, from_nothing: bool) -> None:
+    def put(self, data: Data) -> None:
+        """Add to what the steps come to."""
+        self.data.update(data)
+        self.encoded = encode_data(self.data)
+
+    def _replay(
+        self, start: bytes, *, from_nothing: bool = False, must_run: Call | None = None
+    ) -> None:
         scratch = Session(decode_data(start))
         scratch._backing, scratch._checkpoint = self.backing, start
         scratch._running = True
@@ -154,10 +170,9 @@ class Intent:
             before = encode_data(dict(dict.items(scratch))) if from_nothing else EMPTY
             scratch._asked = step.asked = Asked.NOTHING
             try:
-                step.result = step.function(scratch)
-                check_data(scratch)
+                step.result = self._call(step.function, scratch)
             except Exception as error:
-                if step is self.own or not from_nothing:
+                if step is must_run or not from_nothing:
                     raise ReplayFailed(step, error) from error
                 dict.clear(scratch)
                 dict.update(scratch, decode_data(before))
@@ -166,6 +181,19 @@ class Intent:
         self.data = dict(dict.items(scratch))
         self.encoded = encode_data(self.data)
         self.from_nothing = from_nothing
+
+    def _call(self, function: Callable[[Session], Any], scratch: Session) -> Any:
+        if self.session is not None:
+            self.session._replaying = True
+        try:
+            result = function(scratch)
+            check_data(scratch)
+        except StopIteration as error:  # which a flow, a generator, cannot raise
+            raise RuntimeError("A function given to mutate() raised StopIteration.") from error
+        finally:
+            if self.session is not None:
+                self.session._replaying = False
+        return result
 
 
 class Session(dict[Any, Any]):
@@ -186,11 +214,12 @@ class Session(dict[Any, Any]):
     _base: bytes = EMPTY
     _steps: tuple[Step, ...] = ()
     _checkpoint: bytes = EMPTY
-    _assigned: frozenset[Any] = frozenset()  # keys that the application set since the last step
+    _assigned: set[Any] | None = None  # keys that the application set since the last step
     _own: frozenset[Any] = frozenset()  # and in steps before, so that the values are its own
     _from_empty: bool = False
     _asked: Asked = Asked.NOTHING
     _running: bool = False  # inside a function given to mutate() or commit()
+    _replaying: bool = False  # such a function runs again, on a session of its own
     _late: bool = False  # the headers left before the session was used
     _over: bool = False  # so did the request
     _failed: bool = False  # its commit has failed, and is not tried again
@@ -347,6 +376,7 @@ class Session(dict[Any, Any]):
 
     def mark_modified(self) -> None:
         """Note a write, as Starlette's own session does."""
+        self._allow()
         self.accessed = self._modified = self._used = True
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -402,7 +432,12 @@ class Session(dict[Any, Any]):
         self._used = True
 
     def _allow(self) -> None:
-        """Overridden where nothing can be stored."""
+        """Raise where a change would be lost; overridden where nothing can be stored."""
+        if self._replaying:
+            raise TypeError(
+                "A function given to mutate() or commit() must change the session that it is "
+                "given: when it runs again, over newer data, that is another one."
+            )
 
     def _backed(self, name: str) -> Backing:
         if self._backing is None:
@@ -425,12 +460,14 @@ class Session(dict[Any, Any]):
 
     def _note_assigned(self, keys: Iterable[Any]) -> None:
         """Note that the application set these keys itself, whether that changes their values."""
-        self._assigned = self._assigned.union(keys)
+        if self._assigned is None:
+            self._assigned = set()
+        self._assigned.update(keys)
 
     def _from_here_empty(self) -> None:
         self._used = self.accessed = self._modified = True
         self._asked |= Asked.EMPTIED
-        self._assigned = frozenset()
+        self._assigned = None
         if not self._running:  # a function does it again when it runs again
             self._from_empty = True
             self._steps, self._checkpoint = (), EMPTY
@@ -450,11 +487,12 @@ class Session(dict[Any, Any]):
         if encoded == self._checkpoint and not self._assigned:
             return
         check_data(data)
-        changes = compare(self._checkpoint, data, self._assigned, self._own)
+        assigned = self._assigned or set()
+        changes = compare(self._checkpoint, data, assigned, self._own)
         if changes:
             self._steps = (*self._steps, changes)
-        self._own |= self._assigned
-        self._checkpoint, self._assigned = encoded, frozenset()
+        self._own |= assigned
+        self._checkpoint, self._assigned = encoded, None
 
     def _run(self, function: Callable[[Session], Any]) -> Call:
         """Run a function and note it as a step; one that raises leaves nothing behind."""
@@ -478,7 +516,7 @@ class Session(dict[Any, Any]):
             call.asked = self._asked
             self._steps = (*self._steps, call)
         finally:
-            self._asked, self._running, self._assigned = asked, False, frozenset()
+            self._asked, self._running, self._assigned = asked, False, None
         return call
 
     def _run_inside(self, function: Callable[[Session], T]) -> T:
@@ -517,6 +555,7 @@ class Session(dict[Any, Any]):
             dict(dict.items(self)),
             self._checkpoint,
             self._backing,
+            self,
             own,
         )
         self._from_empty, self._asked = False, Asked.NOTHING
@@ -539,7 +578,7 @@ class Session(dict[Any, Any]):
         self._steps, self._own = self._steps[len(intent.steps) :], frozenset()
         self._base = intent.shown
         if committed != intent.shown:
-            self._move(committed)
+            self._move(committed, intent.handed_out)
 
     def _forget(self, intent: Intent) -> None:
         """The steps of a commit are dropped: the session has ended. They stay in sight.
@@ -555,34 +594,39 @@ class Session(dict[Any, Any]):
         self._steps = tuple(step for step in self._steps if step is not call)
         self._move(self._base if base is None else base)
 
-    def _move(self, base: bytes) -> None:
-        """Do the steps again over another base, and show what they come to."""
+    def _move(self, base: bytes, made: Data | None = None) -> None:
+        """Do the steps again over another base, and show what they come to.
+
+        ``made``: values that are to be the session's own, since a function has handed them out.
+        """
         self._note()
         intent = Intent(
-            self._base, self._steps, self._from_empty, self._asked, {}, EMPTY, self._backing
+            self._base, self._steps, self._from_empty, self._asked, {}, EMPTY, self._backing, self
         )
         intent.over(base)
-        self._show(intent.encoded, dict(dict.items(self)))
+        self._show(intent.encoded, dict(dict.items(self)), made)
         self._base, self._checkpoint = base, intent.encoded
 
-    def _show(self, encoded: bytes, held: Data) -> None:
-        """Hold these data; what is unchanged stays the very object that ``held`` has.
+    def _show(self, encoded: bytes, held: Data, made: Data | None = None) -> None:
+        """Hold these data; what is unchanged stays the very object that ``made`` or ``held`` has.
 
         The application may still hold it, too: a later change inside it is a change of the session.
         """
         dict.clear(self)
         for key, value in decode_data(encoded).items():
-            same = key in held and _encode_or_none({key: held[key]}) == encode_data({key: value})
-            dict.__setitem__(self, key, held[key] if same else value)
+            packed = encode_data({key: value})
+            known = [each[key] for each in (made or {}, held) if key in each]
+            same = (each for each in known if _encode_or_none({key: each}) == packed)
+            dict.__setitem__(self, key, next(same, value))
 
     def _reset(self, stored: bytes) -> None:
         """Drop what this request did, whatever it is, and show what is stored."""
-        self.__class__ = Session
+        self.__class__ = OverSession if self._over else Session
         self.__dict__.pop("_loading", None)
         dict.clear(self)
         dict.update(self, decode_data(stored))
         self._steps, self._checkpoint = (), stored
-        self._assigned = self._own = frozenset()
+        self._assigned, self._own = None, frozenset()
         self._from_empty, self._asked = False, Asked.NOTHING
 
 
@@ -595,8 +639,12 @@ def _encode_or_none(data: Data) -> bytes | None:
 
 def refuse_async(function: Callable[..., object], result: object = None) -> None:
     """Raise TypeError for an async function, known as one or by what it has returned."""
-    asynchronous = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-    if asynchronous or inspect.isawaitable(result):
+    runs_later = (
+        inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+        or inspect.isgeneratorfunction(function)
+    )
+    if runs_later or inspect.isawaitable(result):
         if inspect.iscoroutine(result):
             result.close()
         raise TypeError(

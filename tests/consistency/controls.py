@@ -142,7 +142,7 @@ def looks_only(url: str) -> Any:
 
 def whose_data_unasked(url: str) -> Any:
     """What one user has left in a session passes to the next."""
-    FLOWS.belongs_to_others = lambda record, owner, settings: False
+    FLOWS.passes_to_another_user = lambda record, data, settings: False
     return url
 
 

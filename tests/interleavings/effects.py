@@ -208,6 +208,13 @@ def owner(data: Data, keys: tuple[str, ...]) -> str | None:
     return str(found[0][1]) if found else None
 
 
+def new_owner(before: Data, data: Data, keys: tuple[str, ...]) -> bool:
+    """Whether another owner is there than before, or the first; not where one of two is left."""
+    was, now = owned(before, keys), owned(data, keys)
+    left = all(each in was for each in now)
+    return owner(data, keys) not in (None, owner(before, keys)) and not left
+
+
 def identity(value: Any) -> Any:
     """Return who is meant by what stands under a sign-in name; None is nobody."""
     if isinstance(value, dict):
@@ -247,7 +254,7 @@ def _signs_in(outcome: Outcome, base: Data, keys: tuple[str, ...], names: Iterab
     found = owned(outcome.data, keys)
     if found and outcome.reset in ("clear", "destroy"):
         return "yes"
-    if found and owner(outcome.data, keys) != owner(base, keys):
+    if new_owner(base, outcome.data, keys):
         return "yes"
     if identified(base, outcome.data, set(names) - NO_SIGN_IN):
         return "yes"

@@ -23,6 +23,7 @@ from .effects import (
     identified,
     identity,
     is_empty,
+    new_owner,
     over,
     over_nothing,
     owned,
@@ -305,6 +306,8 @@ class Writes:
         last = owner(lineage.data, ledger.owner_keys) or lineage.last_owner
         now = owner(outcome.data, ledger.owner_keys)
         other = last is not None and now is not None and now != last
+        if owned(lineage.data, ledger.owner_keys):
+            other = other and new_owner(lineage.data, outcome.data, ledger.owner_keys)
         return last if other and not outcome.reset else None
 
     def _signs_out(self, ledger: Ledger, outcome: Outcome) -> bool:
@@ -416,8 +419,8 @@ class Writes:
         if self.absolute is None:
             return
         keys = issued.ledger.owner_keys
-        known = [] if outcome.reset in ("clear", "destroy") else owned(before, keys)
-        anew = outcome.authenticates or any(each not in known for each in owned(data, keys))
+        known = {} if outcome.reset in ("clear", "destroy") else before
+        anew = outcome.authenticates or new_owner(known, data, keys)
         end = record.absolute_end
         assert old.absolute_end is not None
         fresh = end is not None and issued.begun <= end - self.absolute <= self.clock()
