@@ -631,7 +631,8 @@ def _after(visit: Visit, *, repeat: bool) -> Flow[None]:
 
 def _can_be_done_twice(visit: Visit, intent: Intent) -> bool:
     """Whether this is an end, and all that is wrong is an outage: it may be done in doubt."""
-    ends = intent.ends and Asked.DESTROYED in intent.asked
+    # By itself: what a function asks for rests on data that are in doubt.
+    ends = intent.ends and Asked.DESTROYED in intent.asked_outside
     return ends and isinstance(visit.trouble, StoreUnavailable)
 
 
@@ -654,7 +655,8 @@ def _bring_up_to_date(visit: Visit, intent: Intent) -> None:
         }
         intent.over_nothing(ended=False)
         by_function = any(isinstance(step, Call) for step in intent.steps)
-        if by_function and not owners(intent.data, settings.owner_key):
+        settled = Asked.EMPTIED in intent.asked or owners(intent.data, settings.owner_key)
+        if by_function and not settled:
             intent.put(signed_in)  # the function has signed in by what it found: a name, say
 
 
@@ -1028,10 +1030,10 @@ def committing(
 def reloading(visit: Visit, session: Session) -> Flow[None]:
     """`Session.reload`: from the store itself, whatever copies there are."""
     if visit.in_doubt is not None:
+        key = visit.key
         yield from _resolve(visit)
-        record, settings = visit.record, visit.manager.settings
-        if record is not None and names_user(decode_data(record.data), settings):
-            visit.to_end = ()  # what was in doubt was no sign-out, or did not take place
+        if visit.key == key and not _has_signed_out(visit, session):
+            visit.to_end = ()
     else:
         if not visit.opened or visit.outdated:
             yield from opening(visit)
@@ -1041,6 +1043,14 @@ def reloading(visit: Visit, session: Session) -> Flow[None]:
     _show_found(visit, session)
     if visit.ended:
         raise _gone("read again")
+
+
+def _has_signed_out(visit: Visit, session: Session) -> bool:
+    """Whether a write that was in doubt has left nobody signed in where it was made."""
+    if visit.record is None:
+        return True
+    changed = not same_data(visit.record.data, session._base)
+    return changed and not names_user(decode_data(visit.record.data), visit.manager.settings)
 
 
 def _show_found(visit: Visit, session: Session) -> None:
