@@ -1030,9 +1030,10 @@ def committing(
 def reloading(visit: Visit, session: Session) -> Flow[None]:
     """`Session.reload`: from the store itself, whatever copies there are."""
     if visit.in_doubt is not None:
-        key = visit.key
+        key, own = visit.key, visit.pending is not None or visit.in_doubt == visit.key
         yield from _resolve(visit)
-        if visit.key == key and not _has_signed_out(visit, session):
+        # Else the sign-out itself was certain, and only the end of another session in doubt.
+        if own and visit.key == key and not _has_signed_out(visit, session):
             visit.to_end = ()
     else:
         if not visit.opened or visit.outdated:
