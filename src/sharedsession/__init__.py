@@ -1,23 +1,23 @@
 """Sessions that every server finds. See ``sharedsession.asgi`` for the middleware."""
 
+from ._core.session import Session
+from ._core.settings import NearCache
 from .exceptions import (
     ConfigurationError,
     LateChange,
-    NotEncodable,
+    NotSerializable,
     SessionError,
     SessionGone,
     StoreFull,
     StoreUnavailable,
     TooLarge,
 )
-from .session import Session
-from .settings import NearCache
 
 __all__ = [
     "ConfigurationError",
     "LateChange",
     "NearCache",
-    "NotEncodable",
+    "NotSerializable",
     "Session",
     "SessionError",
     "SessionGone",

@@ -7,50 +7,52 @@ nothing itself. docs/writing-an-adapter.md builds one.
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Callable, MutableMapping
-from dataclasses import fields
+import os
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from .concurrency import DeadlinePassed, OwnThreads, threads_run
-from .exceptions import NOT_STORED, RETRY_AFTER, UNAVAILABLE, StoreUnavailable
-from .flows import (
-    Flow,
-    Manager,
-    Visit,
-    drive,
-    finishing,
-    first_step,
-    instead,
-    is_settled,
-    opening,
-    over,
-    trouble,
-)
-from .record import Data
-from .session import EmptyInOutage, Loading, Session, UnusedSession
-from .settings import Settings, gather
+from ._core.answers import Texts, encoded, unavailable
+from ._core.drivers import advance, drive
+from ._core.exchange import Exchange
+from ._core.flows import opening
+from ._core.manager import Manager, Process
+from ._core.runtime import DeadlinePassed, threads_run
+from ._core.session import Session, exchange_of
+from ._core.settings import NAMES, Settings, announce, gather
+from ._core.state import Progress
+from ._core.steps import Flow
+from ._doors import advice
+from .exceptions import StoreUnavailable
 from .stores import REPLICA_SHARE, open_store, open_with_copies
+from .stores._support.deadline import within
 from .stores.base import AsyncStore, Copying, Store, StorePair
 from .stores.near import with_copies
-from .stores.waiting import within
+
+__all__ = ["Counts", "Sessions", "met_outage", "unavailable"]
 
 T = TypeVar("T")
-Headers = list[tuple[bytes, bytes]]  # as ASGI has them
-Texts = list[tuple[str, str]]  # as WSGI has them
 
-NAMES = frozenset(each.name for each in fields(Settings)) - {"secret_keys"} | {"secret_key"}
 OURS = ("vary", "cache-control", "set-cookie")
+COUNTS = "sharedsession.counts"  # where scopes and environments hold the `Counts` of a middleware
+LAYERS = "sharedsession.layers"  # and, inside of several, the name and the session of each
 TRUSTED = 0.9  # share of the timeout with which a store of our own ends its calls by itself
 
 
+def configure(arguments: Mapping[str, Any]) -> Settings:  # Any: what `gather` checks
+    """Return the settings of a middleware, and say what may be wrong with them."""
+    advice.warn_of_variables(os.environ, NAMES)
+    settings = gather(arguments)
+    announce(settings)
+    return settings
+
+
 class Stores:
-    """The store that the settings name, in the colours that there are."""
+    """The store that the settings name, sync and async, as far as there are both."""
 
     def __init__(self, settings: Settings) -> None:
-        chosen, replica, timeout = settings.store, settings.read_from, settings.timeout
-        near_cache, stale = settings.near_cache, settings.stale_if_outage
+        chosen, replica, timeout = settings.store, settings.replica, settings.store_timeout
+        near_cache, stale = settings.near_cache, settings.stale_if_error
         self.owned = isinstance(chosen, str)
         if near_cache is None and replica is None:
             pair = _opened(chosen, timeout)
@@ -72,26 +74,96 @@ class Stores:
         """How many loads were answered by whom, where there are copies."""
         return {} if self.copies is None else self.copies.counts
 
+    def open_outdated(self, exchange: Exchange) -> bool:
+        """Open a session from copies alone, where the settings allow that in an outage."""
+        if self.copies is None:
+            return False
+        flow = opening(exchange, outdated=True)
+        try:
+            advance(flow, exchange.manager, self.copies.outdated)
+        except StopIteration:
+            return True
+        finally:
+            flow.close()
+        return False
+
 
 def _opened(store: str | Store | AsyncStore, timeout: float) -> StorePair:
     if isinstance(store, str):
         return open_store(store, timeout)
-    if _awaits(store):
+    if inspect.iscoroutinefunction(store.load):
         return StorePair(None, cast(AsyncStore, store))
     return StorePair(cast(Store, store), None)
 
 
-def _awaits(store: object) -> bool:
-    """Say whether the verbs of a store object are awaited; refuse what is no store."""
-    verbs = [
-        getattr(store, verb, None) for verb in ("load", "create", "replace", "touch", "delete")
-    ]
-    if not all(callable(verb) for verb in verbs):
-        raise TypeError(
-            f"store={type(store).__name__} is no session store: pass a URL such as "
-            "'redis://localhost:6379/0', or a store object such as RedisStore(client)."
+class Counts(Mapping[str, int]):
+    """How often each event has happened in this process: always as of now, and read only."""
+
+    def __init__(self, manager: Manager, stores: Stores, key: str = "") -> None:
+        self.manager, self._stores = manager, stores
+        settings = manager.settings
+        self.cookie = settings.session_cookie
+        self.place = settings.store, settings.namespace
+        self.key = key  # where in a scope or an environment the session is
+
+    def _now(self) -> dict[str, int]:
+        return {**self.manager.counts, **self._stores.counts}
+
+    def __getitem__(self, event: str) -> int:
+        return self._now().get(event, 0)
+
+    def __contains__(self, event: object) -> bool:
+        return event in self._now()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def __repr__(self) -> str:
+        return repr(self._now())
+
+
+def enter(request: MutableMapping[str, Any], counts: Counts, outer: Counts) -> Session | None:
+    """Go into a middleware inside of another one; return the session that both have in common.
+
+    Two cookies of one name cannot be in one answer: the outermost middleware of that name decides.
+    """
+    session = request.get(outer.key)
+    held: Mapping[str, Session] = request.get(LAYERS, {})
+    layers = {name: each for name, each in held.items() if not _is_over(each)}
+    if isinstance(session, Session):
+        layers.setdefault(outer.cookie, session)
+    request[LAYERS] = layers
+    known = layers.get(counts.cookie)
+    if known is None or _is_over(known):  # of an earlier request with the same environment
+        return None
+    if counts.place != outer.place and counts.cookie == outer.cookie:
+        counts.manager.tell_once(
+            "two-layers",
+            "Two session middlewares on one request must have the same store and namespace, or "
+            "cookies of different names, and both have the cookie %r: the outer one decides. Give "
+            "one of them another name (session_cookie=…), or both the same settings.",
+            counts.cookie,
         )
-    return inspect.iscoroutinefunction(verbs[0])
+    return known
+
+
+def _is_over(session: Session) -> bool:
+    exchange = exchange_of(session)
+    return exchange is not None and exchange.progress is Progress.OVER
+
+
+def environ_header(environ: Mapping[str, Any], name: str) -> str:
+    """Return a header of a WSGI request by its name in lower case; nothing where it is absent."""
+    return str(environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""))
+
+
+def met_outage(session: Session) -> bool:
+    """Say whether the application met an outage, in a read or in a verb of its own."""
+    exchange = exchange_of(session)
+    return exchange is not None and exchange.met_outage
 
 
 class Sessions:
@@ -118,12 +190,11 @@ class Sessions:
         settings: Settings | None = None,
         **arguments: Any,  # Any: of the settings' types, which `gather` checks
     ) -> None:
-        unknown = arguments.keys() - NAMES
-        if unknown:
-            raise TypeError(f"There is no setting {min(unknown)!r}: {', '.join(sorted(NAMES))}.")
+        if settings is not None and (arguments or not isinstance(settings, Settings)):
+            raise TypeError("Sessions takes what `gather` returns, or settings by their names.")
         if settings is None:
-            settings = gather(arguments)
-        self.manager = Manager(settings)
+            advice.refuse_unknown(arguments, NAMES, {})
+            settings = configure(arguments)
         self._stores = Stores(settings)
         if self._stores.sync is None:
             name = "The store of this URL" if self._stores.owned else type(settings.store).__name__
@@ -132,130 +203,137 @@ class Sessions:
                 f"{name} is awaited, which only ASGI can do: use {plain} here, or a URL, which "
                 "stands for both."
             )
+        self.manager = Manager(settings, process=Process(lag=self._stores.lag))
         self._store: Store = self._stores.sync
-        self._timeout = settings.timeout
-        self.manager.lag = self._stores.lag
-        self._peek = self._stores.peek
         bounded = getattr(self._store, "blocking", True) and threads_run()
         self._within = self._make_call if bounded else None
-        self._threads = OwnThreads()
 
     @property
     def counts(self) -> dict[str, int]:
         """How often each event happened in this process: created, renewed, gone, outage, …."""
-        return {**self.manager.counts, **self._stores.counts}
+        return dict(self.live_counts())
+
+    def live_counts(self, key: str = "") -> Counts:
+        """Return the same as a mapping that goes on counting."""
+        return Counts(self.manager, self._stores, key)
 
     def open(
         self,
         cookies: str | None,
         manager: Callable[[], Manager] | None = None,
         request: MutableMapping[str, Any] | None = None,
+        convert: Callable[[Any], Any] | None = None,  # Any: of the framework's types
     ) -> Session:
         """Return the session of a request that came with these cookies, not loaded yet.
 
-        ``cookies`` is the value of the Cookie header, several joined by a semicolon or a comma;
-        ``manager`` is asked, at the first use, for the one to use instead of `manager`;
-        ``request`` is what ``on_outage`` is asked with, where that is a function.
+        Args:
+            cookies: the value of the Cookie header, several joined by a semicolon or a comma; None:
+                the store is not asked.
+            manager: is asked, at the first use, for the one to use instead of `manager`.
+            request: what ``on_outage`` is asked with, where that is a function.
+            convert: is asked for what to store in the place of a value that a session cannot hold,
+                and raises TypeError where the framework's own session could not hold it either;
+                default: none can.
         """
-        session: UnusedSession
-        if cookies is None:
-            session = UnusedSession()
-        else:
-            tolerates = self.manager.settings.tolerance(request)
-            session = UnusedSession.unloaded(Loading(self._load, tolerates=tolerates))
-        session._begin = partial(self._begin, cookies, manager)
-        return session
+        return self.begin(cookies, manager, request, convert).session
 
     def commit(self, session: Session, headers: Texts, *, https: bool, status: int = 200) -> Texts:
         """Store what the request did; return the response's headers with those of the session.
 
-        ``https`` says whether the request came by it, which sets Secure. ``status`` is that of the
-        response: after a commit of the application's own whose outcome is unknown, only an answer
-        of 400 or more that is no 500 may leave, for it confirms nothing.
+        Args:
+            session: as `open` returned it.
+            headers: of the response.
+            https: whether the request came by it, which sets Secure.
+            status: of the response. After a commit of the application's own whose outcome is
+                unknown, only one of 400 or more that is no 500 may leave: it confirms nothing.
 
-        Raises `StoreUnavailable`, which the adapter answers with `unavailable`; what a function of
-        the application raised when it ran again over newer data, a 500, since then nothing of the
-        request is stored; and `LateChange`, `NotEncodable` or `TooLarge`, the application's faults.
+        Raises:
+            StoreUnavailable: the adapter answers with `unavailable`.
+            Exception: what a function of the application raised when it ran again over newer data:
+                a 500, since nothing of the request is stored.
+            LateChange, NotSerializable, TooLarge: the application's faults.
         """
-        known = trouble(session)
-        try:
-            self.close(session)
-        except Exception as error:
-            if instead(session, status, error, known) is not None:
-                raise
-        return self.headers(session, headers, https=https)
+        exchange: Exchange = exchange_of(session)
+        instead = self.run(exchange.respond(status, encoded(headers)))
+        if instead is not None:
+            raise exchange.cause or StoreUnavailable("The session store did not answer.")
+        return self.headers(exchange, headers, https=https)
 
     def finish(self, session: Session) -> None:
         """The request is over: store what was changed after `commit`; without one, nothing.
 
-        `LateChange` where that cannot be; and from now on, wherever the session is changed.
+        From now on a change of the session raises `LateChange`.
+
+        Raises:
+            LateChange: what was changed needs a new cookie.
+            StoreUnavailable: the store does not answer.
         """
-        stores_nothing = isinstance(session, EmptyInOutage) or not session._late
-        over(session)  # first, so that no change of another thread comes too late to be seen
-        if not stores_nothing:
-            self.close(session, late=True)
+        exchange: Exchange = exchange_of(session)
+        try:
+            self.run(exchange.finish())
+        finally:
+            exchange.over()
 
-    # --- for adapters with needs of their own ---
+    # --- for the adapters of this package ---
 
-    def headers(self, session: Session, headers: Texts, *, https: bool) -> Texts:
+    def begin(
+        self,
+        cookies: str | None,
+        manager: Callable[[], Manager] | None = None,
+        request: MutableMapping[str, Any] | None = None,
+        convert: Callable[[Any], Any] | None = None,
+    ) -> Exchange:
+        """Return the exchange of a request; the arguments are those of `open`."""
+        unread = cookies is not None or manager is not None
+        exchange = Exchange(
+            self.manager,
+            run=self._run_verb,
+            resolve=partial(self._resolve, cookies, manager) if unread else None,
+            load=self._load if cookies is not None else None,
+            tolerates=self.manager.settings.tolerance(request) if cookies is not None else None,
+        )
+        exchange.convert = convert
+        if cookies is not None:
+            exchange.hide()
+        return exchange
+
+    def headers(self, exchange: Exchange, headers: Texts, *, https: bool) -> Texts:
         """Return a response's headers with those that the committed session asks for."""
-        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        if not add_headers(encoded, session, https=https):
+        if not exchange.is_used:
             return headers
-        # Title case, for whoever looks for 'Set-Cookie' and nothing else.
+        sent = encoded(headers)
+        exchange.add_headers(sent, https=https)
+        # Title case, for clients that look for 'Set-Cookie' and nothing else.
         return [
             (name.title() if name in OURS else name, value.decode("latin-1"))
-            for name, value in ((name.decode("latin-1"), value) for name, value in encoded)
+            for name, value in ((name.decode("latin-1"), value) for name, value in sent)
         ]
 
-    def close(self, session: Session, *, late: bool = False, repeat: bool = False) -> None:
-        """Run `flows.finishing`; nothing, once that has failed: it must not be half-done twice."""
-        if session._failed:
-            return
-        session._late = session._failed = True
-        if not is_settled(session, late=late, repeat=repeat):
-            self.run(finishing(session, late=late, repeat=repeat))
-        session._failed = False
+    def run(self, flow: Flow[T] | None) -> T | None:
+        """Drive a flow with the store, under one deadline; None: there is nothing to do."""
+        if flow is None:
+            return None
+        return drive(flow, self._store, self.manager, self._within, self._stores.peek)
 
-    def run(self, flow: Flow[T]) -> T:
-        """Drive a flow with the store, under one deadline."""
-        return drive(flow, self._store, self.manager, self._within, self._peek)
+    def _resolve(
+        self, cookies: str | None, manager: Callable[[], Manager] | None, exchange: Exchange
+    ) -> None:
+        """Read the cookies of a request, with the settings that it is to have."""
+        if manager is not None:
+            exchange.manager = manager()
+        exchange.show_cookies(exchange.manager.read([cookies]) if cookies else ())
 
-    def _begin(
-        self, cookies: str | None, manager: Callable[[], Manager] | None, session: Session
-    ) -> Visit:
-        chosen = self.manager if manager is None else manager()
-        # Servers join the headers of one name by commas.
-        found = chosen.codec.read(cookies.split(",")) if cookies else ()
-        visit = Visit(chosen, found, self._asked)
-        visit.late = session._late
-        return visit
-
-    def _load(self, session: Session) -> Data:
-        visit = session._backed("the first use")
-        assert isinstance(visit, Visit)
-        if not visit.opened:
-            try:
-                self.run(opening(visit))
-            except StoreUnavailable:
-                if not from_outdated_copies(visit, self._stores):
-                    raise
-            if visit.record is not None:
-                session._base = session._checkpoint = visit.record.data
-        return visit.data
-
-    def _asked(self, session: Session, name: str, flow: Flow[Any]) -> Any:
-        """What ``session.commit()`` and ``session.reload()`` do."""
-        visit = session._backing
-        assert isinstance(visit, Visit)
-        visit.begin(f"session.{name}")
+    def _load(self, exchange: Exchange) -> None:
         try:
-            return self.run(flow)
+            self.run(opening(exchange))
         except StoreUnavailable:
-            visit.met_outage = True
-            raise
-        finally:
-            visit.busy = False
+            if not self._stores.open_outdated(exchange):
+                raise
+
+    def _run_verb(self, exchange: Exchange, name: str, flow: Flow[Any]) -> Any:
+        """What ``session.commit()`` and ``session.reload()`` do."""
+        with exchange.running_verb(name):
+            return self.run(flow)
 
     def _make_call(self, seconds: float, call: Callable[[], T]) -> T:
         """Make a call of the store that may take so long; in a thread, unless it ends by itself.
@@ -265,12 +343,13 @@ class Sessions:
         none ends sooner because other calls, or an outage, have left less time. A thread costs as
         much again as the call, so it is used where one is needed.
         """
-        trusted = self._stores.owned and not self.manager.breaker.down
-        if trusted and seconds > TRUSTED * self._timeout:
+        process = self.manager.process
+        trusted = self._stores.owned and not process.breaker.down
+        if trusted and seconds > TRUSTED * self.manager.settings.store_timeout:
             return call()
-        future = self._threads.submit(_within, seconds, call)
+        future = process.threads.submit(partial(_within, seconds, call))
         try:
-            return cast(T, future.result(seconds))
+            return future.result(seconds)
         except TimeoutError:
             if future.done():  # it was the call's own
                 raise
@@ -279,90 +358,6 @@ class Sessions:
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Make a call of a store that ends its waits in time, if it can, when nobody waits for it."""
+    """Make a call of a store that ends its waits in time, if it can, when its caller has left."""
     with within(seconds):
         return call()
-
-
-def from_outdated_copies(visit: Visit, stores: Stores) -> bool:
-    """Open a session from copies alone, where the settings allow that in an outage."""
-    if stores.copies is None:
-        return False
-    flow = opening(visit, outdated=True)
-    try:
-        first_step(flow, stores.copies.outdated)
-    except StopIteration:
-        return True
-    finally:
-        flow.close()
-    return False
-
-
-# --- the response ---------------------------------------------------------------------------------
-
-
-def add_headers(headers: Headers, session: Session, *, https: bool) -> bool:
-    """Add what a committed session asks for; return whether there was anything to add."""
-    if not (session._used or session.accessed):
-        return False
-    visit, cookie = session._backing, None
-    if trouble(session) is not None:  # what the client would be told is not known
-        pass
-    elif isinstance(visit, Visit) and visit.removed:
-        cookie = visit.manager.codec.remove(https=https)
-    elif isinstance(visit, Visit) and visit.answer is not None:
-        cookie = visit.manager.codec.issue(visit.answer, https=https)
-    _merge(headers, b"vary", b"Cookie", unless=(b"cookie", b"*"))
-    if cookie is not None:
-        headers.append((b"set-cookie", cookie.encode("latin-1")))
-    if cookie is not None or isinstance(session, EmptyInOutage):
-        _merge(headers, b"cache-control", b"no-store", unless=(b"no-store", b"private"))
-    return True
-
-
-def _merge(headers: Headers, name: bytes, value: bytes, unless: tuple[bytes, ...]) -> None:
-    """Add a value to a list-valued header, once, beside what the application put there."""
-    position = None
-    for index, (known, content) in enumerate(headers):
-        if known.lower() == name:
-            if any(part.strip().lower() in unless for part in content.split(b",")):
-                return
-            position = index
-    if position is None:
-        headers.append((name, value))
-    else:
-        headers[position] = (name, headers[position][1] + b", " + value)
-
-
-def unavailable(status: int = 503) -> tuple[Texts, bytes]:
-    """Return the headers and the body of the 503 that an outage is answered with.
-
-    Or of a 500: nothing of a request is stored when one of its functions raised at a replay.
-    """
-    body = f"{UNAVAILABLE if status == 503 else NOT_STORED}\n".encode()
-    retry = [("Retry-After", str(RETRY_AFTER))] if status == 503 else []
-    return [
-        ("Content-Type", "text/plain; charset=utf-8"),
-        ("Content-Length", str(len(body))),
-        *retry,
-        ("Cache-Control", "no-store"),
-    ], body
-
-
-def warn_proxy(how: str, setting: str) -> None:
-    """Warn that the server does not trust a proxy that says https."""
-    warnings.warn(
-        "A proxy says that the client came by https, but the server says http, so the session "
-        "cookie is set without Secure. Let the server trust its proxy "
-        f"({how}), or {setting}.",
-        RuntimeWarning,
-        stacklevel=3,
-    )
-
-
-def met_outage(session: Session) -> bool:
-    """Say whether the application met an outage, in a read or in a verb of its own."""
-    loading = getattr(session, "_loading", None)
-    if loading is not None and loading.met and isinstance(loading.failure, StoreUnavailable):
-        return True
-    return isinstance(session._backing, Visit) and session._backing.met_outage

@@ -6,40 +6,37 @@ session is used. The response is held back at its start until the record is stor
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
 
-from . import concurrency
-from .adapter import (
-    Headers,
-    Stores,
-    add_headers,
-    from_outdated_copies,
-    met_outage,
-    unavailable,
-    warn_proxy,
-)
-from .exceptions import SessionError, StoreUnavailable
-from .flows import (
-    Flow,
-    Manager,
-    Step,
-    Visit,
-    adrive,
-    finishing,
-    first_step,
-    instead,
-    is_settled,
-    opening,
-    over,
-    too_late,
-    trouble,
-)
-from .session import Loading, Session, UnusedSession
-from .settings import UNSET, NearCache, OnOutage, Unset, gather
+from ._core import runtime
+from ._core.answers import Headers, check_scheme, unavailable
+from ._core.drivers import Call, adrive, advance
+from ._core.exchange import Exchange, Unbegun
+from ._core.flows import opening
+from ._core.manager import Manager, Process
+from ._core.session import UnusedSession, exchange_of, give_exchange
+from ._core.settings import UNSET, NearCache, OnOutage, Unset
+from ._core.state import Progress
+from ._core.steps import Flow
+from ._doors import advice, misuse
+from ._doors.arguments import documented
+from .adapter import COUNTS, Counts, Stores, configure, enter
+from .exceptions import RETRY_AFTER, UNAVAILABLE, SessionError, StoreUnavailable
 from .stores.base import AsyncStore, Store
+
+__all__ = ["SessionMiddleware"]
 
 # ASGI's own types: what a scope or a message holds differs from server to server.
 Scope = MutableMapping[str, Any]
@@ -51,7 +48,8 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 TRY_AGAIN_LATER, INTERNAL_ERROR = 1013, 1011  # WebSocket close codes (IANA registry)
 
 
-class SessionMiddleware:
+@documented
+class SessionMiddleware(misuse.KeptForTheLifespan):
     """Give ``scope["session"]`` to any ASGI application, from a store that all servers share.
 
     The arguments are those of ``starlette.middleware.sessions.SessionMiddleware``, and more. Each
@@ -59,51 +57,26 @@ class SessionMiddleware:
 
     Args:
         app: the application.
-        secret_key: what signs the cookies; one key or a list, newest first: the first signs, all
-            verify.
-        session_cookie: the cookie's name, default ``"session"``. The prefixes ``__Host-`` and
-            ``__Secure-`` imply what they demand.
-        max_age: the idle timeout in seconds, default 14 days, enforced by the server. None: the
-            default, and a cookie that ends with the browser. Zero or less ends sessions at once.
-        path, domain, same_site, partitioned: attributes of the cookie; defaults ``"/"``, none,
-            ``"lax"``, False.
-        https_only: None (default) sets Secure on requests that came by https, or where another
-            setting demands it; True always; False never.
-        store: a URL (``"sqlite:///sessions.db"``, ``"redis://host:6379/0"``, ``"memory://"``) or
-            a store object.
-        absolute_timeout: the longest life of a session in seconds, from its creation or the last
-            authentication on; default None, no limit.
-        namespace: keeps applications that share a store apart; default ``""``.
-        owner_key: the session key that says who is signed in, or several; a changed value renews
-            the ID. Default ``user_id``, ``_user_id`` and ``_auth_user_id``.
-        sign_in_names: other keys under which applications note who is signed in: another identity
-            there renews the ID, and no more. Default ``user``, ``username``, ``logged_in`` and
-            their kin (docs/settings.md lists them); ``()`` for none.
-        on_owner_change: what another user who signs in finds: ``"drop"`` (default), only what that
-            request itself assigned; ``"keep"``, all that the user before left.
-        timeout: seconds that the store may take for opening a session, and again for closing it;
-            default 1.
-        on_outage: what a request meets whose session cannot be loaded: ``"error"`` (default), a
-            503 when it uses the session; ``"readonly-empty"``, an empty session, and the 503 only
-            when it wants to store something; or a function of the scope and the error that returns
-            one of the two.
-        near_cache: True, or a `NearCache`, keeps copies of sessions in this server's memory, so
-            that most reads ask no store; default False. See docs/consistency.md for what it costs.
-        stale_if_outage: seconds for which copies may be read while the store is down; default 0.
-        read_from: the URL of a replica of the store near this server, which answers reads;
-            default none.
+        {of the cookie}
+        {of the sessions}
         scope_key: where in the scope the session is put, default ``"session"``.
 
     Raises:
         ConfigurationError: a setting is missing, wrong, or contradicts another.
+        TypeError: there is no such argument, the application is of another kind, or the store is
+            none.
+
+    Where a framework makes it while a scope waits, as with ``add_middleware``, it keeps the error:
+    the lifespan is answered with it, which stops the server, and every other scope raises it.
     """
 
+    @advice.with_known_arguments({"environ_key": "under ASGI it is scope_key="})
     def __init__(
         self,
         app: ASGIApp,
-        secret_key: str | bytes | Iterable[str | bytes] | Unset = UNSET,
+        secret_key: str | bytes | Sequence[str | bytes] | Unset = UNSET,
         session_cookie: str | Unset = UNSET,
-        max_age: int | None | Unset = UNSET,
+        max_age: float | timedelta | None | Unset = UNSET,
         path: str | Unset = UNSET,
         same_site: Literal["lax", "strict", "none"] | Unset = UNSET,
         https_only: bool | None | Unset = UNSET,
@@ -111,225 +84,316 @@ class SessionMiddleware:
         partitioned: bool | Unset = UNSET,
         *,
         store: str | Store | AsyncStore | Unset = UNSET,
-        absolute_timeout: int | None | Unset = UNSET,
+        absolute_timeout: float | timedelta | None | Unset = UNSET,
         namespace: str | Unset = UNSET,
         owner_key: str | Iterable[str] | Unset = UNSET,
         sign_in_names: str | Iterable[str] | Unset = UNSET,
         on_owner_change: Literal["drop", "keep"] | Unset = UNSET,
-        timeout: float | Unset = UNSET,
+        store_timeout: float | timedelta | Unset = UNSET,
         on_outage: OnOutage | Unset = UNSET,
         near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
-        stale_if_outage: float | Unset = UNSET,
-        read_from: str | Store | AsyncStore | None | Unset = UNSET,
+        stale_if_error: float | timedelta | Unset = UNSET,
+        replica: str | Store | AsyncStore | None | Unset = UNSET,
         scope_key: str = "session",
     ) -> None:
         given = dict(locals())
-        settings = gather(given)
         self.app = app
         self.scope_key = scope_key
-        self.manager = Manager(settings)
+        misuse.require_asgi(app)
+        settings = configure(given)
         self._stores = Stores(settings)
-        self.manager.lag = self._stores.lag
+        self.manager = Manager(settings, process=Process(lag=self._stores.lag))
         self._peek = self._stores.peek
-        self._begin = self._begin_visit  # bound once, not for each request
-        self._codec = self.manager.codec
+        awaited = self._stores.asynchronous
+        self._awaited = None if awaited is None else partial(_on, awaited)
+        plain = self._stores.sync if awaited is None else None
+        self._at_once = None if plain is None or getattr(plain, "blocking", True) else plain
         self._needle = settings.session_cookie.encode() + b"="
-        self._threads = concurrency.OwnThreads()
-        self._warned = settings.https_only is not None
+        self._counts = Counts(self.manager, self._stores, scope_key)
+        # Bound once, not for each request: what runs the verbs of a session.
+        self._verbs = {kind: partial(_Verb, self.run, kind) for kind in ("http", "websocket")}
+        self._unused = {step: Unbegun(self._begin, step) for step in Progress}
 
     @property
     def counts(self) -> dict[str, int]:
-        """How often each event happened in this process: created, renewed, gone, outage, …."""
-        return {**self.manager.counts, **self._stores.counts}
+        """How often each event happened in this process: created, renewed, gone, outage, ….
+
+        Applications find the same, as a mapping, in ``scope["sharedsession.counts"]``.
+        """
+        return dict(self._counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind != "http" and kind != "websocket":
             await self.app(scope, receive, send)
             return
-        session: Session = UnusedSession()
-        session._begin = self._begin
-        needle = self._needle
-        sent = [value for name, value in scope["headers"] if name == b"cookie" and needle in value]
-        if sent and (cookies := self._codec.read([each.decode("latin-1") for each in sent])):
-            visit = Visit(self.manager, cookies, self._pending)
-            flow = opening(visit)
-            try:
-                step = first_step(flow, self._peek)
-            except StopIteration:  # a copy was at hand
-                visit.fill(session)
-            else:
-                session = await self._load(scope, session, visit, self._go_on(flow, step))
-        scope[self.scope_key] = session
+        key, theirs = self.scope_key, None
+        if COUNTS in scope:
+            shared = enter(scope, self._counts, scope[COUNTS])
+            if shared is not None:
+                scope[key] = shared
+                await self.app(scope, receive, send)
+                return
+        scope[COUNTS] = self._counts
+        if key in scope:
+            theirs = scope[key]
+            send = _showing(theirs, scope, key, send)
+        needle, sent = self._needle, None
+        for name, value in scope["headers"]:
+            if name == b"cookie" and needle in value:
+                sent = [*(sent or ()), value.decode("latin-1")]
+        if sent is None and theirs is None and kind == "http":
+            await self._serve_new(scope, receive, send)
+            return
+        cookies = self.manager.read(sent) if sent else ()
+        exchange = Exchange(self.manager, cookies, self._verbs[kind])
+        if cookies:
+            await self._open(scope, exchange)
+        scope[key] = exchange.session
+        response = (_Response if kind == "http" else _Socket)(self, scope, exchange, send, theirs)
         try:
-            if kind == "websocket":
-                await _Socket(self, scope, session, send).serve(receive)
-            else:
-                await self._serve(scope, session, receive, send)
+            await response.serve(receive)
         finally:
-            over(session)
+            exchange.over()
 
-    async def _serve(self, scope: Scope, session: Session, receive: Receive, send: Send) -> None:
-        key = self.scope_key
-        exchange = None if session._backing is None else _Exchange(self, scope, session, send)
+    async def _serve_new(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request without a cookie, which most often uses no session."""
+        session, key = UnusedSession(), self.scope_key
+        give_exchange(session, self._unused[Progress.OPEN])
+        scope[key] = session
+        response: _Response | None = None
 
-        def sending(message: Message) -> Awaitable[None]:
-            nonlocal exchange
-            if exchange is None:
-                if session.__class__ is UnusedSession and scope.get(key) is session:
+        def respond() -> _Response:
+            return _Response(self, scope, exchange_of(session).begun(session), send)
+
+        # A coroutine function, which asgiref demands of it.
+        async def sending(message: Message) -> None:
+            nonlocal response
+            if response is None:
+                if type(exchange_of(session)) is Unbegun and scope.get(key) is session:
                     if message["type"] == "http.response.start":
-                        session._late = True
-                    return send(message)
-                exchange = _Exchange(self, scope, session, send)
-            return exchange.send(message)
+                        give_exchange(session, self._unused[Progress.ANSWERED])
+                    await send(message)
+                    return
+                response = respond()
+            await response.send(message)
 
         try:
             await self.app(scope, receive, sending)
         except Exception as error:
-            exchange = exchange or _Exchange(self, scope, session, send)
-            if await exchange.excused(error):
-                return
-            if exchange.client_gone:
-                await exchange.finish()
-            raise
-        if exchange is None:
-            if session.__class__ is UnusedSession and scope.get(key) is session:
-                return
-            exchange = _Exchange(self, scope, session, send)
-        await exchange.finish()
+            if not await (response or respond()).excuse(error):
+                raise
+        else:
+            if type(exchange_of(session)) is not Unbegun or scope.get(key) is not session:
+                await (response or respond()).finish()
+        finally:
+            exchange = exchange_of(session)
+            if type(exchange) is Unbegun:
+                give_exchange(session, self._unused[Progress.OVER])
+            else:
+                exchange.over()
 
-    # --- what exchanges and sessions ask for ---
+    def _begin(self, session: UnusedSession) -> Exchange:
+        return Exchange(self.manager, (), self._verbs["http"], session=session)
 
-    async def _load(
-        self, scope: Scope, session: Session, visit: Visit, opened: Awaitable[None]
-    ) -> Session:
+    async def _open(self, scope: Scope, exchange: Exchange) -> None:
         try:
-            await opened
+            await self.run(opening(exchange))
         except StoreUnavailable as outage:
-            if not from_outdated_copies(visit, self._stores):
+            if not self._stores.open_outdated(exchange):
                 tolerates = self.manager.settings.tolerance(scope)
-                session = UnusedSession.unloaded(Loading(failure=outage, tolerates=tolerates))
-                session._backing = visit
-                return session
-        visit.fill(session)
-        return session
-
-    def _begin_visit(self, session: Session) -> Visit:
-        visit = Visit(self.manager, (), self._pending)
-        visit.late = session._late
-        return visit
-
-    def _pending(self, session: Session, name: str, flow: Flow[Any]) -> Awaitable[Any]:
-        return _Pending(session, name, flow, self.run)
+                if scope["type"] == "http":
+                    tolerates = partial(_tolerates, tolerates)
+                exchange.fail_load(outage, tolerates)
+                exchange.hide()
+                return
+        exchange.fill(exchange.session)
 
     async def run(self, flow: Flow[Any]) -> Any:
         """Drive a flow with the store that suits the running event loop, under one deadline."""
         try:
-            step = first_step(flow, self._peek)
+            step = advance(flow, self.manager, self._peek, self._at_once)
         except StopIteration as done:  # there is nothing to ask the store
             return done.value
-        return await self._go_on(flow, step)
+        loop = runtime.current()
+        return await adrive(flow, step, self._call_on(loop), loop, self.manager)
 
-    async def _go_on(self, flow: Flow[Any], step: Step) -> Any:
-        runtime = concurrency.current()
-        manager = self.manager
-        plain, awaited = self._stores.sync, self._stores.asynchronous
-        if awaited is not None and runtime is concurrency.ASYNCIO:
-            call = partial(_awaited, awaited)
-        elif plain is None:
-            raise StoreUnavailable(
-                "This store's client works on asyncio only, and the application runs on trio: "
-                "give the middleware a URL, or a store built around a client without asyncio."
-            )
-        elif not getattr(plain, "blocking", True):
-            return await adrive(flow, partial(_inline, plain), runtime.pause, manager, step)
-        else:
-            call = partial(_threaded, plain, runtime, self._threads)
-        patience = manager.patience()
-        try:
-            return await runtime.within(patience, adrive(flow, call, runtime.pause, manager, step))
-        except concurrency.DeadlinePassed:
-            raise too_late(manager, patience) from None
-
-    def check_proxy(self, scope: Scope) -> None:
-        """Warn, once, when the cookie lacks Secure because the server does not trust its proxy."""
-        if self._warned or scope.get("scheme") in ("https", "wss"):
-            return
-        if (b"x-forwarded-proto", b"https") in [tuple(each) for each in scope["headers"]]:
-            self._warned = True
-            warn_proxy(
-                "uvicorn: --proxy-headers --forwarded-allow-ips=…; hypercorn: ProxyFixMiddleware",
-                "pass https_only=True",
-            )
+    def _call_on(self, loop: runtime.Runtime) -> Call:
+        """Return what does a step with the store that suits an event loop."""
+        plain = self._stores.sync
+        if self._awaited is not None and loop is runtime.ASYNCIO:
+            return self._awaited
+        if plain is None:
+            return _on_asyncio_only
+        if not getattr(plain, "blocking", True):
+            return partial(_inline, plain)
+        return partial(_threaded, plain, loop, self.manager.process.threads)
 
 
-# --- the store, in each colour --------------------------------------------------------------------
+# --- the store: awaited, called at once, or called in a thread ------------------------------------
 
 
-# Any, below: the arguments and answers of the store's verbs, which `flows` knows.
+# Any, below: a step that calls the store, and the answer of its verb.
 
 
-def _awaited(store: AsyncStore, verb: str, *arguments: Any) -> Awaitable[Any]:
-    answer: Awaitable[Any] = getattr(store, verb)(*arguments)
+def _on(store: AsyncStore, step: Any) -> Awaitable[Any]:
+    answer: Awaitable[Any] = step.on(store)
     return answer
 
 
-async def _inline(store: Store, verb: str, *arguments: Any) -> Any:
-    return getattr(store, verb)(*arguments)
+async def _inline(store: Store, step: Any) -> Any:
+    return step.on(store)
+
+
+async def _on_asyncio_only(_step: Any) -> Any:
+    raise StoreUnavailable(
+        "This store's client works on asyncio only, and the application runs on trio: give the "
+        "middleware a URL, or a store built around a client without asyncio."
+    )
 
 
 def _threaded(
-    store: Store,
-    runtime: concurrency.Runtime,
-    threads: ThreadPoolExecutor,
-    verb: str,
-    *arguments: Any,
+    store: Store, loop: runtime.Runtime, threads: runtime.OwnThreads, step: Any
 ) -> Awaitable[Any]:
-    return runtime.in_thread(threads, partial(getattr(store, verb), *arguments))
+    return loop.in_thread(threads, partial(step.on, store))
 
 
-class _Pending:
+class _Verb:
     """What ``session.commit()`` and ``session.reload()`` return; nothing happens until awaited."""
 
     def __init__(
         self,
-        session: Session,
+        run: Callable[[Flow[Any]], Awaitable[Any]],
+        kind: str,
+        exchange: Exchange,
         name: str,
         flow: Flow[Any],
-        run: Callable[[Flow[Any]], Awaitable[Any]],
     ) -> None:
-        self._session, self._name, self._flow, self._run = session, name, flow, run
+        self._exchange, self._name, self._flow, self._run = exchange, name, flow, run
+        self._kind = kind  # of the scope
         self._awaited = False
-        session._unawaited = (*session._unawaited, name)
+        exchange.unawaited = (*exchange.unawaited, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        session, visit = self._session, self._session._backing
-        assert isinstance(visit, Visit)
+        exchange = self._exchange
         if self._awaited:
             raise SessionError(f"The result of one session.{self._name} was awaited twice.")
         self._awaited = True
-        waiting = list(session._unawaited)
+        waiting = list(exchange.unawaited)
         waiting.remove(self._name)
-        session._unawaited = tuple(waiting)
-        visit.begin(f"session.{self._name}")
+        exchange.unawaited = tuple(waiting)
         try:
-            return (yield from self._run(self._flow).__await__())
-        except StoreUnavailable:
-            visit.met_outage = True
+            with exchange.running_verb(self._name):
+                return (yield from self._run(self._flow).__await__())
+        except StoreUnavailable as outage:
+            if self._kind == "http":
+                _let_starlette_answer(outage)
             raise
+
+
+def _let_starlette_answer(outage: StoreUnavailable) -> None:
+    """Make an outage Starlette's own exception as well, where Starlette is in use.
+
+    It is answered inside the application then, so that middlewares in there see the 503, the one
+    for CORS above all: a browser shows a script of another origin no answer without its headers.
+    """
+    known = type(outage)
+    if known not in _ANSWERED and "starlette.exceptions" in sys.modules:
+        from starlette.exceptions import HTTPException
+
+        names = {
+            "__module__": known.__module__,
+            "__qualname__": known.__qualname__,
+            "status_code": 503,
+            "detail": UNAVAILABLE,
+        }
+        kind = type(known.__name__, (known, HTTPException), names)
+        _ANSWERED[known] = _ANSWERED[kind] = kind
+    if known in _ANSWERED:
+        outage.__class__ = _ANSWERED[known]
+        # Of this answer alone: an application's handler may add to them.
+        headers = {"Retry-After": str(RETRY_AFTER), "Cache-Control": "no-store"}
+        outage.headers = headers  # type: ignore[attr-defined]  # Starlette's
+
+
+def _tolerates(chosen: Callable[[Exception], bool] | None, outage: Exception) -> bool:
+    """Ask what was chosen for an outage; whatever is raised of it from then on is answered."""
+    goes_on = chosen is not None and chosen(outage)
+    if isinstance(outage, StoreUnavailable):
+        _let_starlette_answer(outage)
+    return goes_on
+
+
+_ANSWERED: dict[type[StoreUnavailable], type[StoreUnavailable]] = {}
+
+
+# --- other layers ---------------------------------------------------------------------------------
+
+
+def _showing(theirs: object, scope: Scope, key: str, send: Send) -> Send:
+    """Show a middleware around this one its own session again while a response starts.
+
+    Most look into the scope at that moment, for what to put into their cookie.
+    """
+
+    async def sending(message: Message) -> None:
+        if message["type"] not in _STARTS:
+            await send(message)
+            return
+        ours, scope[key] = scope.get(key), theirs
+        try:
+            await send(message)
         finally:
-            visit.busy = False
+            scope[key] = ours
+
+    return sending
+
+
+_STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
+
+
+def _passes_another_layer(own: SessionMiddleware) -> bool:
+    """Whether what is being sent comes through another package's session middleware inside ours.
+
+    Some put a plain dict into the scope, as an application does that replaces its session, and
+    leave no other trace: but what sends stands on the stack, above a middleware that it has passed
+    or will pass.
+    """
+    frame = sys._getframe(1)  # noqa: SLF001 - its name in CPython and PyPy
+    while frame.f_back is not None:
+        frame = frame.f_back
+        # Of a method; a function inside of one knows its self as well.
+        layer = frame.f_locals.get("self") if "self" in frame.f_code.co_varnames else None
+        if layer is own:
+            break
+        for _ in range(_MOST_LAYERS):
+            if not callable(layer) or isinstance(layer, type):
+                break
+            inside = getattr(layer, "app", None)
+            if callable(inside) and _keeps_sessions(layer):
+                return True
+            layer = inside
+    return False
+
+
+def _keeps_sessions(layer: object) -> bool:
+    """Whether this is a session middleware of another package, by its name and what it has.
+
+    A session of a database, or a timeout of ours, has the name as well, but no cookie of its own.
+    """
+    if "session" not in type(layer).__name__.lower() or isinstance(layer, SessionMiddleware):
+        return False
+    return any("cookie" in name or "backend" in name for name in dir(layer))
+
+
+_MOST_LAYERS = 100
 
 
 # --- one request ----------------------------------------------------------------------------------
 
 
-async def _nothing() -> None:
-    """What is left to send once we have answered."""
-
-
-class _Exchange:
-    """An HTTP request whose session was used, or came with a cookie."""
+class _Response:
+    """An HTTP request. ``theirs``: what another middleware, around this one, calls the session."""
 
     starts: tuple[str, ...] = ("http.response.start",)
 
@@ -337,43 +401,46 @@ class _Exchange:
         self,
         middleware: SessionMiddleware,
         scope: Scope,
-        session: Session,
+        exchange: Exchange,
         send: Send,
+        theirs: object = None,
     ) -> None:
-        self.middleware, self.scope, self.session = middleware, scope, session
-        self._servers_send = send
-        self.left = session._late  # the headers have left, or their commit has failed
-        self.failed = False
+        self.middleware, self.scope, self.exchange = middleware, scope, exchange
+        self.session = exchange.session
+        self._servers_send, self._theirs = send, theirs
+        self._others_inside = False  # another package's session middleware: it has the place
         self.answered = False  # with our 503 or 500, in the place of the application's response
         self.client_gone = False  # the server has said so, when something was to be sent
 
-    def send(self, message: Message) -> Awaitable[None]:
+    async def serve(self, receive: Receive) -> None:
+        try:
+            await self.middleware.app(self.scope, receive, self.send)
+        except Exception as error:
+            if not await self.excuse(error):
+                raise
+        else:
+            await self.finish()
+
+    # A coroutine function, which asgiref demands of it.
+    async def send(self, message: Message) -> None:
         """Pass on what the application sends; commit before the start of its response."""
         if self.answered:
-            return _nothing()
-        if self.left or message["type"] not in self.starts:
-            return self._send(message)
-        if message.get("status") == 500 and met_outage(self.session):
-            return self.answer(503)
-        self.left = self.failed = self.session._late = True
-        if not self._is_settled(late=False):
-            return self._commit(message)
-        self.failed = False
-        return self._send(self._dressed(message))
-
-    async def _commit(self, message: Message) -> None:
-        known = trouble(self.session)
-        try:
-            await self.middleware.run(finishing(self.session))
-            self.failed = False
-        except Exception as error:  # noqa: BLE001 - what is not the core's to answer is raised
-            status = instead(self.session, message.get("status", 101), error, known)
-            if status is not None:
-                await self.answer(status)
-                return
-        await self._send(self._dressed(message))
-
-    async def _send(self, message: Message) -> None:
+            return
+        exchange = self.exchange
+        if exchange.progress is Progress.OPEN:
+            if not self._others_inside and self._is_replaced():
+                self._others_inside = _passes_another_layer(self.middleware)
+            if message["type"] in self.starts:
+                self._take_replacement()
+                headers = [*message.get("headers", ())]
+                respond = exchange.respond(message.get("status", 101), headers)
+                instead = None if respond is None else await self.middleware.run(respond)
+                if instead is not None:
+                    await self.answer(instead, headers)
+                    return
+                if exchange.is_used:
+                    message = {**message, "headers": headers}
+                    self._dress(headers)
         try:
             await self._servers_send(message)
         except Exception:  # an OSError, by the specification; servers have others as well
@@ -382,70 +449,86 @@ class _Exchange:
 
     async def finish(self) -> None:
         """The application has returned: commit what came late, in background tasks, say."""
-        if not self.answered and not self.failed and self.left:
-            await self._commit_late()
+        if not self.answered and self.exchange.progress is Progress.ANSWERED:
+            self._take_replacement()
+            late = self.exchange.finish()
+            if late is not None:
+                await self.middleware.run(late)
 
-    async def _commit_late(self) -> None:
-        settled = self._is_settled(late=True)
-        over(self.session)  # what another task changes from now on raises
-        if not settled:
-            await self.middleware.run(finishing(self.session, late=True))
-
-    async def excused(self, error: Exception) -> bool:
+    async def excuse(self, error: Exception) -> bool:
         """An exception escaped the application; answer 503 if an outage is behind it."""
-        if not isinstance(error, StoreUnavailable) and not met_outage(self.session):
-            return False
-        if self.left and not self.answered:
+        if await self._answers(error):
+            return True
+        if self.client_gone:
+            await self.finish()
+        outage = error.__cause__
+        if type(error) is RuntimeError and isinstance(outage, StoreUnavailable):
+            raise outage from None  # Starlette could not answer it any more, and says so
+        return False
+
+    async def _answers(self, error: Exception) -> bool:
+        if not self.exchange.excuses(error):
             return False
         if not self.answered:
+            if self.exchange.progress is not Progress.OPEN:
+                return False
             await self.answer(503)
         return True
 
-    async def answer(self, status: int) -> None:
-        """Answer in the application's place; what it sends from now on is dropped."""
-        self.answered = self.left = True
-        headers, body = unavailable(status)
-        encoded = [(name.lower().encode(), value.encode()) for name, value in headers]
+    async def answer(self, status: int, said: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Answer in the application's place; what it sends from now on is dropped.
+
+        ``said``: the headers of its own response, where it has begun one.
+        """
+        self.answered = True
+        self.exchange.give_up()
+        texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in said]
+        headers, body = unavailable(status, texts)
+        encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
         await self._answer(status, encoded, body)
 
     async def _answer(self, status: int, headers: Headers, body: bytes) -> None:
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+        start = {"type": "http.response.start", "status": status, "headers": headers}
+        await self._servers_send(start)
+        await self._servers_send({"type": "http.response.body", "body": body})
 
-    def _dressed(self, message: Message) -> Message:
-        """Return the start of the response with the headers of the session."""
-        session = self.session
-        if not (session._used or session.accessed):
-            return message
-        if isinstance(session._backing, Visit) and session._backing.answer is not None:
-            self.middleware.check_proxy(self.scope)
-        headers = [*message.get("headers", ())]
-        add_headers(headers, session, https=self.scope.get("scheme") in ("https", "wss"))
-        return {**message, "headers": headers}
-
-    def _is_settled(self, *, late: bool) -> bool:
-        """Whether nothing is left to be done, which needs no event loop to be found out."""
-        session = self.session
-        if self.scope.get(self.middleware.scope_key) is not session:
-            self._take_replacement()
-        for name in session._unawaited:
-            raise SessionError(
-                f"session.{name} was called but not awaited: write 'await session.{name}'."
+    def _dress(self, headers: Headers) -> None:
+        """Add the headers of the session to those of the response."""
+        https = str(self.scope.get("scheme")).lower() in ("https", "wss")
+        if not https and self.exchange.reply is not None:
+            check_scheme(
+                self.exchange.manager,
+                self._header,
+                "uvicorn: --proxy-headers --forwarded-allow-ips=…; hypercorn: ProxyFixMiddleware",
+                "pass https_only=True",
             )
-        return is_settled(session, late=late)
+        self.exchange.add_headers(headers, https=https)
+
+    def _header(self, name: str) -> str:
+        """Return a header of the request."""
+        encoded = name.encode()
+        found = [bytes(value) for known, value in self.scope["headers"] if known == encoded]
+        return b",".join(found).decode("latin-1")
+
+    def _is_replaced(self) -> bool:
+        """Whether something that is no other middleware's is in the session's place."""
+        current = self.scope.get(self.middleware.scope_key)
+        if current is self.session or (current is not None and current is self._theirs):
+            return False
+        return not hasattr(type(current), "mark_accessed")
 
     def _take_replacement(self) -> None:
         """The application may have put something else in its session's place."""
-        current = self.scope.get(self.middleware.scope_key)
-        if hasattr(current, "mark_accessed"):
-            return  # another middleware's
-        if isinstance(current, dict):
-            self.session._replace_by(dict(dict.items(current)))
-        else:
-            self.session.destroy()
+        if not self._others_inside and self._is_replaced():
+            self.exchange.replaced_by(self.scope.get(self.middleware.scope_key))
+        for name in self.exchange.unawaited:
+            self.exchange.give_up()
+            raise SessionError(
+                f"session.{name} was called but not awaited: write 'await session.{name}'."
+            )
 
 
-class _Socket(_Exchange):
+class _Socket(_Response):
     """A WebSocket: committed at accept, by ``commit()``, and when it is over."""
 
     starts = ("websocket.accept", "websocket.http.response.start")
@@ -461,24 +544,25 @@ class _Socket(_Exchange):
         except BaseException as error:  # a cancellation is an end like any other
             if self.client_gone:
                 # Most applications end by an exception that says just that.
-                await concurrency.current().to_the_end(self.finish())
+                await runtime.current().to_the_end(self.finish())
                 raise
-            if not isinstance(error, Exception) or not await self.excused(error):
+            if not isinstance(error, Exception) or not await self._answers(error):
                 raise
         else:
-            await concurrency.current().to_the_end(self.finish())
+            await runtime.current().to_the_end(self.finish())
 
     async def finish(self) -> None:
         """The socket is closed, also one that was never accepted: commit."""
-        if not self.answered and not self.failed:
-            await self._commit_late()
+        self.exchange.expect_no_response()
+        await super().finish()
 
     async def _answer(self, status: int, headers: Headers, body: bytes) -> None:
         if "websocket.http.response" in (self.scope.get("extensions") or {}):
             start = {"type": "websocket.http.response.start", "status": status, "headers": headers}
-            await self._send(start)
-            await self._send({"type": "websocket.http.response.body", "body": body})
+            await self._servers_send(start)
+            await self._servers_send({"type": "websocket.http.response.body", "body": body})
         else:
             code = TRY_AGAIN_LATER if status == 503 else INTERNAL_ERROR
             reason = "try again later" if status == 503 else "not stored"
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            close = {"type": "websocket.close", "code": code, "reason": reason}
+            await self._servers_send(close)

@@ -1,22 +1,27 @@
 """The command ``sharedsession``: what is typed becomes a call, what goes wrong becomes a sentence.
 
-Exit status: 0 when all is well, 1 when a check has failed, 2 when the command could not run.
+Exit status: 0 when all is well, 1 when a check has failed (`check --strict`: or has warned), 2 when
+the command could not run.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 
 from .exceptions import ConfigurationError, SessionError
 from .stores import CHOICES, open_store, table_definition
+from .stores._support.checking import examine
 from .stores.base import Store, Sweeper
 
 STATUS_FAILED, STATUS_CANNOT_RUN, STATUS_INTERRUPTED = 1, 2, 130
-PATIENCE = 30.0  # seconds for each call of a store, where nobody waits for a page
+CALL_TIMEOUT = 30.0  # seconds for each call of a store, where no request waits
+CHECK_TIMEOUT = 5.0  # seconds for each call of a check, for which a person waits
 
 
 def main(arguments: Sequence[str] | None = None, store: str | None = None) -> int:
@@ -49,14 +54,14 @@ def _demo(options: argparse.Namespace) -> int:
         raise SessionError(
             f"The demo needs {library}, which is not installed: pip install 'sharedsession[demo]'"
         ) from None
-    chosen = command.Run(options.servers, options.framework, options.store, options.read_from)
+    chosen = command.Run(options.servers, options.framework, options.store, options.replica)
     if options.check:
         return 0 if command.check(chosen, options.sessions) else STATUS_FAILED
     command.serve(chosen, options.sessions or "shared", options.port)
     return 0
 
 
-def _init(options: argparse.Namespace) -> int:
+def _create_table(options: argparse.Namespace) -> int:
     url = _chosen(options)
     if options.print:
         text = table_definition(url, near_cache=options.near_cache)
@@ -69,7 +74,7 @@ def _init(options: argparse.Namespace) -> int:
         print("This store needs no table: there is nothing to set up.")
         return 0
     create()
-    print("The table is there, with its indices.")
+    print("The table is there.")
     if options.near_cache:
         print(_make_trigger(store))
     return 0
@@ -78,9 +83,9 @@ def _init(options: argparse.Namespace) -> int:
 def _make_trigger(store: Store) -> str:
     create: Callable[[], None] | None = getattr(store, "create_trigger", None)
     if create is None or not getattr(store, "pushes", False):
-        return "This store does not tell of writes: near_cache needs nothing more."
+        return "This store publishes no invalidations: near_cache needs nothing more."
     create()
-    return "The triggers that tell of writes are there."
+    return "The triggers that publish invalidations are there."
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -104,6 +109,18 @@ def _batches(store: Sweeper, size: int) -> Iterator[int]:
         time.sleep(time.monotonic() - begun)
 
 
+def _check(options: argparse.Namespace) -> int:
+    # What the store would log at its first call is among the findings.
+    logging.getLogger("sharedsession").addHandler(logging.NullHandler())
+    levels = []
+    for finding in examine(open_store(_chosen(options), CHECK_TIMEOUT)):
+        print(f"{finding.level:<9}{finding.text}", flush=True)
+        levels.append(finding.level)
+    failed, warned = "error" in levels, "warning" in levels
+    print(f"Sessions {'would not' if failed else 'would'} work.")
+    return STATUS_FAILED if failed or (warned and options.strict) else 0
+
+
 def _chosen(options: argparse.Namespace) -> str:
     if not options.store:
         raise ConfigurationError(
@@ -114,7 +131,7 @@ def _chosen(options: argparse.Namespace) -> str:
 
 
 def _opened(url: str) -> Store:
-    store = open_store(url, PATIENCE).sync
+    store = open_store(url, CALL_TIMEOUT).sync
     if store is None:
         raise ConfigurationError(
             "This command needs the store's sync client too, which is not installed: for "
@@ -126,6 +143,9 @@ def _opened(url: str) -> Store:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sharedsession", description="Sessions that every server finds."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {version('sharedsession')}"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     demo = commands.add_parser(
@@ -152,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
         "this run, or an SQLite file where there is none)",
     )
     demo.add_argument(
-        "--read-from",
+        "--replica",
         metavar="URL",
         help="a replica of the store, which answers reads (default none)",
     )
@@ -176,22 +196,22 @@ def _parser() -> argparse.ArgumentParser:
         help="no page: send the same requests to every answer, kill a server half-way, and count "
         "what is lost; exit status 0 only when nothing was lost that should not be",
     )
-    init = commands.add_parser(
-        "init",
+    create = commands.add_parser(
+        "create-table",
         help="make the table of an SQL store, or print the statements that make it",
         description="Make the table of an SQL store and its indices, where they are not yet. A "
         "table is also made when it is first used, where the application may do that.",
     )
-    init.set_defaults(run=_init)
-    init.add_argument(
+    create.set_defaults(run=_create_table)
+    create.add_argument(
         "--print",
         action="store_true",
         help="only print the statements, for those who use migrations; nothing is connected to",
     )
-    init.add_argument(
+    create.add_argument(
         "--near-cache",
         action="store_true",
-        help="also the triggers by which PostgreSQL tells servers with near_cache of writes",
+        help="also the triggers by which PostgreSQL publishes invalidations, for near_cache",
     )
     sweep = commands.add_parser(
         "sweep",
@@ -208,7 +228,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how many at a time, 1 to 10000 (default 250)",
     )
-    for command in (init, sweep):
+    check = commands.add_parser(
+        "check",
+        help="say whether sessions would work in a store, and what may befall them there",
+        description="Reach the store, make a session in it and remove it again, and say how the "
+        "server is set up: a sentence a line, each ok, a warning or an error. Nothing else is "
+        "changed. Exit status: 0 when sessions would work, 1 when they would not, 2 when the check "
+        "could not begin.",
+    )
+    check.set_defaults(run=_check)
+    check.add_argument(
+        "--strict", action="store_true", help="exit status 1 also when there are warnings"
+    )
+    for command in (create, sweep, check):
         command.add_argument(
             "--store", metavar="URL", help="the store (default: SHAREDSESSION_STORE)"
         )

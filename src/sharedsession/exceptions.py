@@ -1,20 +1,22 @@
 """What can go wrong, one small tree. Every message is a sentence for the person who must act."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+__all__ = [
+    "ConfigurationError",
+    "CorruptRecord",
+    "LateChange",
+    "NotSerializable",
+    "SessionError",
+    "SessionGone",
+    "StoreFull",
+    "StoreUnavailable",
+    "TooLarge",
+    "UndecodableHere",
+    "UnknownFormat",
+]
 
 RETRY_AFTER = 2  # seconds that a client is asked to wait while the store is down
 UNAVAILABLE = "The session store does not answer. Please try again in a moment."
 NOT_STORED = "What this request did could not be stored. Please try again."
-
-if TYPE_CHECKING:
-    _ServiceUnavailable = Exception
-else:
-    try:  # so that Flask and werkzeug answer an outage by themselves, and as one
-        from werkzeug.exceptions import ServiceUnavailable as _ServiceUnavailable
-    except ImportError:
-        _ServiceUnavailable = Exception
 
 
 class SessionError(Exception):
@@ -25,20 +27,16 @@ class ConfigurationError(SessionError, ValueError):
     """A setting is missing, wrong, or contradicts another one."""
 
 
-class StoreUnavailable(SessionError, _ServiceUnavailable):
+class StoreUnavailable(SessionError):
     """The store did not answer in time, or not at all; after a write the outcome is unknown.
 
-    An adapter turns it into ``503 Service Unavailable`` with ``Retry-After``. Where werkzeug is
-    installed it is also its ``ServiceUnavailable``, whose ``description`` is what visitors see:
-    the message is for the log.
+    An adapter turns it into ``503 Service Unavailable`` with ``Retry-After``. Under Flask it is
+    werkzeug's ``ServiceUnavailable`` as well, under Starlette its ``HTTPException``. What visitors
+    see says nothing of the store: the message is for the log.
     """
 
-    description = UNAVAILABLE
-    response = None
-    retry_after = RETRY_AFTER
-
     def __init__(self, message: str) -> None:
-        Exception.__init__(self, message)
+        super().__init__(message)
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -69,11 +67,11 @@ class UndecodableHere(UnknownFormat):
     """
 
 
-class DamagedRecord(SessionError):
+class CorruptRecord(SessionError):
     """The bytes in the store are no record; the client is given a new session."""
 
 
-class NotEncodable(SessionError, TypeError):
+class NotSerializable(SessionError, TypeError):
     """A value in the session has a type that would not come back equal and of the same type.
 
     ``path`` names where it is, ``session['cart'][2]``.

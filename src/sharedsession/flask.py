@@ -8,37 +8,80 @@ write comes later still: it is looked for when the server closes the response.
 from __future__ import annotations
 
 import os
-import re
+import secrets
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from inspect import signature
 from math import ceil
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import quote
+from weakref import ref
 
-import click
-from flask import Flask, Request, Response, current_app, request, request_started
-from flask.cli import with_appcontext
-from flask.sessions import SessionInterface, SessionMixin
+from ._core.extras import missing
+
+try:
+    import click
+    from flask import (
+        Config,
+        Flask,
+        Request,
+        Response,
+        current_app,
+        has_request_context,
+        request,
+        request_started,
+    )
+    from flask.cli import with_appcontext
+except ModuleNotFoundError as error:
+    raise missing(error, "flask", "click", "flask") from error
+from flask.json.tag import TaggedJSONSerializer
+from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
+from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.http import dump_cookie
+from werkzeug.local import LocalProxy
 from werkzeug.wsgi import ClosingIterator
 
-from .adapter import Sessions, met_outage, unavailable, warn_proxy
-from .exceptions import ConfigurationError, StoreUnavailable
-from .flows import Manager, Visit, instead, over, trouble
-from .session import PERMANENT, EmptyInOutage, Session, UnusedSession
-from .settings import LONGEST, UNSET, NearCache, OnOutage, Settings, Unset, gather
+from ._core.answers import check_scheme, encoded, issued_inside, unavailable
+from ._core.exchange import Exchange
+from ._core.manager import Manager
+from ._core.record import LONGEST, lifetime_of
+from ._core.session import Session, UnusedSession, exchange_of, was_written
+from ._core.settings import (
+    NAMES,
+    UNSET,
+    NearCache,
+    OnOutage,
+    Settings,
+    Unset,
+    announce,
+    check_domain,
+    gather,
+    quoted,
+)
+from ._core.state import Progress
+from ._core.steps import Flow
+from ._doors import advice, misuse
+from ._doors.arguments import documented
+from .adapter import Sessions, environ_header
+from .exceptions import RETRY_AFTER, UNAVAILABLE, ConfigurationError, StoreUnavailable
 from .stores.base import Store
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask.ctx import RequestContext
 
+__all__ = ["SharedSession"]
+
+T = TypeVar("T")
+
 ENDING = "sharedsession.ending"  # where in the environment the end of a response is prepared
-SESSION = "sharedsession_session"  # on a request: its session
+EXCHANGE = "sharedsession_exchange"  # on a request: its exchange
 ANSWERED = "sharedsession_answered"  # on a request: its client gets the response
 MOST_MANAGERS = 64  # combinations of options that are remembered; they can differ by request
 OWN_OPTIONS = (
@@ -48,13 +91,15 @@ OWN_OPTIONS = (
     "owner_key",
     "sign_in_names",
     "on_owner_change",
-    "timeout",
+    "store_timeout",
     "on_outage",
     "near_cache",
-    "stale_if_outage",
-    "read_from",
+    "stale_if_error",
+    "replica",
 )
 FLASK_NAMES = {
+    "secret_key": "SECRET_KEY",
+    "https_only": "SESSION_COOKIE_SECURE",
     "session_cookie": "SESSION_COOKIE_NAME",
     "domain": "SESSION_COOKIE_DOMAIN",
     "path": "SESSION_COOKIE_PATH",
@@ -63,16 +108,42 @@ FLASK_NAMES = {
     "max_age": "PERMANENT_SESSION_LIFETIME",
     **{name: f"SESSION_{name.upper()}" for name in OWN_OPTIONS},
 }
-# What an application says about all its responses, and not about the one that a 503 replaces.
-OF_EVERY_RESPONSE = re.compile(
-    "access-control-.*|cross-origin-.*|strict-transport-security|x-request-id|x-frame-options"
-    "|x-content-type-options",
-    re.IGNORECASE,
+# What an application may override to choose its options otherwise, by request perhaps.
+HOOKS = frozenset(
+    f"get_cookie_{option}"
+    for option in ("name", "domain", "path", "samesite", "secure", "partitioned")
 )
+APP_HOOKS = ("secret_key", "permanent_session_lifetime")
+SEEN = (
+    "SECRET_KEY",
+    "SESSION_COOKIE_NAME",
+    "SESSION_COOKIE_DOMAIN",
+    "SESSION_COOKIE_PATH",
+    "APPLICATION_ROOT",
+    "SESSION_COOKIE_SAMESITE",
+    "SESSION_COOKIE_SECURE",
+    "SESSION_COOKIE_PARTITIONED",
+    "PERMANENT_SESSION_LIFETIME",
+)
+# Where what is no argument of `SharedSession` is set.
+ELSEWHERE = {
+    name: f"set app.config[{option!r}]"
+    for name, option in FLASK_NAMES.items()
+    if name not in (*OWN_OPTIONS, "https_only")
+} | dict.fromkeys(("scope_key", "environ_key"), "the session is flask.session")
 
 SessionMixin.register(Session)
 
 
+class NoSession(NullSession):
+    """Without a secret key: our verbs raise Flask's own error, as writes do."""
+
+    renew = mark_authenticated = destroy = set_lifetime = mutate = commit = reload = (
+        NullSession.clear
+    )
+
+
+@documented
 class SharedSession(SessionInterface):
     """Keep ``flask.session`` in a store that every server shares: ``SharedSession(app)``.
 
@@ -86,52 +157,32 @@ class SharedSession(SessionInterface):
 
     Args:
         app: the application; without one, call `init_app` later.
-        store: a URL (``"sqlite:///sessions.db"``, ``"redis://host:6379/0"``, ``"memory://"``) or
-            a store object.
-        absolute_timeout: the longest life of a session in seconds, from its creation or the last
-            authentication on; default None, no limit.
-        namespace: keeps applications that share a store apart; default ``""``.
-        owner_key: the session key that says who is signed in, or several; a changed value renews
-            the ID. Default ``user_id``, ``_user_id`` (Flask-Login's) and ``_auth_user_id``.
-        sign_in_names: other keys under which applications note who is signed in: another identity
-            there renews the ID, and no more. Default ``user``, ``username``, ``logged_in`` and
-            their kin (docs/settings.md lists them); ``()`` for none.
-        on_owner_change: what another user who signs in finds: ``"drop"`` (default), only what that
-            request itself assigned; ``"keep"``, all that the user before left.
-        timeout: seconds that the store may take for opening a session, and again for closing it;
-            default 1.
-        on_outage: what a request meets whose session cannot be loaded: ``"error"`` (default), a
-            503 when it uses the session; ``"readonly-empty"``, an empty session, and the 503 only
-            when it wants to store something; or a function of the WSGI environment and the error
-            that returns one of the two.
-        near_cache: True, or a `NearCache`, keeps copies of sessions in this server's memory, so
-            that most reads ask no store; default False. See docs/consistency.md for what it costs.
-        stale_if_outage: seconds for which copies may be read while the store is down; default 0.
-        read_from: the URL of a replica of the store near this server, which answers reads;
-            default none.
+        {of the sessions}
         https_only: False keeps Secure off cookies that are set over https. By default they have
             it, and with SESSION_COOKIE_SECURE all cookies do.
 
     Raises:
         ConfigurationError: no store is chosen, or a setting is wrong.
-        TypeError: the store is one whose functions are awaited.
+        TypeError: there is no such argument, the application is of another kind, or the store is
+            none, or one whose functions are awaited.
     """
 
+    @advice.with_known_arguments(ELSEWHERE)
     def __init__(
         self,
         app: Flask | None = None,
         *,
         store: str | Store | Unset = UNSET,
-        absolute_timeout: int | None | Unset = UNSET,
+        absolute_timeout: float | timedelta | None | Unset = UNSET,
         namespace: str | Unset = UNSET,
         owner_key: str | Iterable[str] | Unset = UNSET,
         sign_in_names: str | Iterable[str] | Unset = UNSET,
         on_owner_change: Literal["drop", "keep"] | Unset = UNSET,
-        timeout: float | Unset = UNSET,
+        store_timeout: float | timedelta | Unset = UNSET,
         on_outage: OnOutage | Unset = UNSET,
         near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
-        stale_if_outage: float | Unset = UNSET,
-        read_from: str | Store | None | Unset = UNSET,
+        stale_if_error: float | timedelta | Unset = UNSET,
+        replica: str | Store | None | Unset = UNSET,
         https_only: bool | None | Unset = UNSET,
     ) -> None:
         given = dict(locals())
@@ -141,10 +192,29 @@ class SharedSession(SessionInterface):
 
     def init_app(self, app: Flask) -> None:
         """Become the session interface of an application; the secret key may be set later."""
+        misuse.require_flask(app, Flask)
+        app = _behind(app)  # signals know a sender by its identity
+        other = app.session_interface
+        if isinstance(other, SharedSession) and other is not self:
+            warnings.warn(
+                "This application had a SharedSession before, which is replaced: leave one of the "
+                "two lines.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        advice.warn_of_variables(os.environ, NAMES)
+        advice.warn_of_options(
+            app.config,
+            {**FLASK_NAMES, **{name: name for name in app.default_config}},
+            [FLASK_NAMES[name] for name in FLASK_NAMES if self._is_given(app, name)],
+        )
         options: dict[str, Any] = {}
         with suppress(RuntimeError):  # of a cookie's name, say, that depends on the request
             options = self._cookie_options(app)
-        settings = self._settings(app, {**options, "secret_key": "not known yet"})
+        keys = self._secret_keys(app)
+        if keys is None and not os.environ.get("SHAREDSESSION_SECRET_KEY"):
+            keys = (secrets.token_bytes(),)  # until there is one
+        settings = self._settings(app, options if keys is None else {**options, "secret_key": keys})
         if "sharedsession" not in app.extensions:
             # mypy: Flask's documentation wraps an application's methods so.
             app.wsgi_app = _Closing(app, app.wsgi_app)  # type: ignore[method-assign]
@@ -152,11 +222,14 @@ class SharedSession(SessionInterface):
             made = app.test_request_context
             app.test_request_context = partial(_test_request_context, made)  # type: ignore[method-assign]
             request_started.connect(_dispatched, app)
-        app.extensions["sharedsession"] = _AppSessions(settings)
+        app.extensions["sharedsession"] = sessions = _AppSessions(settings)
+        announce(settings, sessions.said)
         app.session_interface = self
         app.cli.add_command(_command)
 
     # --- what Flask calls ---
+
+    null_session_class = NoSession
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
         """Return the request's session, not loaded; None without a secret key."""
@@ -164,14 +237,16 @@ class SharedSession(SessionInterface):
             return None
         cookies = request.environ.get("HTTP_COOKIE", "")
         ours = cookies if f"{self.get_cookie_name(app)}=" in cookies else None
-        manager = partial(self._manager, app)
+        manager = partial(self.manager_of, app)
         if "sharedsession" not in app.extensions:  # assigned as app.session_interface
             self.init_app(app)
             setattr(request, ANSWERED, True)  # too late to learn it
-        session = self._of(app).open(ours, manager, request.environ)
-        session._late = not getattr(request, ANSWERED, False)
-        setattr(request, SESSION, session)
-        return cast(SessionMixin, session)
+        convert = _Conversion(app, ref(_behind(request)))
+        exchange = self._of(app).begin(ours, manager, request.environ, convert)
+        if not getattr(request, ANSWERED, False):
+            exchange.expect_no_response()
+        setattr(request, EXCHANGE, exchange)
+        return cast(SessionMixin, exchange.session)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Commit, and set what the response has to say; a store that is down makes it a 503.
@@ -180,132 +255,186 @@ class SharedSession(SessionInterface):
         session with that. Where there is no response that a client gets, in an event of
         Flask-SocketIO for one, what would need a cookie does raise `LateChange`.
         """
-        if not isinstance(session, Session) or session._failed:
+        if not isinstance(session, Session):
             return
-        if not getattr(request, ANSWERED, False):
+        exchange: Exchange = exchange_of(session)
+        if exchange.progress >= Progress.GIVEN_UP:
+            return
+        current = _behind(request)
+        if not getattr(current, ANSWERED, False):
             self._of(app).finish(session)
             return
-        if response.status_code in (500, 503) and met_outage(session):
-            # The application gave up because of the outage: nothing of this request is stored.
-            session._failed = True
-            _make_unavailable(response, 503, page=response.status_code == 503)
+        if response.status_code == 503 and exchange.met_outage:
+            exchange.give_up()  # it is answered already: nothing of this request is stored
+            _make_unavailable(response, 503, page=True)
             return
-        self._store(app, session, response)
+        self._respond(app, exchange, response)
         finish = partial(self._of(app).finish, session)
-        ending = request.environ.get(ENDING)
+        ending = current.environ.get(ENDING)
         if ending is None:  # not by way of the server
             response.call_on_close(finish)
         else:
             runs = isinstance(response.response, Generator)
             ending.finish, ending.is_file = finish, response.direct_passthrough and not runs
 
-    def _store(self, app: Flask, session: Session, response: Response) -> None:
-        """Commit; what the core answers in the application's place is put into the response."""
-        untouched = isinstance(session, UnusedSession) and not session.accessed
-        known = trouble(session)
-        try:
-            self._commit(app, session, response, repeat=self._repeats(app, session))
-        except Exception as error:  # noqa: BLE001 - what is not the core's to answer is raised
-            session._failed = True
-            if untouched and isinstance(error, StoreUnavailable):
-                session._failed = False  # only the refresh of its cookie has
-                return
-            status = instead(session, response.status_code, error, known)
-            if status is not None:
-                _make_unavailable(response, status)
-
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         """As Flask has it; where the cookie is not to be refreshed, nothing is loaded for it."""
         # As `modified`, without looking into the values: what has changed there is no reason.
-        if session._modified if isinstance(session, Session) else session.modified:
+        if was_written(session) if isinstance(session, Session) else session.modified:
             return True
         return bool(app.config["SESSION_REFRESH_EACH_REQUEST"]) and session.permanent
 
+    def get_expiration_time(self, app: Flask, session: SessionMixin) -> datetime | None:
+        """As Flask has it, but for a session that `Session.set_lifetime` gave its own lifetime."""
+        own = lifetime_of(cast(Session, session))
+        if isinstance(own, int):
+            return datetime.now(UTC) + timedelta(seconds=own)
+        return super().get_expiration_time(app, session)
+
+    def get_cookie_partitioned(self, app: Flask) -> bool:
+        """As Flask 3.1 has it; with an older Werkzeug, which knows no such cookie, it is refused.
+
+        Raises:
+            ConfigurationError: SESSION_COOKIE_PARTITIONED is on, and Werkzeug is older than 3.1.
+        """
+        partitioned = bool(app.config.get("SESSION_COOKIE_PARTITIONED"))
+        if partitioned and "partitioned" not in signature(app.response_class.set_cookie).parameters:
+            raise ConfigurationError(
+                "SESSION_COOKIE_PARTITIONED needs Werkzeug 3.1 or newer: upgrade it, or turn the "
+                "option off."
+            )
+        return partitioned
+
+    def regenerate(self, session: SessionMixin) -> None:
+        """Give a session a new ID, by the name that Flask-Session has for `Session.renew`.
+
+        The old ID is dead when the response leaves. Not needed at sign-in and sign-out.
+        """
+        cast(Session, session).renew()
+
     # --- inside ---
 
-    def _commit(self, app: Flask, session: Session, response: Response, *, repeat: bool) -> None:
-        sessions = self._of(app)
-        if not (session._used or session.accessed):
-            sessions.close(session)
-            return
-        # What may be wrong with the options shows before anything is written.
-        manager = self._manager(app)
-        settings, secure = manager.settings, request.is_secure
-        if settings.https_only is not None:
-            secure = settings.https_only
-        attributes: dict[str, Any] = {  # Any: of several types
+    def _is_given(self, app: Flask, name: str) -> bool:
+        """Whether the application made this setting, by an argument or by its option."""
+        option = FLASK_NAMES[name]
+        found, default = app.config.get(option), app.default_config.get(option)
+        return self._arguments.get(name, UNSET) is not UNSET or found not in (None, default)
+
+    def _respond(self, app: Flask, exchange: Exchange, response: Response) -> None:
+        """Commit; what the core answers in the application's place is put into the response."""
+        untouched = isinstance(exchange.session, UnusedSession) and not exchange.session.accessed
+        attributes = {}
+        try:
+            repeat = self._repeats(app, exchange)
+            if exchange.is_used:  # what may be wrong with the options shows before it is written
+                exchange.manager = self.manager_of(app)
+                attributes = self._attributes(app, exchange.manager)
+                if not isinstance(exchange.session, UnusedSession):
+                    self.get_expiration_time(app, cast(SessionMixin, exchange.session))
+        except Exception:
+            exchange.give_up()
+            raise
+        respond = exchange.respond(response.status_code, (), repeat=repeat, needed=not untouched)
+        instead = self._of(app).run(respond)
+        if instead is not None:
+            _make_unavailable(response, instead)
+        elif exchange.is_used:
+            self._dress(app, exchange, response, attributes)
+
+    def _attributes(self, app: Flask, manager: Manager) -> dict[str, Any]:  # Any: of several types
+        secure = manager.settings.https_only
+        attributes: dict[str, Any] = {
             "domain": self.get_cookie_domain(app),
             "path": self.get_cookie_path(app) or "/",
-            "secure": secure,
+            "secure": request.is_secure if secure is None else secure,
             "httponly": self.get_cookie_httponly(app),
             "samesite": self.get_cookie_samesite(app),
-            "partitioned": self.get_cookie_partitioned(app),
         }
-        expires = None
-        if not isinstance(session, UnusedSession):
-            expires = self.get_expiration_time(app, cast(SessionMixin, session))
-        if isinstance(session._backing, Visit):
-            session._backing.manager = manager
-        if "*" not in response.vary:
+        if self.get_cookie_partitioned(app):
+            attributes["partitioned"] = True
+        return attributes
+
+    def _dress(
+        self, app: Flask, exchange: Exchange, response: Response, attributes: dict[str, Any]
+    ) -> None:
+        """Set the response's headers, as Flask spells them."""
+        if "Vary" not in response.headers:
+            response.headers["Vary"] = "Cookie"
+        elif "*" not in response.vary:
             response.vary.add("Cookie")
-        sessions.close(session, repeat=repeat)
-        if isinstance(session, EmptyInOutage):
+        if exchange.reads_as_empty:
             response.cache_control.no_store = True
-        visit = session._backing
-        if not isinstance(visit, Visit) or (visit.answer is None and not visit.removed):
+        reply, manager = exchange.reply, exchange.manager
+        if exchange.is_distrusted or (reply is None and not exchange.removed):
             return
-        if settings.https_only is None and not secure:
-            sessions.check_proxy()
-        if visit.answer is None:
-            response.delete_cookie(settings.session_cookie, **attributes)
+        name = manager.settings.session_cookie
+        if exchange.removed or reply is None:
+            response.delete_cookie(name, **attributes)
         else:
-            value = manager.codec.sign(visit.answer)
-            response.set_cookie(settings.session_cookie, value, expires=expires, **attributes)
+            if not request.is_secure:
+                check_scheme(
+                    manager,
+                    partial(environ_header, request.environ),
+                    "app.wsgi_app = ProxyFix(app.wsgi_app) from werkzeug.middleware.proxy_fix",
+                    "set SESSION_COOKIE_SECURE",
+                )
+            expires = self.get_expiration_time(app, cast(SessionMixin, exchange.session))
+            response.set_cookie(name, manager.codec.sign(reply), expires=expires, **attributes)
         cache = response.cache_control
         if cache.no_store or ("private" in cache and cache["private"] is None):
             return
-        if visit.answer in visit.cookies:  # the very cookie that came, with a static file as well
+        if reply in exchange.cookies:  # the very cookie that came, with a static file as well
             cache.public, cache.private = False, True
         else:
             cache.no_store = True
 
-    def _repeats(self, app: Flask, session: Session) -> bool:
+    def _repeats(self, app: Flask, exchange: Exchange) -> bool:
         """Whether the cookie is set again, even if nothing has changed.
 
         A permanent session is refreshed by requests that do not use it, too: with
         SESSION_REFRESH_EACH_REQUEST one whose cookie verifies is loaded, to learn whether it is.
         """
+        session = cast(SessionMixin, exchange.session)
         own_rule = type(self).should_set_cookie is not SharedSession.should_set_cookie
         if not isinstance(session, UnusedSession):
-            repeat = self.should_set_cookie(app, cast(SessionMixin, session))
-            visit = session._backing
-            was_permanent = isinstance(visit, Visit) and bool(visit.data.get(PERMANENT))
-            lasting = own_rule or session.permanent or was_permanent
+            stored = None if exchange.record is None else exchange.record.lifetime
+            lasting = own_rule or session.permanent or stored not in (None, "browser")
             # A write alone is no reason: its answer could arrive after that of a sign-in.
-            return repeat and (lasting or _writes_nothing(session))
-        if not (app.config["SESSION_REFRESH_EACH_REQUEST"] or own_rule) or not session._loading:
-            return False
-        visit = session._backed("the refresh of a cookie")
-        if not isinstance(visit, Visit) or not visit.cookies:
-            return False
-        try:
-            repeat = self.should_set_cookie(app, cast(SessionMixin, session))
-            if repeat:
-                session._ready()
-        except StoreUnavailable:
-            return False  # this request has no need of its session
-        session._used = repeat
-        return repeat
+            return self.should_set_cookie(app, session) and (lasting or exchange.writes_nothing)
+        if app.config["SESSION_REFRESH_EACH_REQUEST"] or own_rule:
+            return exchange.load_to_refresh(partial(self.should_set_cookie, app, session))
+        return False
 
     def _of(self, app: Flask) -> _AppSessions:
         return cast(_AppSessions, app.extensions["sharedsession"])
 
-    def _manager(self, app: Flask) -> Manager:
+    def manager_of(self, app: Flask) -> Manager:
         """Return the manager for the options as they are now."""
+        sessions, seen = self._of(app), self._seen(app)
+        known, manager = sessions.latest
+        if manager is None or seen is None or seen != known:
+            manager = self._manager_of(app)
+            if seen == self._seen(app):  # else another thread has changed the options meanwhile
+                sessions.latest = seen, manager
+        return manager
+
+    def _seen(self, app: Flask) -> tuple[object, ...] | None:
+        """Return all that the options depend on, where no method of the application's does more."""
+        kinds = type(self), type(app), type(app.config)
+        known = self._of(app).plain
+        if kinds not in known:
+            known[kinds] = _are_plain(*kinds)
+        if not known[kinds] or not vars(self).keys().isdisjoint(HOOKS):
+            return None
+        option = app.config.get
+        fallbacks = option("SECRET_KEY_FALLBACKS") or ()
+        return (*map(option, SEEN), type(fallbacks), *fallbacks)
+
+    def _manager_of(self, app: Flask) -> Manager:
         options = self._cookie_options(app)
-        if app.secret_key:
-            fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
-            options["secret_key"] = (app.secret_key, *fallbacks)
+        keys = self._secret_keys(app)
+        if keys is not None:
+            options["secret_key"] = keys
         key = tuple(options.items())
         known = self._of(app).managers
         manager = known.get(key)
@@ -313,8 +442,18 @@ class SharedSession(SessionInterface):
             if len(known) >= MOST_MANAGERS:
                 known.clear()
             settings = self._settings(app, options)
-            manager = known[key] = Manager(settings, like=self._of(app).manager)
+            announce(settings, self._of(app).said)
+            manager = known[key] = Manager(settings, process=self._of(app).manager.process)
         return manager
+
+    def _secret_keys(self, app: Flask) -> tuple[Any, ...] | None:
+        """Return the keys of the configuration, newest first; None where there is none."""
+        if not app.secret_key:
+            return None
+        fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
+        if isinstance(fallbacks, str | bytes):  # each of its characters would be a key
+            raise ConfigurationError("SECRET_KEY_FALLBACKS is a list of keys: write [key].")
+        return (app.secret_key, *fallbacks)
 
     def _cookie_options(self, app: Flask) -> dict[str, Any]:  # Any: as the application wrote them
         return {
@@ -324,8 +463,21 @@ class SharedSession(SessionInterface):
             "same_site": self.get_cookie_samesite(app),
             "partitioned": self.get_cookie_partitioned(app),
             "https_only": self.get_cookie_secure(app),
-            "max_age": app.permanent_session_lifetime,
+            "max_age": self._lifetime(app),
         }
+
+    def _lifetime(self, app: Flask) -> timedelta:
+        try:
+            lifetime: object = app.permanent_session_lifetime
+        except TypeError:  # of the configuration's value, which Flask makes a timedelta of
+            lifetime = None
+        if not isinstance(lifetime, timedelta):
+            found = app.config["PERMANENT_SESSION_LIFETIME"]
+            raise ConfigurationError(
+                f"PERMANENT_SESSION_LIFETIME is a number of seconds or a timedelta, not "
+                f"{quoted(found)}."
+            )
+        return lifetime
 
     def _settings(self, app: Flask, cookie: Mapping[str, Any]) -> Settings:
         """Return the settings, in the form in which werkzeug sends them; refuse what is wrong."""
@@ -340,21 +492,68 @@ class SharedSession(SessionInterface):
                 options["same_site"] = "lax"
             if not options["https_only"]:  # Flask's default, which forbids nothing
                 del options["https_only"]
-            if options["domain"]:
+            elif isinstance(options["https_only"], int):
+                options["https_only"] = True
+            if not options["domain"]:
+                options["domain"] = None  # False, as older versions of Flask had it
+            else:
+                if "://" in str(options["domain"]):  # werkzeug takes its scheme for the host
+                    check_domain(FLASK_NAMES["domain"], options["domain"])
                 name, domain = options["session_cookie"], options["domain"]
                 sent = dump_cookie(name, "", domain=domain, path=None)
                 options["domain"] = sent.partition("Domain=")[2].partition(";")[0]
-        try:
-            return gather(self._arguments, options)
-        except ConfigurationError as error:
-            names = re.compile(rf"\b({'|'.join(FLASK_NAMES)})\b(?==| is )")
-            sentence = names.sub(lambda found: FLASK_NAMES[found[0]], str(error))
-            raise ConfigurationError(sentence) from None
+        return gather(self._arguments, options, options=FLASK_NAMES)
 
 
-def _writes_nothing(session: Session) -> bool:
-    wrote = isinstance(session._backing, Visit) and session._backing.wrote
-    return not wrote and not session._steps and session._is_as_noted()
+def _are_plain(interface: type[SharedSession], app: type[Flask], config: type[Config]) -> bool:
+    """Whether the options are made of the configuration, a plain dict, and of nothing else."""
+    own = all(getattr(interface, name) is getattr(SharedSession, name) for name in HOOKS)
+    theirs = all(getattr(app, name) is getattr(Flask, name) for name in APP_HOOKS)
+    return own and theirs and (config.get, config.__getitem__) == (dict.get, dict.__getitem__)
+
+
+_SERIALIZER = TaggedJSONSerializer()
+
+
+@dataclass(slots=True, eq=False)
+class _Conversion:
+    """What Flask's own session would give back for values that a session cannot hold.
+
+    A proxy is stored as what it stands for. Everything else goes through Flask's serializer and the
+    application's JSON provider: a lazily translated text becomes Markup, a dataclass a dict.
+
+    While its request is served a value is converted anew each time: it may have changed. After that
+    there is no language to translate to, and what a proxy stands for is gone: it stays what it was.
+    """
+
+    app: Flask
+    request: ref[Request]  # which holds the session, so that nothing here may hold it
+    # By identity, since values need not be hashable; each is held, so that its identity stays.
+    known: dict[int, tuple[object, object]] = field(default_factory=dict)
+
+    def __call__(self, value: object) -> object:
+        known = self.known.get(id(value))
+        if known is not None and not self._is_served():
+            return known[1]
+        converted = self._convert(value)
+        self.known[id(value)] = value, converted
+        return converted
+
+    def _is_served(self) -> bool:
+        return has_request_context() and request == self.request()
+
+    def _convert(self, value: object) -> object:
+        current = _behind(value)
+        if current is not value:
+            return current
+        tagged = _SERIALIZER.tag(value)
+        return _SERIALIZER.loads(self.app.json.dumps(tagged, separators=(",", ":")))
+
+
+def _behind(value: T) -> T:
+    """Return what a proxy stands for, and anything else as it is."""
+    is_proxy = issubclass(type(value), LocalProxy)
+    return value._get_current_object() if is_proxy else value  # type: ignore[attr-defined]  # noqa: SLF001 - werkzeug documents it
 
 
 class _AppSessions(Sessions):
@@ -362,17 +561,54 @@ class _AppSessions(Sessions):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
+        self.plain: dict[tuple[type, ...], bool] = {}  # what `_are_plain` has said
         self.managers: dict[tuple[Any, ...], Manager] = {}
-        self._warned = False
+        # The one that was asked for last, with what the options were made from then.
+        self.latest: tuple[tuple[object, ...] | None, Manager | None] = None, None
+        self.said: set[str] = set()  # advice on the settings, each once
+        self._replaced = False
 
-    def check_proxy(self) -> None:
-        """Warn, once, when the cookie lacks Secure because the server does not trust its proxy."""
-        if not self._warned and request.environ.get("HTTP_X_FORWARDED_PROTO") == "https":
-            self._warned = True
-            warn_proxy(
-                "app.wsgi_app = ProxyFix(app.wsgi_app) from werkzeug.middleware.proxy_fix",
-                "set SESSION_COOKIE_SECURE",
+    def run(self, flow: Flow[T] | None) -> T | None:
+        """Drive a flow; an outage is raised in the form that Flask answers by itself."""
+        try:
+            return super().run(flow)
+        except StoreUnavailable as outage:
+            _let_flask_answer(outage)
+            raise
+
+    def check_interface(self, app: Flask) -> None:
+        """Warn, once, when another extension has taken our place."""
+        other = type(app.session_interface)
+        if not issubclass(other, SharedSession) and not self._replaced:
+            self._replaced = True
+            warnings.warn(
+                f"After SharedSession, {other.__module__}.{other.__name__} became the session "
+                "interface of this application, so sessions are not in the store: leave it out.",
+                RuntimeWarning,
+                stacklevel=2,
             )
+
+
+def _let_flask_answer(outage: StoreUnavailable) -> None:
+    """Make an outage werkzeug's own exception as well, so that Flask answers it, and its handlers.
+
+    Its ``description`` is what visitors see.
+    """
+    known = type(outage)
+    if known not in _ANSWERED:
+        names = {
+            "__module__": known.__module__,
+            "__qualname__": known.__qualname__,
+            "description": UNAVAILABLE,
+            "response": None,
+            "retry_after": RETRY_AFTER,
+        }
+        kind = type(known.__name__, (known, ServiceUnavailable), names)
+        _ANSWERED[known] = _ANSWERED[kind] = kind
+    outage.__class__ = _ANSWERED[known]
+
+
+_ANSWERED: dict[type[StoreUnavailable], type[StoreUnavailable]] = {}
 
 
 class _Closing:
@@ -384,10 +620,11 @@ class _Closing:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         started = False
 
-        def starting(*arguments: Any) -> Any:  # Any: as the server has it
+        def starting(status: str, headers: Any, *more: Any) -> Any:  # Any: as the server has it
             nonlocal started
             started = True
-            return start_response(*arguments)
+            self._heed(headers)
+            return start_response(status, headers, *more)
 
         # An object, so that a middleware further in which copies the environment shares it.
         ending = environ[ENDING] = _Ending()
@@ -403,7 +640,7 @@ class _Closing:
             ending.give_up()
             raise
         if not ending.is_file:
-            return body if ending.session is None else ClosingIterator(body, ending)
+            return body if ending.exchange is None else ClosingIterator(body, ending)
         # The server may send a file by its own means, which it knows by its class.
         try:
             ending()
@@ -411,12 +648,20 @@ class _Closing:
             self._app.logger.exception("A late change of the session was not saved.")
         return body
 
+    def _heed(self, headers: Iterable[tuple[str, str]]) -> None:
+        """Look whether another layer of the application sets our cookie as well."""
+        interface = self._app.session_interface
+        sets = any(name.lower() == "set-cookie" for name, _ in headers)
+        if sets and isinstance(interface, SharedSession) and has_request_context():
+            for _ in issued_inside(interface.manager_of(self._app), encoded(headers)):
+                pass  # of this package: what is in it is not ours to follow here
+
 
 @dataclass(eq=False)
 class _Ending:
     """The end of a request that Flask answers: `finish` is set when its session is saved."""
 
-    session: Session | None = None
+    exchange: Exchange | None = None
     finish: Callable[[], None] | None = None
     is_file: bool = False
 
@@ -427,8 +672,8 @@ class _Ending:
             self.finish()
 
     def give_up(self) -> None:
-        if self.session is not None:
-            over(self.session)
+        if self.exchange is not None:
+            self.exchange.over()
 
 
 # Whether a client gets the response that `save_session` is given. Flask-SocketIO pushes a context
@@ -436,20 +681,20 @@ class _Ending:
 # it is taken for thrown away until Flask itself begins to answer the request.
 
 
-def _dispatched(*_: object, **__: object) -> None:
+def _dispatched(app: Flask, **_: object) -> None:
     """Flask is going to answer the current request: `flask.request_started`."""
-    session = getattr(request, SESSION, None)
-    if not isinstance(session, Session):
+    current = _behind(request)
+    exchange = getattr(current, EXCHANGE, None)
+    if not isinstance(exchange, Exchange):
+        app.extensions["sharedsession"].check_interface(app)
         return
-    ending = request.environ.get(ENDING)
+    ending = current.environ.get(ENDING)
     if isinstance(ending, _Ending):
-        ending.session = session
+        ending.exchange = exchange
     # What a view of a WebSocket returns when it is over reaches no client (flask-sock).
-    if request.url_rule is None or not request.url_rule.websocket:
-        setattr(request, ANSWERED, True)
-        session._late = False
-        if isinstance(session._backing, Visit):
-            session._backing.late = False
+    if current.url_rule is None or not current.url_rule.websocket:
+        setattr(current, ANSWERED, True)
+        exchange.expect_response()
 
 
 def _test_request_context(
@@ -477,18 +722,17 @@ def _handle_exception(flasks_own: Callable[[Exception], Response], error: Except
 
 def _make_unavailable(response: Response, status: int, *, page: bool = False) -> None:
     """Turn a response into a 503 or 500, in place; ``page``: it has a body for that already."""
-    headers, text = unavailable(status)
     if page:
-        for name, value in headers[2:]:
+        for name, value in unavailable(status)[0][2:]:
             response.headers.setdefault(name, value)
         return
+    headers, text = unavailable(status, response.headers)
     body = response.response
     response.status_code = status
     response.direct_passthrough = False
-    kept = [each for each in response.headers if OF_EVERY_RESPONSE.fullmatch(each[0])]
     response.set_data(text)
-    response.headers = Headers([*kept, *headers])
-    with suppress(Exception):  # of a stream that nobody will read
+    response.headers = Headers(headers)
+    with suppress(Exception):  # of a stream that no client will read
         getattr(body, "close", lambda: None)()
 
 

@@ -14,6 +14,11 @@ in a thread of its own; where the store must be made on that loop, its fixture t
 ``loop`` and uses ``loop.run(coroutine)``. A store whose server keeps the time overrides the fixture
 ``advance`` too, with a function that lets the given number of seconds pass there.
 
+What happens when the store cannot be reached is a class of its own, `OutageConformance` and
+`AsyncOutageConformance`, with one fixture more: ``outage``, a function that returns a context
+manager in whose ``with`` block the store is unreachable; nothing is lost by that. The fixture
+``timeout`` says in how many seconds each call must have failed then, by default six.
+
 Each row of the contract is written once: an async store is called through `Awaited`, so threads
 that race on an ordinary store become tasks that race on one loop. Keys are new in every test, so
 a store may keep what earlier tests left. For plain ``assert`` statements to explain themselves, put
@@ -27,18 +32,31 @@ import secrets
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 import pytest
 
-from .cookie import new_id, store_key
+from ._core.cookie import new_id, store_key
+from .exceptions import StoreUnavailable, TooLarge
 from .stores.base import AsyncStore, Entry, Store, Sweeper
+
+__all__ = [
+    "AsyncOutageConformance",
+    "AsyncStoreConformance",
+    "Awaited",
+    "Clock",
+    "LoopThread",
+    "OutageConformance",
+    "StoreConformance",
+]
 
 T = TypeVar("T")
 RACERS = 8
 DAY = 24 * 60 * 60
+LONGEST = 100 * 365 * DAY  # of the lifetimes that can be set
 LONGEST_CALL = 30.0
 
 
@@ -167,7 +185,7 @@ class StoreConformance:
 
     @pytest.fixture
     def key(self) -> str:
-        """A key that nobody has used."""
+        """A key that no test has used."""
         return new_key()
 
     @pytest.fixture(params=["absent", "expired", "deleted"])
@@ -457,20 +475,21 @@ class StoreConformance:
 
     def test_either_the_delete_or_the_replace_wins(self, subject: Store) -> None:
         """Of a delete and a replace of one entry that race, one succeeds; what it says is so."""
-        for _ in range(10):
+        for number in range(10):
             key = new_key()
             entry = stored(subject, key)
             calls: list[Callable[[], object]] = [
                 partial(subject.delete, key, entry),
                 partial(subject.replace, key, entry, b"new", 60),
             ]
-            deleted, replaced = race(calls)
+            turn = 1 if number % 2 else -1  # who arrives last at the start often goes first
+            deleted, replaced = race(calls[::turn])[::turn]
             assert deleted is (replaced is None)
             assert (subject.load(key) is None) is deleted
 
-    def test_delete_beats_a_replace_in_flight(self, subject: Store) -> None:
+    def test_delete_wins_over_a_replace_in_flight(self, subject: Store) -> None:
         """Whichever of a delete and a replace is first, nothing is left of the session."""
-        for _ in range(10):
+        for number in range(10):
             key = new_key()
             entry = stored(subject, key)
             calls: list[Callable[[], object]] = [
@@ -478,7 +497,7 @@ class StoreConformance:
                 partial(subject.replace, key, entry, b"late", 60),
                 partial(subject.touch, key, 60),
             ]
-            race(calls)
+            race(calls[:: 1 if number % 2 else -1])
             assert subject.load(key) is None
 
     # values
@@ -511,6 +530,17 @@ class StoreConformance:
         expected = [keys[0].encode(), b"new", None, *(key.encode() for key in keys[3:])]
         assert [entry and entry.data for entry in after] == expected
 
+    def test_data_that_is_too_large_is_refused_whole(self, subject: Store, key: str) -> None:
+        """Data of 6 MiB is stored as it is, or refused by `TooLarge`, which changes nothing."""
+        entry, large = stored(subject, key, b"small"), bytes(6 * 2**20)
+        try:
+            replaced = subject.replace(key, entry, large, 60)
+        except TooLarge:
+            assert found(subject, key) == entry
+        else:
+            assert replaced is not None
+            assert found(subject, key).data == large
+
     @pytest.mark.parametrize("days", [29, 31, 400])
     def test_long_lifetimes_are_lifetimes(
         self, subject: Store, key: str, advance: Callable[[float], None], days: int
@@ -526,6 +556,18 @@ class StoreConformance:
         assert found(subject, key).data == b"longer"
         advance(60)
         assert subject.load(key) is None
+
+    def test_the_longest_lifetime_is_a_hundred_years(
+        self, subject: Store, key: str, advance: Callable[[float], None]
+    ) -> None:
+        """No moment in the past, in any verb; a store may end it earlier, but not in a year."""
+        entry = stored(subject, key, b"long", LONGEST)
+        assert found(subject, key).data == b"long"
+        assert subject.replace(key, entry, b"longer", LONGEST) is not None
+        assert found(subject, key).data == b"longer"
+        assert subject.touch(key, LONGEST) is True
+        advance(400 * DAY)
+        assert found(subject, key).data == b"longer"
 
     def test_the_shortest_lifetime_is_one_second(
         self, subject: Store, key: str, advance: Callable[[float], None]
@@ -622,8 +664,8 @@ class StoreConformance:
         assert all(found(subject, key) for key in alive)
 
 
-class AsyncStoreConformance(StoreConformance):
-    """The same for an async store. Join by a subclass with a fixture ``store``."""
+class _OnALoop:
+    """How the tests call an async store."""
 
     @pytest.fixture
     def loop(self) -> Iterator[LoopThread]:
@@ -635,3 +677,187 @@ class AsyncStoreConformance(StoreConformance):
     def subject(self, store: AsyncStore, loop: LoopThread) -> Store:
         """The store as the tests call it."""
         return Awaited(store, loop)
+
+
+class AsyncStoreConformance(_OnALoop, StoreConformance):
+    """The same for an async store. Join by a subclass with a fixture ``store``."""
+
+    # cancellation: a request that ends leaves the store usable, and the others their answers
+
+    @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 20])
+    def test_cancelled_loads_mix_up_nothing(
+        self, store: AsyncStore, loop: LoopThread, turns: int
+    ) -> None:
+        """Whichever call is cancelled, and when: all others, and later ones, see their own data."""
+
+        async def scenario() -> None:
+            keys = await _filled(store, RACERS)
+            for first in (0, 1, 0):
+                loads = [asyncio.ensure_future(store.load(key)) for key in keys]
+                await _turns(turns)
+                for each in loads[first::2]:
+                    each.cancel()
+                for key, load in zip(keys, loads, strict=True):
+                    _assert_own(key, await _ended(load))
+                for key in keys:
+                    _assert_own(key, await _ended(asyncio.ensure_future(store.load(key))))
+
+        loop.run(scenario())
+
+    @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 20])
+    def test_a_cancelled_write_is_made_whole_or_not_at_all(
+        self, store: AsyncStore, loop: LoopThread, turns: int
+    ) -> None:
+        """The session goes on as it was before, or after; others' sessions are as they were."""
+
+        async def scenario() -> None:
+            keys = await _filled(store, RACERS)
+            for round_ in range(3):
+                entries = [await store.load(key) for key in keys]
+                new = [key.encode() + b" %d" % round_ for key in keys]
+                writes = [
+                    asyncio.ensure_future(store.replace(key, entry, data, 60))
+                    for key, entry, data in zip(keys, entries, new, strict=True)
+                    if entry is not None
+                ]
+                await _turns(turns)
+                for each in writes[::2]:
+                    each.cancel()
+                for write, data in zip(writes, new, strict=True):
+                    replaced = await _ended(write)
+                    assert isinstance(replaced, asyncio.CancelledError) or replaced.data == data
+                for key in keys:
+                    await _go_on(store, key)
+
+        loop.run(scenario())
+
+
+async def _filled(store: AsyncStore, count: int) -> list[str]:
+    keys = [new_key() for _ in range(count)]
+    for key in keys:
+        assert await store.create(key, key.encode(), 60) is not None
+    return keys
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def _ended(call: asyncio.Future[Any]) -> Any:  # what it returned, or that it was cancelled
+    await asyncio.wait([call], timeout=LONGEST_CALL)
+    assert call.done(), "a call of the store did not end"
+    return asyncio.CancelledError() if call.cancelled() else call.result()
+
+
+def _assert_own(key: str, answer: Any) -> None:
+    if isinstance(answer, asyncio.CancelledError):
+        return
+    assert answer is not None, "the store lost an entry"
+    assert answer.data.startswith(key.encode()), "a call was given the answer of another one"
+
+
+async def _go_on(store: AsyncStore, key: str) -> None:
+    """Write once more; a write that was cancelled may still be on its way, and come first."""
+    for _ in range(3):
+        entry = await _ended(asyncio.ensure_future(store.load(key)))
+        _assert_own(key, entry)
+        if await store.replace(key, entry, key.encode(), 60) is not None:
+            return
+    raise AssertionError("a session could not be written to after a cancelled write")
+
+
+class OutageConformance:
+    """What every store keeps to when it cannot be reached.
+
+    Join by a subclass with the fixtures ``store`` and ``outage``.
+    """
+
+    @pytest.fixture
+    def timeout(self) -> float:
+        """In how many seconds a call has ended: the store's own, and some for a busy machine."""
+        return 6.0
+
+    @pytest.fixture
+    def subject(self, store: Store) -> Store:
+        """The store as the tests call it."""
+        return store
+
+    @pytest.mark.parametrize("verb", ["load", "create", "replace", "touch", "delete", "delete it"])
+    def test_an_outage_is_no_answer(
+        self, subject: Store, outage: Outage, timeout: float, verb: str
+    ) -> None:
+        """Every verb raises `StoreUnavailable` in time, and nothing else; then works at once."""
+        key, free = new_key(), new_key()
+        entry = stored(subject, key, b"before", 600)
+        calls: dict[str, Callable[[], object]] = {
+            "load": lambda: subject.load(key),
+            "create": lambda: subject.create(free, b"after", 60),
+            "replace": lambda: subject.replace(key, entry, b"after", 600),
+            "touch": lambda: subject.touch(key, 600),
+            "delete": lambda: subject.delete(key),
+            "delete it": lambda: subject.delete(key, entry),
+        }
+        with outage():
+            for _ in range(2):
+                raises_in_time(calls[verb], timeout)
+        loaded = subject.load(key)
+        if loaded is None:  # whether a write was made is not known
+            assert verb.startswith("delete")
+        elif verb == "replace":
+            assert loaded.data in (b"before", b"after")
+        else:  # a touch may have been made
+            assert replace(loaded, expires=None) == replace(entry, expires=None)
+        if loaded is not None:
+            assert subject.replace(key, loaded, b"later", 60) is not None
+            assert found(subject, key).data == b"later"
+
+    def test_many_calls_in_an_outage_mix_up_nothing(
+        self, subject: Store, outage: Outage, timeout: float
+    ) -> None:
+        """All that wait are told in time; afterwards each call has the answer that is its own."""
+        keys = [new_key() for _ in range(RACERS)]
+        for key in keys:
+            stored(subject, key, key.encode(), 600)
+        with outage():
+            race([partial(raises_in_time, partial(subject.load, key), timeout) for key in keys])
+        answers = race([partial(subject.load, key) for key in reversed(keys)])
+        assert [entry and entry.data.decode() for entry in answers] == keys[::-1]
+        for key in keys:
+            assert found(subject, key).data == key.encode()
+
+    def test_an_outage_revives_nothing(self, subject: Store, outage: Outage) -> None:
+        """What was removed before an outage is gone after it."""
+        key = new_key()
+        entry = stored(subject, key, b"before", 600)
+        subject.delete(key)
+        with outage():
+            pass
+        assert subject.load(key) is None
+        assert subject.replace(key, entry, b"late", 60) is None
+
+
+class AsyncOutageConformance(_OnALoop, OutageConformance):
+    """The same for an async store."""
+
+
+Outage = Callable[[], AbstractContextManager[object]]
+
+
+def raises_in_time(call: Callable[[], object], timeout: float) -> None:
+    """Make a call that must end in a `StoreUnavailable` before it has taken too long."""
+    ended: Future[object] = Future()
+
+    def work() -> None:
+        try:
+            ended.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is looked at below
+            ended.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        error = ended.exception(timeout)
+    except TimeoutError:
+        raise AssertionError(f"a call in an outage did not end within {timeout} s") from None
+    assert error is not None, f"a call in an outage was answered: {ended.result()!r}"
+    assert isinstance(error, StoreUnavailable), f"a call in an outage raised {error!r}"

@@ -6,7 +6,7 @@ What it keeps to:
 * A request that dies on its way, or is not answered in time, has an unknown outcome. One that only
   reads (GET, HEAD) is asked again elsewhere, any other is answered 502 and never sent twice.
 * A server that did not answer in time is asked last for a while.
-* What becomes of each request is told, to whoever wants to show it.
+* What becomes of each request is reported, to a function that may show it.
 * Headers pass as they are, every Cookie and Set-Cookie among them, except those that concern one
   connection only. Who asked, by which scheme and for which host is told to the server.
 """
@@ -35,7 +35,7 @@ from .worker import CHOSEN
 
 LARGEST_BODY = 1024 * 1024
 LONGEST_PATH = 80  # characters that are told
-PATIENCE = 3.0  # seconds that a server may take, unless told otherwise
+TIMEOUT = 3.0  # seconds that a server may take, unless told otherwise
 REST = 5.0  # seconds for which a server is asked last that did not answer in time
 CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=100)
 INSIDE = "/in/"  # begins a path that names its strategy: /in/clustered/shop
@@ -64,7 +64,7 @@ OURS_TO_SAY = {
 MET = "x-demo-session"  # how an application met its session; between it and us only
 READ = "x-demo-read"  # where it was read from
 _INSIDE = re.compile(rf"{INSIDE}({'|'.join(STRATEGIES)})(?=/|$)".encode())
-NOBODY = Page("nobody.html", style="shop.css", policy="frame-ancestors 'self'")
+NO_SERVER = Page("no-server.html", style="shop.css", policy="frame-ancestors 'self'")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -126,7 +126,7 @@ class Balancer:
     """The forwarding part, an ASGI application; ``tell`` learns what became of each request.
 
     A request is one of ``strategy``, unless its path names another. ``cookie`` is what the names of
-    the strategies' cookies begin with; ``patience``: seconds that a server may take to answer.
+    the strategies' cookies begin with; ``timeout``: seconds that a server may take to answer.
     """
 
     def __init__(
@@ -135,9 +135,9 @@ class Balancer:
         tell: Callable[[Fate], None],
         strategy: Strategy = SHARED,
         cookie: str = "session",
-        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
     ) -> None:
-        self._timeout = dict.fromkeys(("connect", "read", "write", "pool"), patience)
+        self._timeout = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
         self.servers = servers
         self.strategy = strategy
         self._tell = tell
@@ -187,7 +187,7 @@ class Balancer:
 
     async def ask(self, strategy: Strategy, scope: Scope, body: bytes) -> Reply:
         """Return the first answer of a server, or our own when there is none to be had."""
-        reply = Reply(HTMLResponse(NOBODY.render(), 503, NOBODY.headers), None)
+        reply = Reply(HTMLResponse(NO_SERVER.render(), 503, NO_SERVER.headers), None)
         route = self._routes[strategy.name]
         cookies = [value for name, value in scope["headers"] if name == b"cookie"]
         order = route.order(b"; ".join(cookies).decode("latin-1"))

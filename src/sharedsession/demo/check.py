@@ -3,7 +3,7 @@
 First all strategies at the same time: each has clients that sign in and then, round by round, send
 five requests of their session at once (two set keys of their own, two count one up on the same
 key, one reads) and look afterwards at what is there. What was acknowledged must be there from then
-on, whichever server answers. A request that died with the killed server was acknowledged by nobody:
+on, whichever server answers. A request that died with the killed server was not acknowledged:
 its outcome is unknown and it is counted apart.
 
 Then, one strategy after the other, the same clients only read, one request at a time: so their
@@ -33,7 +33,9 @@ REQUESTS_OF_A_ROUND = 6
 READS = 20  # of each client, in the calm after the rounds
 SIGN_INS = 5  # tries
 AT_ONCE = 8  # clients of all strategies that are at a round: servers must not be starved
-SETTLED = 3.2  # seconds after which copies answer under a cookie that was written: lease, and two
+COPIES_ANSWER = (
+    3.2  # seconds after which copies answer under a cookie that was written: lease, and two
+)
 WAYS = {
     "memory": "the server's own memory",
     "store": "the store",
@@ -137,7 +139,7 @@ async def checking(
         await asyncio.gather(*(client.run() for client in each_of(groups)))
         stage.half_way.set()  # clients that could not even sign in do not get that far
         await killing
-        await asyncio.sleep(SETTLED)
+        await asyncio.sleep(COPIES_ANSWER)
         for group in groups:
             for _ in range(READS):
                 for client in group:
@@ -148,7 +150,7 @@ async def checking(
 
 
 def each_of(groups: Sequence[Sequence[Client]]) -> Iterator[Client]:
-    """The first clients of all strategies, then the second ones: so nobody is always first."""
+    """The first clients of all strategies, then the second ones: so no client is always first."""
     for row in zip(*groups, strict=True):
         yield from row
 
@@ -208,7 +210,7 @@ class Client:
                 return
 
     async def note(self, key: str) -> None:
-        """Set a key that nobody else sets."""
+        """Set a key that no other request sets."""
         if await self.look("POST", f"/api/notes/{key}", content=self.name) is not None:
             self.notes[f"note:{key}"] = self.name
 

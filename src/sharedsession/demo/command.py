@@ -22,7 +22,7 @@ from typing import NoReturn
 import uvicorn
 
 from ..stores import open_store
-from .balancer import PATIENCE
+from .balancer import TIMEOUT
 from .check import Outcome, checking, table
 from .console import create_console
 from .feed import Feed
@@ -106,7 +106,7 @@ def judgement(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
     if any(each.lost_nothing for each in controls):
         return "Sessions in memory lost nothing either, so this run proves nothing.", False
     if not all(each.clients_killed for each in judged):
-        return "The killed server was missed by nobody, so this run proves nothing.", False
+        return "No client missed the killed server, so this run proves nothing.", False
     where = f"Sessions in {judged[0].strategy.keeps.replace('own', 'their own')}"
     if not all(each.lost_nothing for each in judged):
         return f"{where} did not hold.", False
@@ -118,7 +118,7 @@ def judgement(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
 
 @contextmanager
 def running(
-    run: Run, listener: socket.socket, strategy: Strategy, patience: float = PATIENCE
+    run: Run, listener: socket.socket, strategy: Strategy, timeout: float = TIMEOUT
 ) -> Iterator[Servers]:
     """Run servers on a store, an empty one made for the run or the one named, and the balancer."""
     cookie = f"demo_session_{secrets.token_hex(4)}"  # browsers keep one jar for all ports
@@ -128,11 +128,11 @@ def running(
         environment = {
             "DEMO_SECRET_KEY": secrets.token_hex(32),
             "DEMO_STORE": store.url if store else str(run.store or made),
-            "DEMO_READ_FROM": run.replica or "",
+            "DEMO_REPLICA": run.replica or "",
             "DEMO_COOKIE": cookie,
         }
         servers = stack.enter_context(Servers(run.servers, run.framework, environment))
-        stack.enter_context(balanced(servers, listener, strategy, cookie, store, patience))
+        stack.enter_context(balanced(servers, listener, strategy, cookie, store, timeout))
         yield servers
 
 
@@ -155,16 +155,16 @@ def balanced(
     strategy: Strategy = SHARED,
     cookie: str = "session",
     store: StoreServer | None = None,
-    patience: float = PATIENCE,
+    timeout: float = TIMEOUT,
 ) -> Iterator[None]:
     """Run the balancer on ``listener``, in a thread, so that signals stay with the caller."""
     feed = Feed()
     config = uvicorn.Config(
-        create_console(servers, feed, strategy, cookie, store, patience),
+        create_console(servers, feed, strategy, cookie, store, timeout),
         log_level="warning",
         access_log=False,
         ws="none",
-        proxy_headers=False,  # it is the first to be asked: nobody before it is to be believed
+        proxy_headers=False,  # it is the first to be asked: no proxy before it is to be believed
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=2,
@@ -190,8 +190,7 @@ def _check(run: Run, sessions: str) -> None:
     if not named(sessions, run.store).is_shared:
         if run.store is not None or run.replica is not None:
             raise DemoError(
-                "These sessions are kept in each server's memory: leave out --store and "
-                "--read-from."
+                "These sessions are kept in each server's memory: leave out --store and --replica."
             )
         return
     if run.replica is not None and run.store is None:

@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from . import comparison
-from .balancer import PATIENCE, Balancer
+from .balancer import TIMEOUT, Balancer
 from .feed import Feed
 from .lanes import Lanes
 from .page import Page
@@ -66,17 +66,38 @@ def from_here(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
 
 
+async def _change(request: Request, lanes: Lanes, balancer: Balancer) -> Answer:
+    """Do to a server, or to the store, what the page asks for."""
+    if not from_here(request):
+        return PlainTextResponse("Only the demo's own page may do that.\n", 403)
+    process = lanes.processes.get(request.path_params["name"])
+    verb = request.path_params["verb"]
+    if process is None or verb not in VERBS:
+        return PlainTextResponse(NO_SUCH, 404)
+    act = {"kill": process.kill, "pause": process.pause, "start": process.launch}[verb]
+    try:
+        await run_in_threadpool(act)
+        balancer.forgive(process.name)
+        lanes.tell_states()
+        await run_in_threadpool(process.wait_until_ready)
+    except DemoError as error:
+        return PlainTextResponse(f"{error}\n", 500)
+    finally:
+        lanes.tell_states()
+    return RedirectResponse("/", 303)
+
+
 def create_console(
     servers: Sequence[Server],
     feed: Feed,
     strategy: Strategy = SHARED,
     cookie: str = "session",
     store: Process | None = None,
-    patience: float = PATIENCE,
+    timeout: float = TIMEOUT,
 ) -> Starlette:
     """Return the balancer, with the console at ``/`` and what it needs under ``/_demo``."""
     lanes = Lanes(servers, feed, strategy, store)
-    balancer = Balancer(servers, lanes.tell, strategy, cookie, patience)
+    balancer = Balancer(servers, lanes.tell, strategy, cookie, timeout)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -103,23 +124,7 @@ def create_console(
             await feed.watch(lanes.picture, receive, send)
 
     async def change(request: Request) -> Answer:
-        if not from_here(request):
-            return PlainTextResponse("Only the demo's own page may do that.\n", 403)
-        process = lanes.processes.get(request.path_params["name"])
-        verb = request.path_params["verb"]
-        if process is None or verb not in VERBS:
-            return PlainTextResponse(NO_SUCH, 404)
-        act = {"kill": process.kill, "pause": process.pause, "start": process.launch}[verb]
-        try:
-            await run_in_threadpool(act)
-            balancer.forgive(process.name)
-            lanes.tell_states()
-            await run_in_threadpool(process.wait_until_ready)
-        except DemoError as error:
-            return PlainTextResponse(f"{error}\n", 500)
-        finally:
-            lanes.tell_states()
-        return RedirectResponse("/", 303)
+        return await _change(request, lanes, balancer)
 
     async def everywhere(request: Request) -> Answer:
         if not from_here(request):

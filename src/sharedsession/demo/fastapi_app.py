@@ -9,8 +9,8 @@ from fastapi import Depends, FastAPI, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .._core.session import Session
 from ..asgi import SessionMiddleware
-from ..session import Session
 from . import shop
 
 FRAMEWORK = "FastAPI"

@@ -9,8 +9,8 @@ import flask
 from flask import Flask, Response, abort, g, jsonify, redirect, request
 from werkzeug.wrappers import Response as Answer
 
+from .._core.session import Session
 from ..flask import SharedSession
-from ..session import Session
 from . import shop
 
 FRAMEWORK = "Flask"
@@ -79,6 +79,13 @@ def create_app(
         shop.change_cart(session_of(), product, verb)
         return redirect("/shop", 303)
 
+    _add_api(app)
+    return app
+
+
+def _add_api(app: Flask) -> None:
+    """Add what the check and the comparison ask for: the session as JSON."""
+
     @app.get("/api/session")
     def show_session() -> Response:
         return jsonify(dict(session_of()))
@@ -94,5 +101,3 @@ def create_app(
         session = session_of()
         shop.note(session, key, request.get_data(as_text=True))
         return jsonify(dict(session))
-
-    return app

@@ -19,7 +19,7 @@ from .servers import FRAMEWORKS, Process, Server
 from .strategies import SHARED, Strategy
 
 SHOWN = 8  # requests in a lane
-LOOK_EVERY = 0.5  # seconds: a server may also die by somebody else's hand
+LOOK_EVERY = 0.5  # seconds: a server may also be killed from outside
 COPIES = {"copy": "in a copy", "replica": "in the replica"}  # not in the store itself
 MARKS = {
     "found": ("✓", "found"),

@@ -22,7 +22,7 @@ def _source(text: str) -> str:
 
 
 def hue(server: str) -> str:
-    """Return the number in a server's name, by which the style knows its colour."""
+    """Return the number in a server's name, by which the style knows its hue."""
     return server.rpartition("-")[2]
 
 

@@ -31,7 +31,7 @@ class Route(Protocol):
 
 
 class Turns:
-    """Round robin: each request goes to the next server, whoever sent it."""
+    """Round robin: each request goes to the next server, whichever client sent it."""
 
     def __init__(self, servers: Sequence[Server]) -> None:
         self._servers = servers
@@ -46,7 +46,7 @@ class Turns:
 
 
 class _ByField(Turns):
-    """By the first field of the session's cookie; a client without one is anybody's."""
+    """By the first field of the session's cookie; a client without one goes to any server."""
 
     def __init__(self, servers: Sequence[Server], cookie: str) -> None:
         super().__init__(servers)

@@ -1,7 +1,7 @@
 """Real server processes for the demo: started, killed, paused and stopped one by one.
 
 A child binds a free loopback port by itself and reports the number on its standard output, so no
-port is ever guessed, or lost to somebody else between two steps. It ends when its standard input
+port is ever guessed, or lost to another process between two steps. It ends when its standard input
 closes, and what does not end by itself has a guard: a parent that dies, however suddenly, leaves no
 process behind.
 """
@@ -104,7 +104,7 @@ class Process(ABC):
             self._ready = True
 
     def pause(self) -> None:
-        """SIGSTOP: it holds its connections and its port, and answers nobody until started."""
+        """SIGSTOP: it holds its connections and its port, and answers no request until started."""
         with self._one_at_a_time:
             if self.pid is not None:
                 self._paused = True
@@ -137,7 +137,7 @@ class Process(ABC):
         )
 
     def _left_behind(self) -> list[str]:
-        """Folders that go when nobody is left to remove them."""
+        """Folders that go when no process is left to remove them."""
         return []
 
     def _dismiss_guard(self) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from ..flows import Visit
-from ..session import Session
+from .._core.exchange import Exchange
+from .._core.session import Session, exchange_of
 from .page import Page, hue
 
 PRODUCTS = {"tea": "Green tea", "lamp": "Reading lamp", "plant": "Small fern"}
@@ -38,11 +38,11 @@ def how_met(session: Session, cookie_came: bool) -> str:
 
 
 def how_read(session: Session, cookie_came: bool) -> str:
-    """Say who was asked for the session, store, replica or copy; nobody without a cookie."""
-    visit = session._backing
-    if not cookie_came or not isinstance(visit, Visit):
+    """Say what was asked for the session, store, replica or copy; nothing without a cookie."""
+    exchange = exchange_of(session)
+    if not cookie_came or not isinstance(exchange, Exchange):
         return ""
-    return "store" if visit.entry is None else visit.entry.found_in
+    return "store" if exchange.entry is None else exchange.entry.found_in
 
 
 # --- what requests do to a session ----------------------------------------------------------------

@@ -1,7 +1,7 @@
 """A store for one run of the demo: a real Redis-type server that can be killed and paused.
 
 It keeps its data in a file, so that who starts it again after a kill finds what was there. Where
-no such server is installed, an SQLite file takes its place, which nobody can kill.
+no such server is installed, an SQLite file takes its place, which cannot be killed.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ STRATEGIES = {
         Strategy(
             "clustered",
             "clustered",
-            "Servers keep copies of what they have read, which end when somebody writes to the "
-            "store.",
+            "Servers keep copies of what they have read, which end when a server writes to "
+            "the store.",
             is_shared=True,
             is_sticky=False,
             has_copies=True,
@@ -92,4 +92,4 @@ def options(strategy: Strategy, store: str, replica: str) -> dict[str, str | boo
     if not strategy.is_shared:
         return {"store": f"memory://{strategy.name}"}
     near: dict[str, str | bool | None] = {"near_cache": True} if strategy.has_copies else {}
-    return {"store": store, "read_from": replica or None, **near}
+    return {"store": store, "replica": replica or None, **near}

@@ -39,7 +39,7 @@ def main(name: str, framework: str) -> None:
 def _shops(create: Callable[..., T], name: str) -> dict[str, T]:
     """Return the shop once for every strategy."""
     secret, store, replica, prefix = (
-        os.environ[f"DEMO_{each}"] for each in ("SECRET_KEY", "STORE", "READ_FROM", "COOKIE")
+        os.environ[f"DEMO_{each}"] for each in ("SECRET_KEY", "STORE", "REPLICA", "COOKIE")
     )
     return {
         each.name: create(name, secret, cookie_of(each, prefix), options(each, store, replica))

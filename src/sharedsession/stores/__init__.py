@@ -3,7 +3,7 @@
 A client library is imported only when a URL asks for it. A scheme that is not ours may belong to
 another package, which names it in the entry-point group ``sharedsession.stores``.
 
-Two calls with the same URL return the same pair for as long as somebody holds that pair, so two
+Two calls with the same URL return the same pair for as long as a caller holds that pair, so two
 middlewares of one process share a connection pool and, with ``memory://``, their sessions. No
 message here repeats a URL: it may carry a password.
 """
@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import threading
 import weakref
-from importlib.metadata import EntryPoint, entry_points
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import parse_qsl, urlsplit
 
 from ..exceptions import ConfigurationError
+from ._support.addresses import take_apart, unknown_option
 from .base import StorePair
 
 if TYPE_CHECKING:
-    from ..settings import NearCache
+    from importlib.metadata import EntryPoint
+
+    from .._core.settings import NearCache
 
 CHOICES = """\
 Choose one of these stores:
@@ -75,19 +76,19 @@ def open_with_copies(
     url: str,
     timeout: float,
     near_cache: NearCache | None,
-    read_from: str | None,
-    stale_if_outage: float,
+    replica_url: str | None,
+    stale_if_error: float,
 ) -> StorePair:
     """Return the store at ``url`` with copies before it, which are shared in the same way."""
     from .near import with_copies
 
-    key = (url, timeout, near_cache, read_from, stale_if_outage)
+    key = (url, timeout, near_cache, replica_url, stale_if_error)
     primary = open_store(url, timeout)
-    replica = None if read_from is None else open_store(read_from, timeout / REPLICA_SHARE)
+    replica = None if replica_url is None else open_store(replica_url, timeout / REPLICA_SHARE)
     with _lock:
         pair = _pairs.get(key)
         if pair is None:
-            pair = with_copies(primary, near_cache, replica, stale_if_outage, timeout=timeout)
+            pair = with_copies(primary, near_cache, replica, stale_if_error, timeout=timeout)
             _pairs[key] = pair
     return pair
 
@@ -98,7 +99,7 @@ def table_definition(url: str, *, near_cache: bool = False) -> str | None:
     if scheme != "sqlite" and scheme.partition("+")[0] not in SQL_SERVERS:
         return None
     try:
-        from .sql_dialects import definition
+        from .sql.dialects import definition
     except ModuleNotFoundError as error:
         _missing(error, scheme)
     return definition(url, near_cache=near_cache)
@@ -121,6 +122,8 @@ def _open(url: str, scheme: str, timeout: float) -> StorePair:
                 return _memcached(url, timeout)
     except ModuleNotFoundError as error:
         _missing(error, scheme)
+    from importlib.metadata import entry_points  # which loads forty modules
+
     others = {entry.name: entry for entry in entry_points(group=GROUP)}
     if scheme in others:
         return _from_a_package(others[scheme], url, timeout)
@@ -163,22 +166,24 @@ def _missing(error: ModuleNotFoundError, scheme: str) -> NoReturn:
 def _memory(url: str) -> StorePair:
     from .memory import MemoryStore
 
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    entries = options.pop("max_entries", "1")
-    if parts.path not in ("", "/") or options or not entries.isdecimal() or int(entries) < 1:
+    parts = take_apart(url, form="memory://name?max_entries=1000")
+    for name in parts.options:
+        if name != "max_entries":
+            unknown_option(name, ["max_entries"], "A memory:// URL")
+    entries = parts.options.get("max_entries")
+    valid = entries is None or (entries.isdecimal() and int(entries) >= 1)
+    if parts.path not in ("", "/") or not valid:
         raise ConfigurationError(
             "A memory store is memory://, or memory://name for one of its own, either with "
             "?max_entries=N, N being at least 1; nothing else can be set in its URL."
         )
-    bounded = "max_entries=" in parts.query
-    return StorePair(MemoryStore(int(entries) if bounded else None), None)
+    return StorePair(MemoryStore(None if entries is None else int(entries)), None)
 
 
 def _sqlite(url: str, timeout: float) -> StorePair:
     from .sql import SQLStore
 
-    if urlsplit(url).netloc:
+    if not url.partition("://")[2].startswith(("/", "?")) and url.lower() != "sqlite://":
         raise ConfigurationError(
             "A SQLite URL names a file after three slashes, sqlite:///sessions.db, or after four "
             "when its path is absolute, sqlite:////var/lib/app/sessions.db."

@@ -24,6 +24,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+__all__ = [
+    "ALL",
+    "QUIET",
+    "READY",
+    "AsyncStore",
+    "Checkable",
+    "Entry",
+    "Event",
+    "Finding",
+    "NoPush",
+    "Pushing",
+    "Replicated",
+    "Store",
+    "StorePair",
+    "Sweeper",
+    "fate_of",
+    "holds_token",
+    "new_token",
+    "with_token",
+]
+
 TOKEN_BYTES = 8
 TOKENS_KEPT = 4
 FRESHEST = 2**62  # as `at_least`: no copy will do
@@ -37,8 +58,8 @@ class Entry:
     store itself compares in `replace`; the version is only a floor and can come twice after a
     failover, so it is never compared. ``repeated``: the write took place, but its first answer
     was lost, and others may have written since. ``found_in`` says whose answer it is: that of the
-    store, of a replica, or of a copy in this process. What the data decode to is noted by whoever
-    decodes them: an entry may be loaded once and used often.
+    store, of a replica, or of a copy in this process. What the data decode to is noted by its
+    reader: an entry may be loaded once and used often.
     """
 
     data: bytes
@@ -47,7 +68,10 @@ class Entry:
     token: bytes | int
     repeated: bool = False
     found_in: Literal["store", "replica", "copy"] = field(default="store", compare=False)
-    _decoded: object = field(default=None, init=False, repr=False, compare=False)
+    decoded: object = field(default=None, init=False, repr=False, compare=False)
+
+
+ABSENT = Entry(b"", 0, None, b"")
 
 
 class Store(Protocol):
@@ -121,7 +145,7 @@ class AsyncStore(Protocol):
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class StorePair:
-    """One store in both colours; without an asynchronous one, the sync store serves ASGI as well.
+    """One store, sync and async; without an asynchronous one, the sync store serves ASGI as well.
 
     Hold on to the pair, not only to its stores: `open_store` finds it again only that long.
     """
@@ -161,7 +185,10 @@ class Copying(Protocol):
         """How many loads were answered by whom."""
 
     def peek(self, key: str, at_least: int = 0) -> Entry | None:
-        """Return a copy, or None where `load` would have to ask; never waits."""
+        """Return a copy, or None where `load` would have to ask; never waits.
+
+        `ABSENT` is the copy of nothing: of a key that was absent a moment ago.
+        """
 
     def outdated(self, key: str, at_least: int = 0) -> Entry | None:
         """Return a copy for the time of an outage, as old as the settings allow; never waits."""
@@ -169,13 +196,13 @@ class Copying(Protocol):
 
 @runtime_checkable
 class Pushing(Protocol):
-    """A store that tells of each write of a session, whoever makes it."""
+    """A store that publishes invalidations: each write of a session, by any client."""
 
     pushes: bool
     """Whether this one can: not every server and every client library does."""
 
-    def beat(self, listener: str, number: int) -> None:
-        """Send a beat by the way that writes take; it reaches this listener alone."""
+    def heartbeat(self, listener: str, number: int) -> None:
+        """Send a heartbeat by the way that writes take; it reaches this listener alone."""
 
     def listen(self, listener: str) -> Iterator[Event]:
         """Yield what happens, until the iterator is closed; raise when nothing more will come.
@@ -186,18 +213,46 @@ class Pushing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found out about a store: a sentence, and how much it matters.
+
+    With an "error" sessions would not work; with a "warning" they do, and something may befall
+    them, which the sentence names together with what to do about it.
+    """
+
+    level: Literal["ok", "warning", "error"]
+    text: str
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A store that can say how its server is set up."""
+
+    def examine(self) -> Iterator[Finding]:
+        """Yield what is found out about the server, whether it can be reached first of all.
+
+        What the server does not tell, or this user may not ask, is left out or said; it is no
+        error. Nothing is changed, and no sentence has a password. After an error nothing more is
+        to be asked.
+
+        Raises:
+            StoreUnavailable: The server cannot be reached, or does not answer in time.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that a listener hears: a key whose session was written or ended, or a beat."""
+    """One thing that a listener hears: a key whose session was written or ended, or a heartbeat."""
 
     key: str | None = None
-    beat: int | None = None
+    heartbeat: int | None = None
 
 
 READY, QUIET, ALL = Event(), Event(), Event()  # ALL: no key is what it was
 
 
 class NoPush(Exception):
-    """A store cannot tell of its writes; a sentence says why, and what to do."""
+    """A store cannot publish invalidations; the message says why, and what to do."""
 
 
 def new_token() -> bytes:

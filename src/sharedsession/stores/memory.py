@@ -1,6 +1,6 @@
 """Sessions in this process's own memory: for tests, and for a server that is a single process.
 
-The lifetime is looked at when an entry is used, so an expired one is gone at once; what nobody
+The lifetime is looked at when an entry is used, so an expired one is gone at once; what no request
 asks for any more is removed in slices. Every key stands once in a ring, and each few writes look
 at the next few keys of it, so no single write walks everything. `delete` only lets the entry
 expire: the ring then finds it like any other, and the keys of the ring and of the entries never
@@ -17,11 +17,13 @@ import threading
 import time
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from ..exceptions import ConfigurationError
-from .base import Entry, holds_token, new_token, with_token
+from .base import Entry, Finding, holds_token, new_token, with_token
+
+__all__ = ["MemoryStore"]
 
 SLICE = 32
 WRITES_PER_SLICE = 16
@@ -37,8 +39,11 @@ class MemoryStore:
     def __init__(
         self, max_entries: int | None = None, clock: Callable[[], float] = time.time
     ) -> None:
-        if max_entries is not None and max_entries < 1:
-            raise ConfigurationError("max_entries of a memory store must be at least 1, or None.")
+        if max_entries is not None and (not isinstance(max_entries, int) or max_entries < 1):
+            raise ConfigurationError(
+                "max_entries of a memory store must be a number, at least 1, or None, not "
+                f"{max_entries!r}."
+            )
         self._max_entries = max_entries
         self._clock = clock
         # Only an OrderedDict finds its oldest key without stepping over all that were removed.
@@ -112,6 +117,14 @@ class MemoryStore:
                 removed += self._sweep_slice(count, now)
             unseen -= count
         return removed
+
+    def examine(self) -> Iterator[Finding]:
+        """See `base.Checkable`."""
+        yield Finding(
+            "warning",
+            "Sessions are in the memory of one process: another one does not find them, and a "
+            "restart ends them all. Choose another store where there are several servers.",
+        )
 
     def _new_token(self) -> bytes:
         return new_token()

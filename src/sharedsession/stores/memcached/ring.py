@@ -5,7 +5,7 @@ hashing): the order of the names does not matter, and a server more or less move
 keys and no others.
 
 A key that moves leaves its copy behind. When the list is changed back, that copy is found again,
-and the session may have ended meanwhile, where nobody looked at this copy. So every server keeps
+and the session may have ended meanwhile, where no server looked at this copy. So every server keeps
 beside the sessions the `History` of the lists that were in use, each under an epoch of its own, and
 every record names the epoch in which it was written: a copy counts only if under that list and all
 later ones its key belonged to the server it was found on. Epochs are chained hashes with a random

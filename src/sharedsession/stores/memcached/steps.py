@@ -1,4 +1,4 @@
-"""The steps of each verb, for both colours.
+"""The steps of each verb, for the sync and the async store.
 
 A `Step` is answered by what its command says, or, when the server does not answer, by
 `StoreUnavailable`, thrown in; by `StoreFull`, when the server had no room for what it was to store.
@@ -10,15 +10,15 @@ import dataclasses
 import logging
 import re
 import time
-from collections.abc import Generator, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, cast
 from urllib.parse import quote
 
 from ...exceptions import ConfigurationError, StoreFull, StoreUnavailable, TooLarge
+from .._support.verbs import Flow, Flows
 from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, fate_of, new_token, with_token
 from .ring import EPOCH_BYTES, History, Ring, agreed
 
-T = TypeVar("T")
 Items = dict[str, tuple[bytes, int]]  # by key: value and cas id
 
 VERSION_BYTES = 8
@@ -30,7 +30,7 @@ ITEM_OVERHEAD = 60  # bytes that the server needs for an item besides its key an
 RELATIVE = 30 * 24 * 60 * 60  # seconds; a larger number would be taken for a point in time
 LAST_MOMENT = 2**31 - 1  # the latest point in time that servers take
 ROUNDS = 5  # in which processes that look at the servers at the same time come to agree
-SHORT = 0.1  # seconds for a server that has kept somebody waiting in vain,
+SHORT = 0.1  # seconds for a server that has kept a caller waiting in vain,
 AGAIN = 2.0  # but for one try in so many seconds, which has its full time
 TOO_LARGE = "object too large"
 FULL = re.compile("out of memory (storing|during read)", re.IGNORECASE)
@@ -48,10 +48,7 @@ class Step:
         self.is_repeated = False
 
 
-Flow = Generator[Step, Any, T]  # what is sent in is the command's answer
-
-
-class Patience:
+class Backoff:
     """Shortens the waits for one server that hangs, beside others that answer at once."""
 
     def __init__(self) -> None:
@@ -66,11 +63,11 @@ class Patience:
         return most
 
     def note(self, error: Exception | None) -> None:
-        """The server has answered, or failed; who fails at once costs nobody any time."""
+        """The server has answered, or failed; one that fails at once costs no time."""
         self._hangs = isinstance(error, TimeoutError)
 
 
-class Verbs:
+class Verbs(Flows):
     """What the sync and the async store share: the steps of each verb."""
 
     def __init__(self, names: Sequence[str], prefix: str) -> None:
@@ -85,16 +82,16 @@ class Verbs:
         self._ring = Ring(names)
         self._prefix = prefix
         self._history: History | None = None
-        self._patience = {name: Patience() for name in names}
+        self._backoff = {name: Backoff() for name in names}
 
     def _new_token(self) -> bytes:
         return new_token()
 
-    def _load(self, key: str) -> Flow[Entry | None]:
+    def _load(self, key: str, at_least: int) -> Flow[Entry | None]:
         found, _ = yield from self._look(key)
         return found
 
-    def _create(self, key: str, data: bytes, ttl: int) -> Flow[Entry | None]:
+    def _create(self, key: str, data: bytes, ttl: int, owner: str | None) -> Flow[Entry | None]:
         if self._history is None:
             yield from self._agree()
         created, value = self._write(Entry(b"", 0, None, b""), data, 0)
@@ -113,7 +110,7 @@ class Verbs:
         return None
 
     def _replace(
-        self, key: str, entry: Entry, data: bytes, ttl: int, at_least: int
+        self, key: str, entry: Entry, data: bytes, ttl: int, owner: str | None, at_least: int
     ) -> Flow[Entry | None]:
         found, cas = yield from self._look(key)
         replaced, value = self._write(entry, data, at_least)
@@ -156,6 +153,9 @@ class Verbs:
             return False
         answer: bool = yield Step(home, "delete", name, cas)
         return answer
+
+    def _stats(self, server: str) -> Flow[Any]:
+        return (yield Step(server, "stats"))
 
     def _look(self, key: str) -> Flow[tuple[Entry | None, int | None]]:
         """Return the entry and its cas id: without an entry, that of a copy that does not count."""

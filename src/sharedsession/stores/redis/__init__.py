@@ -10,38 +10,57 @@ in the same way. The server expires the keys; what is left of a lifetime is not 
 An async client belongs to the event loop that made it. Each loop is given its own, held by an
 async generator: the loop's own shutdown closes that, and with it the client and its sockets.
 
-`clients` makes the clients, `routes` knows which server has a key, in `lines` commands of asyncio
-that wait at the same time travel together, and `pushes` hears what the server tells of writes.
+`clients` makes the clients, `cluster` knows which server has a key, `batching` sends commands that
+wait at the same time together, and `invalidation` receives what the server publishes about writes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import logging
 import re
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
-from typing import cast
+from typing import TypeVar, cast
 
-import redis
-import redis.asyncio
+from ..._core.extras import missing
+
+try:
+    import redis
+    import redis.asyncio
+except ModuleNotFoundError as error:
+    raise missing(error, "redis", "redis") from error
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
-    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
 )
 
+from ..._core.runtime import threads_run
 from ...exceptions import ConfigurationError, StoreFull, StoreUnavailable
-from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, Event, fate_of, new_token, with_token
-from ..loops import Loops
-from ..waiting import within
+from .._support.checking import transport_finding
+from .._support.deadline import within
+from .._support.per_loop import Loops
+from .._support.verbs import AwaitedVerbs, Flow, Flows, PlainVerbs
+from ..base import (
+    TOKEN_BYTES,
+    TOKENS_KEPT,
+    Entry,
+    Event,
+    Finding,
+    fate_of,
+    new_token,
+    with_token,
+)
+from .batching import Lines
+from .checks import push_finding, server_findings
 from .clients import (
     CLUSTERS,
     AsyncClient,
@@ -55,16 +74,21 @@ from .clients import (
     read_url,
     replicas,
 )
-from .lines import Lines
-from .pushes import beats_of, listen
-from .routes import Answers, Cluster, Command, Request, Server, Unconfirmed, Wait
-from .scripts import ERASE, ERASE_CONFIRMED, LOOK, SHAS, SWAP, bring_script
+from .cluster import Cluster, Command, Request, Server, Unconfirmed, Wait
+from .invalidation import heartbeats_of, listen
+from .rights import Rights, advice
+from .scripts import ERASE, ERASE_CONFIRMED, LOOK, SHAS, SWAP
+from .server_settings import LIMIT, QUESTIONS, Look, warn
+
+__all__ = ["AsyncRedisStore", "RedisStore"]
+
+T = TypeVar("T")
 
 VERSION_BYTES = 8
 TOKENS = TOKEN_BYTES * TOKENS_KEPT
 HEAD = VERSION_BYTES + TOKENS
 PREFIX = "sharedsession:"
-BEAT_TTL = 10  # seconds
+HEARTBEAT_TTL = 10  # seconds
 
 # After one of these the other connections are suspect too: something between may have lost them, or
 # they lead to a server that is the primary no more, or is cut off from the others. redis-py knows
@@ -81,8 +105,11 @@ WAIT_SHARE = 5  # replicas may take this fraction of the timeout, twice: with a 
 log = logging.getLogger("sharedsession")
 
 
-class _Verbs:
-    """What the sync and the async store share: commands, and what their answers mean."""
+class _Verbs(Flows):
+    """What the sync and the async store share: commands, and what their answers mean.
+
+    A flow yields a `Request`, and is sent its answer.
+    """
 
     _prefix: str
     _wait: Wait | None
@@ -102,7 +129,8 @@ class _Verbs:
         self._wait = Wait(count, int(timeout * 1000 / WAIT_SHARE)) if count else None
         self._prefix = prefix
         self._place = place
-        self._looks = LOOKS
+        self._rights = Rights()
+        self._look = Look()
 
     def _new_token(self) -> bytes:
         return new_token()
@@ -115,83 +143,68 @@ class _Verbs:
         version = int.from_bytes(value[:VERSION_BYTES], "big")
         return Entry(value[HEAD:], version, None, value[VERSION_BYTES:HEAD])
 
-    def _load(self, key: str) -> Request:
+    def _load(self, key: str, at_least: int) -> Flow[Entry | None]:
         key = self._prefix + key
-        return Request(key, ("GET", key))
+        return self._entry((yield Request(key, ("GET", key))))
 
-    def _looks_at(self, keys: Sequence[str]) -> list[Request]:
-        """Return what is to be asked to learn of all: in a cluster, of one key after the other."""
-        names = [self._prefix + key for key in keys]
-        groups = [[name] for name in names] if self.spreads else [names]
-        return [Request(each[0], ("EVALSHA", SHAS[LOOK], len(each), *each)) for each in groups]
+    def _create(self, key: str, data: bytes, ttl: int, owner: str | None) -> Flow[Entry | None]:
+        return self._write(key, None, data, ttl, 0)
 
-    def _found(self, answers: list[object], now: float) -> list[Entry | None]:
-        """Return what the answers show; they were asked for then, or later."""
-        found = []
-        for value, left in chain.from_iterable(cast("list[list[tuple[object, int]]]", answers)):
-            entry = self._entry(value)
-            if entry is not None and left >= 0:
-                entry = dataclasses.replace(entry, expires=now + left / 1000)
-            found.append(entry)
-        return found
-
-    def _beat(self, listener: str, number: int) -> Request:
-        key = f"{beats_of(self._prefix)}{listener}:{number}"
-        return Request(key, ("SET", key, b"", "EX", BEAT_TTL))
+    def _replace(
+        self, key: str, entry: Entry, data: bytes, ttl: int, owner: str | None, at_least: int
+    ) -> Flow[Entry | None]:
+        return self._write(key, entry, data, ttl, at_least)
 
     def _write(
-        self, key: str, entry: Entry | None, data: bytes, ttl: int, at_least: int = 0
-    ) -> tuple[Entry, Request]:
-        """Return what will be stored, and the request; without an entry the key must be free."""
-        condition = "NX" if entry is None else "XX"
-        old = entry or Entry(b"", 0, None, b"")
-        expected = _tokens(old)
+        self, key: str, old: Entry | None, data: bytes, ttl: int, at_least: int
+    ) -> Flow[Entry | None]:
+        """Store data in the place of an entry; without one the key must be free."""
+        expected = b"" if old is None else _tokens(old)
+        condition = "NX" if old is None else "XX"
         tokens = with_token(self._new_token(), expected).ljust(TOKENS, b"\0")
-        version = max(old.version, at_least) + 1
+        version = max(0 if old is None else old.version, at_least) + 1
         value = version.to_bytes(VERSION_BYTES, "big") + tokens + data
         key = self._prefix + key
-        command = ("EVALSHA", SHAS[SWAP], 1, key, expected, value, ttl, condition)
-        return Entry(data, version, None, tokens), Request(key, command)
-
-    def _written(
-        self, written: Entry, old: Entry | None, request: Request, answer: object
-    ) -> Entry | None:
-        """Return what the script's answer says of a write: done, done before, or in whose way."""
-        if answer == 1:
-            return written
-        if answer == 2:
-            return dataclasses.replace(written, repeated=True)
-        kept, compared = cast(bytes, answer), b"" if old is None else _tokens(old)
-        own, repeated = _tokens(written)[:TOKEN_BYTES], request.is_repeated
-        if fate_of(kept, own, compared, repeated=repeated) == "unknown":
+        command: Command = ("EVALSHA", SHAS[SWAP], 1, key, expected, value, ttl, condition)
+        request = Request(key, command, self._wait)
+        answer = yield request
+        if answer in (1, 2):  # done, or found to be done before
+            return Entry(data, version, None, tokens, repeated=answer == 2)
+        kept, own, repeated = cast(bytes, answer), tokens[:TOKEN_BYTES], request.is_repeated
+        if fate_of(kept, own, expected, repeated=repeated) == "unknown":
             raise self._outage("an answer was lost, and others have written too often since")
         return None
 
-    def _touch(self, key: str, ttl: int) -> Request:
+    def _touch(self, key: str, ttl: int) -> Flow[bool]:
         key = self._prefix + key
-        return Request(key, ("EXPIRE", key, ttl))
+        return bool((yield Request(key, ("EXPIRE", key, ttl))))
 
-    def _delete(self, key: str, entry: Entry | None) -> Request:
+    def _delete(self, key: str, entry: Entry | None) -> Flow[bool]:
         key = self._prefix + key
         if entry is None and self._wait is None:
-            return Request(key, ("UNLINK", key))
+            yield Request(key, ("UNLINK", key))
+            return True
         script = ERASE if self._wait is None else ERASE_CONFIRMED
         expected = () if entry is None else (_tokens(entry),)
-        return Request(key, ("EVALSHA", SHAS[script], 1, key, *expected))
+        command = ("EVALSHA", SHAS[script], 1, key, *expected)
+        answer = yield Request(key, command, self._wait)
+        return entry is None or answer == 1
 
-    def _curious(self, request: Request) -> list[Request]:
-        """Return the request and, the first few times, questions about the server's settings."""
-        if not self._looks:
-            return [request]
-        self._looks -= 1
-        return [request, *(Request(request.key, command) for command in SETTINGS)]
+    def _load_all(self, keys: Sequence[str]) -> Flow[list[Entry | None]]:
+        """What `base.Replicated` wants; in a cluster of one key after the other."""
+        names, now, found = [self._prefix + key for key in keys], time.time(), []
+        for group in [[name] for name in names] if self.spreads else [names]:
+            command: Command = ("EVALSHA", SHAS[LOOK], len(group), *group)
+            for value, left in (yield Request(group[0], command)):
+                entry = self._entry(value)
+                if entry is not None and left >= 0:
+                    entry = dataclasses.replace(entry, expires=now + left / 1000)
+                found.append(entry)
+        return found
 
-    def _learn(self, answers: Answers) -> None:
-        """Warn, once, of settings that sign people out; an answer that is an error says nothing."""
-        if len(answers) > 1 and self._looks >= 0:
-            self._looks = 0
-            for warning in _warnings(self._place, answers[1:]):
-                log.warning("%s", warning)
+    def _heartbeat(self, listener: str, number: int) -> Flow[None]:
+        key = f"{heartbeats_of(self._prefix)}{listener}:{number}"
+        yield Request(key, ("SET", key, b"", "EX", HEARTBEAT_TTL))
 
     def _failure(self, error: Exception, request: Request) -> StoreUnavailable:
         """Return what an error means: a server that is full did not write, unless it had before."""
@@ -200,13 +213,13 @@ class _Verbs:
         full = isinstance(error, OutOfMemoryError) or FULL.search(reason)
         if full and not request.is_repeated:
             return StoreFull(f"The session store ({self._place}) is full: {reason}")
-        return self._outage(reason)
+        return self._outage(reason + advice(reason, self._prefix))
 
     def _outage(self, reason: str) -> StoreUnavailable:
         return StoreUnavailable(f"The session store ({self._place}) failed: {reason}")
 
 
-class RedisStore(_Verbs):
+class RedisStore(_Verbs, PlainVerbs):
     """A store in Redis for threads; ``client`` is used as it was configured.
 
     It is a `redis.Redis`, also one from ``Sentinel.master_for``, or a `redis.RedisCluster`.
@@ -223,17 +236,19 @@ class RedisStore(_Verbs):
         )
         self._way = _way(client)
         self._timeout: float | None = None
+        self._url: Place | None = None
 
     @classmethod
     def from_url(cls, url: str, timeout: float = 1.0, prefix: str = PREFIX) -> RedisStore:
         """Return a store with a client of its own, whose calls end within ``timeout``."""
         place = read_url(url)
-        store = cls.__new__(cls)
+        store: RedisStore = cls.__new__(cls)
         spreads = place.kind == "cluster"
         _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout, spreads=spreads)
         make = functools.partial(make_client, place, timeout)
         store._way = Cluster(cast(MakesCluster, make)) if store.spreads else _way(make())
         store._timeout = timeout
+        store._url = place
         weakref.finalize(store, store._way.close)
         return store
 
@@ -242,93 +257,82 @@ class RedisStore(_Verbs):
         if self._timeout is not None:
             self._way.close()
 
-    def load(self, key: str, at_least: int = 0) -> Entry | None:
-        return self._entry(self._run(self._load(key)))
-
-    def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
-        created, request = self._write(key, None, data, ttl)
-        answer = self._run(request, self._wait)
-        return self._written(created, None, request, answer)
-
-    def replace(
-        self,
-        key: str,
-        entry: Entry,
-        data: bytes,
-        ttl: int,
-        owner: str | None = None,
-        at_least: int = 0,
-    ) -> Entry | None:
-        replaced, request = self._write(key, entry, data, ttl, at_least)
-        answer = self._run(request, self._wait)
-        return self._written(replaced, entry, request, answer)
-
-    def touch(self, key: str, ttl: int) -> bool:
-        return bool(self._run(self._touch(key, ttl)))
-
-    def delete(self, key: str, entry: Entry | None = None) -> bool:
-        answer = self._run(self._delete(key, entry), self._wait)
-        return entry is None or answer == 1
-
     def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
-        """See `base.Replicated`; in a cluster, one key after the other."""
-        now = time.time()
-        return self._found([self._run(each) for each in self._looks_at(keys)], now)
+        """See `base.Replicated`."""
+        return self._run(self._load_all(keys))
 
     @property
     def pushes(self) -> bool:
         """A cluster does not: each of its nodes would have to be listened to."""
         return not self.spreads
 
-    def beat(self, listener: str, number: int) -> None:
+    def heartbeat(self, listener: str, number: int) -> None:
         """See `base.Pushing`."""
-        self._run(self._beat(listener, number))
+        self._run(self._heartbeat(listener, number))
 
     def listen(self, listener: str) -> Iterator[Event]:
         """See `base.Pushing`."""
         assert isinstance(self._way, Server)
         return listen(self._way.client, self._prefix, listener)
 
-    def _run(self, request: Request, wait: Wait | None = None) -> object:
-        if self._timeout is None:
-            return self._try(request, wait)
+    def examine(self) -> Iterator[Finding]:
+        """See `base.Checkable`; in a cluster one of the nodes is asked, and stands for all."""
+        self.load(PREFIX)  # raises, where nothing answers
+        yield from server_findings(self._place, self._question)
+        if self._url is not None:
+            yield transport_finding(
+                encrypted=self._url.is_encrypted,
+                hosts=self._url.names,
+                advice="Write rediss:// for redis://, and valkeys:// for valkey://.",
+            )
+        if self.pushes:
+            yield push_finding(self.listen, self.heartbeat)
+        else:
+            yield Finding("ok", "A cluster pushes no writes: near_cache keeps copies for a second.")
+
+    def _question(self, *words: str) -> object:
+        """Return the answer to a question about the server, or the error that came of it."""
+        key = self._prefix
+        try:
+            with within(self._timeout):
+                return self._way.send([Request(key, words)])[0]
+        except OUTAGES as error:  # there are proxies that hang up
+            return error
+
+    def _run(self, flow: Flow[T]) -> T:
         with within(self._timeout):
-            return self._try(request, wait)
+            return super()._run(flow)
 
-    def _try(self, request: Request, wait: Wait | None) -> object:
-        answer = self._answer_to(request, wait)
-        if _refused(answer):
-            answer = self._answer_to(request, wait)
-        if isinstance(answer, Exception):
-            raise self._failure(answer, request) from answer
+    def _ask(self, asked: Request) -> object:
+        for again in (True, False):
+            answer = self._answer_to(asked)
+            if not isinstance(answer, Exception):
+                if threads_run() and self._look.begin():
+                    threading.Thread(target=self._look_at, args=[asked.key], daemon=True).start()
+                break
+            if _suspicious(answer, owned=self._timeout is not None):
+                self._way.suspect(asked.key)
+            if not (again and _refused(answer)):
+                raise self._failure(answer, asked) from answer
         return answer
 
-    def _answer_to(self, request: Request, wait: Wait | None) -> object:
-        answer: object
+    def _answer_to(self, request: Request) -> object:
+        self._rights.apply(request)
         try:
-            answer = self._ask(request, wait)
-            if isinstance(answer, NoScriptError):
-                bring_script(request)
-                answer = self._way.send([request], wait)[0]
+            answer = self._way.send([request], request.wait)[0]
+            while self._rights.do_without(request, answer):
+                answer = self._way.send([request], request.wait)[0]
         except OUTAGES as error:
-            answer = error
-        if _suspicious(answer, owned=self._timeout is not None):
-            self._way.suspect(request.key)
+            return error
         return answer
 
-    def _ask(self, request: Request, wait: Wait | None) -> object:
-        requests = self._curious(request)
-        try:
-            answers = self._way.send(requests, wait)
-        except redis.ConnectionError:
-            if len(requests) == 1:
-                raise
-            answers = self._way.send([request], wait)  # there are proxies that hang up on questions
-        self._learn(answers)
-        return answers[0]
+    def _look_at(self, key: str) -> None:
+        """Look at the server's settings, in a thread that no request waits for."""
+        found = [self._way.ask(key, commands) for commands in QUESTIONS]
+        self._look.end(answered=warn(self._place, found))
 
 
-class AsyncRedisStore(_Verbs):
+class AsyncRedisStore(_Verbs, AwaitedVerbs):
     """A store in Redis for asyncio; ``client`` is used as it was configured, on one event loop.
 
     It is a `redis.asyncio.Redis`, also one from ``Sentinel.master_for``, or a
@@ -340,92 +344,66 @@ class AsyncRedisStore(_Verbs):
         super().__init__(
             name_of(client), prefix, wait_replicas, spreads=isinstance(client, CLUSTERS)
         )
-        self._loops, self._owned = Loops(_on_one_loop(client)), False
+        self._loops, self._owned = Loops(_on_one_loop(client, self._rights)), False
 
     @classmethod
     def from_url(cls, url: str, timeout: float = 1.0, prefix: str = PREFIX) -> AsyncRedisStore:
         """Return a store that makes one client for each event loop it is used on."""
         place = read_url(url)
-        store = cls.__new__(cls)
+        store: AsyncRedisStore = cls.__new__(cls)
         spreads = place.kind == "cluster"
         _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout, spreads=spreads)
-        store._loops = Loops(functools.partial(_make_lines, place, timeout))
+        store._loops = Loops(functools.partial(_make_lines, place, timeout, store._rights))
         store._owned = True
         return store
 
-    async def load(self, key: str, at_least: int = 0) -> Entry | None:
-        return self._entry(await self._run(self._load(key)))
-
-    async def create(
-        self, key: str, data: bytes, ttl: int, owner: str | None = None
-    ) -> Entry | None:
-        created, request = self._write(key, None, data, ttl)
-        answer = await self._run(request, self._wait)
-        return self._written(created, None, request, answer)
-
-    async def replace(
-        self,
-        key: str,
-        entry: Entry,
-        data: bytes,
-        ttl: int,
-        owner: str | None = None,
-        at_least: int = 0,
-    ) -> Entry | None:
-        replaced, request = self._write(key, entry, data, ttl, at_least)
-        answer = await self._run(request, self._wait)
-        return self._written(replaced, entry, request, answer)
-
     async def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
-        """See `base.Replicated`; in a cluster, one key after the other."""
-        now = time.time()
-        return self._found([await self._run(each) for each in self._looks_at(keys)], now)
+        """See `base.Replicated`."""
+        return await self._run(self._load_all(keys))
 
-    async def beat(self, listener: str, number: int) -> None:
+    async def heartbeat(self, listener: str, number: int) -> None:
         """See `base.Pushing`."""
-        await self._run(self._beat(listener, number))
+        await self._run(self._heartbeat(listener, number))
 
-    async def touch(self, key: str, ttl: int) -> bool:
-        return bool(await self._run(self._touch(key, ttl)))
-
-    async def delete(self, key: str, entry: Entry | None = None) -> bool:
-        answer = await self._run(self._delete(key, entry), self._wait)
-        return entry is None or answer == 1
-
-    async def _run(self, request: Request, wait: Wait | None = None) -> object:
-        lines = await self._loops.here()
-        answer = await self._answer_to(lines, request, wait)
-        if _refused(answer):
-            answer = await self._answer_to(lines, request, wait)
-        if isinstance(answer, Exception):
-            # Several may have received the same failure: each raises an exception of its own.
-            raise self._failure(answer, request) from answer
+    async def _ask(self, asked: Request) -> object:
+        lines = self._loops.known() or await self._loops.here()
+        for again in (True, False):
+            answer: object
+            try:
+                answer = await lines.line(asked.key, asked.wait).run(asked)
+            except OUTAGES as error:
+                answer = error
+            if not isinstance(answer, Exception):
+                if self._look.begin():
+                    lines.start(self._look_at(lines, asked.key)).add_done_callback(self._end)
+                break
+            if _suspicious(answer, owned=self._owned):
+                await lines.way.suspect(asked.key)
+            if not (again and _refused(answer)):
+                # Several may have received the same failure: each raises an exception of its own.
+                raise self._failure(answer, asked) from answer
         return answer
 
-    async def _answer_to(self, lines: Lines, request: Request, wait: Wait | None) -> object:
-        line, answer = lines.line(request.key, wait), cast(object, None)
-        try:
-            if self._looks and not line.busy:
-                answers = await line.run_first(self._curious(request))
-                self._learn(answers)
-                answer = answers[0]
-            else:
-                answer = await line.run(request)
-        except OUTAGES as error:
-            answer = error
-        if _suspicious(answer, owned=self._owned):
-            await lines.way.suspect(request.key)
-        return answer
+    async def _look_at(self, lines: Lines, key: str) -> bool:
+        """Look at the server's settings, and say whether it would tell."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIMIT):
+                found = [await lines.way.ask(key, commands) for commands in QUESTIONS]
+                return warn(self._place, found)
+        return False
+
+    def _end(self, asking: asyncio.Task[bool]) -> None:
+        self._look.end(answered=not asking.cancelled() and asking.result())
 
 
-def _make_lines(place: Place, timeout: float) -> Lines:
+def _make_lines(place: Place, timeout: float, rights: Rights) -> Lines:
     opened = weakref.WeakSet[NotedConnection]()
     client = make_async_client(place, timeout, opened)
-    # Whoever waits for one flight and goes with the next has waited for the whole timeout.
-    return Lines(client, timeout / 2, opened)
+    # A caller that waited for one flight and goes with the next has used its timeout.
+    return Lines(client, timeout / 2, rights, opened)
 
 
-def _on_one_loop(client: AsyncClient) -> Callable[[], Lines]:
+def _on_one_loop(client: AsyncClient, rights: Rights) -> Callable[[], Lines]:
     """Return what makes the lines of the user's own client, on the first loop that asks."""
     home: list[weakref.ref[asyncio.AbstractEventLoop]] = []
 
@@ -438,7 +416,7 @@ def _on_one_loop(client: AsyncClient) -> Callable[[], Lines]:
                 "or give the store's URL, from which each loop is given its own client."
             )
         home[:] = [weakref.ref(loop)]
-        return Lines(client, None)
+        return Lines(client, None, rights)
 
     return make
 
@@ -465,38 +443,3 @@ def _refused(answer: object) -> bool:
 
 def _tokens(entry: Entry) -> bytes:
     return entry.token if isinstance(entry.token, bytes) else b""
-
-
-# --- settings of a server that sign people out behind their back ----------------------------------
-
-LOOKS = 3  # first calls that ask for them, until one is answered
-SETTINGS: tuple[Command, ...] = (
-    ("CONFIG", "GET", "maxmemory-policy"),
-    ("CONFIG", "GET", "appendonly"),
-    ("CONFIG", "GET", "save"),
-)
-
-
-def _warnings(place: str, answers: Answers) -> list[str]:
-    policy, log_kept, snapshots = [_setting(answer) for answer in answers]
-    warnings = []
-    if policy not in (None, "noeviction"):
-        warnings.append(
-            f"{place} removes sessions when its memory is full, which signs people out: set "
-            f"maxmemory-policy noeviction (it is {policy})."
-        )
-    if log_kept == "no" and snapshots == "":
-        warnings.append(
-            f"{place} keeps nothing on disk, so a restart of it signs everybody out: set "
-            "appendonly yes."
-        )
-    return warnings
-
-
-def _setting(answer: object) -> str | None:
-    """Return the value in an answer to CONFIG GET; None when the server would not say."""
-    pair = next(iter(answer.items())) if isinstance(answer, dict) and answer else answer
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-        return None
-    value = pair[1]
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

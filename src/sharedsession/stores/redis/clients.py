@@ -12,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import queue
 import ssl
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, urlencode
 
 import redis
 import redis.asyncio
@@ -31,8 +32,21 @@ import redis.retry
 import redis.sentinel
 from redis.backoff import NoBackoff
 
+try:
+    from hiredis import pack_command
+except ImportError:  # an extra of redis-py's, redis[hiredis]
+    pack_command = None  # type: ignore[assignment]
+
 from ...exceptions import ConfigurationError
-from ..waiting import alook_up, bounded, deadline, look_up
+from .._support.addresses import (
+    ENCODED,
+    Address,
+    host_and_port,
+    in_url,
+    take_apart,
+    unknown_option,
+)
+from .._support.deadline import alook_up, bounded, deadline, look_up
 
 CONNECTIONS = 64
 TICKETS = 3  # that a server sends after a handshake, at most; OpenSSL sends two
@@ -68,6 +82,18 @@ class Place:
     wait_replicas: int = 0
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether its connections are made with TLS."""
+        return self.url.startswith("rediss:")
+
+    @property
+    def names(self) -> list[str]:
+        """The hosts that are named, or the path of the socket."""
+        if self.hosts:
+            return [host for host, _ in self.hosts]
+        return [self.options.get("path") or self.options.get("host", "localhost")]
+
+    @property
     def name(self) -> str:
         """The place in a sentence, without a password."""
         if self.kind == "single":
@@ -84,74 +110,101 @@ def describe(options: Options) -> str:
     return f"Redis at {where}"
 
 
-def read_url(url: str) -> Place:
-    """Read a URL, and refuse now what redis-py would ignore, or refuse at the first request.
+KNOWN = frozenset(
+    "username password db client_name max_connections timeout socket_timeout "
+    "socket_connect_timeout socket_keepalive socket_read_size health_check_interval "
+    "retry_on_timeout protocol encoding encoding_errors decode_responses lib_name lib_version "
+    "ssl_keyfile ssl_certfile ssl_password ssl_cert_reqs ssl_ca_certs ssl_ca_path ssl_ca_data "
+    "ssl_check_hostname ssl_min_version ssl_ciphers ssl_include_verify_flags "
+    "ssl_exclude_verify_flags".split()
+)
 
-    The sentences quote nothing of the URL: what looks like a port may be half a password.
-    """
+
+def read_url(url: str) -> Place:
+    """Read a URL, and refuse now what redis-py would ignore, or refuse at the first request."""
     scheme, _, rest = url.partition("://")
     scheme, _, kind = scheme.lower().partition("+")
     kind = kind or "single"
+    form = "unix:///run/redis.sock?db=0" if scheme == "unix" else FORMS[kind]
+    parts = take_apart(f"{scheme}://{rest}", form=form, blank=OURS)
+    _check_options(scheme, kind, parts.options)
     try:
-        place = _read(scheme, kind, rest)
+        place = _read(scheme, kind, parts, form)
         pool = library.BlockingConnectionPool(**place.options)
         pool.connection_class(**pool.connection_kwargs)
+        connection_of(place, asynchronous=True)(
+            **{**_of_connection(pool.connection_kwargs), **_pool_of(kind)}
+        )
     except TypeError as error:
         option = str(error).rpartition("argument ")[2]
         raise ConfigurationError(
-            f"The Redis URL has an option that is unknown: {option}."
+            f"This version of redis-py does not know an option of the URL: {option}."
         ) from None
     except (ValueError, redis.RedisError) as error:
         if isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError(
-            f"The Redis URL cannot be read: {FORMS[kind]} is its form. Port and database are "
-            "numbers; in a password write %2F, %23, %3F and %40 for / # ? and @."
+            f"An option of the Redis URL has a value that cannot be read ({error})."
         ) from None
     if place.options.get("decode_responses"):
         raise ConfigurationError(_decodes("The store of this URL"))
     return place
 
 
-def _read(scheme: str, kind: str, rest: str) -> Place:
-    parts = urlsplit(f"{scheme}://{rest}")
-    query, own = _take_own(parts.query)
+def _check_options(scheme: str, kind: str, options: dict[str, str]) -> None:
+    for name in options:
+        if name not in KNOWN and name not in OURS:
+            unknown_option(name, KNOWN.union(OURS), "A Redis URL")
+        if name.startswith("ssl_") and scheme != "rediss":
+            raise ConfigurationError(f"{name} is for TLS, which the URL asks for by rediss://.")
+        if name in OURS[1:] and kind != "sentinel":
+            raise ConfigurationError("Only a redis+sentinel:// URL has a password for sentinels.")
+
+
+def _read(scheme: str, kind: str, parts: Address, form: str) -> Place:
     hosts: tuple[tuple[str, int], ...] = ()
-    if kind == "single":
-        _ = parts.port
-        path, service = parts.path, ""
-        url = f"{scheme}://{rest.partition('?')[0]}?{query}"
-        if scheme == "unix" and path in ("", "/"):
-            raise ConfigurationError("A unix:// URL names a socket: unix:///run/redis/redis.sock.")
-        database = "" if scheme == "unix" else path.strip("/")
+    service, database = "", parts.path.strip("/")
+    login = "" if parts.username is None else quote(parts.username, safe="")
+    login += "" if parts.password is None else ":" + quote(parts.password, safe="")
+    if scheme == "unix":
+        if not database or parts.hosts:
+            raise ConfigurationError(f"A unix:// URL names a socket after three slashes: {form}.")
+        path, database = quote(parts.path), ""
+        where = ""
     else:
-        login, at, names = parts.netloc.rpartition("@")
-        hosts = tuple(_host(name, PORTS[kind]) for name in names.split(","))
+        if kind == "single" and "," in parts.hosts:
+            raise ConfigurationError(
+                "A list of hosts is one of Sentinels or of a cluster's nodes: "
+                f"{FORMS['sentinel']}, or {FORMS['cluster']}."
+            )
+        names = parts.hosts.split(",") if parts.hosts or kind != "single" else ["localhost"]
+        hosts = tuple(host_and_port(name, PORTS.get(kind, 6379), form=form) for name in names)
         service, database = _service_of(kind, parts.path)
-        first = f"{_in_url(hosts[0][0])}:{hosts[0][1]}"
-        path = f"/{database}"
-        url = parts._replace(netloc=login + at + first, path=path, query=query).geturl()
-    if database and not database.isdecimal():
-        raise ConfigurationError("The path of a Redis URL is the number of a database: …:6379/0.")
-    if kind == "cluster" and int(database or 0):
+        where, path = f"{in_url(hosts[0][0])}:{hosts[0][1]}", f"/{database}"
+    if database and not (database.isascii() and database.isdecimal()):
+        raise ConfigurationError(
+            f"The path of a Redis URL is the number of a database: …:6379/0. {ENCODED}"
+        )
+    if database and "db" in parts.options:
+        raise ConfigurationError("The URL has the number of a database twice: leave out ?db=….")
+    if kind == "cluster" and int(database or parts.options.get("db", "0") or 0):
         raise ConfigurationError("A Redis Cluster has no databases: the URL ends after the hosts.")
+    own = {name: value for name, value in parts.options.items() if name in OURS}
+    query = urlencode({name: parts.options[name] for name in parts.options if name not in OURS})
+    at = "@" if login else ""
+    url = f"{scheme}://{login}{at}{where}{path}?{query}"
     options = library.connection.parse_url(url)
-    return Place(kind, url, hosts, service, options, *_own_options(kind, own, options))
-
-
-def _take_own(query: str) -> tuple[str, dict[str, str]]:
-    """Split the options that redis-py does not know from the others, which stay as they are."""
-    each = [part.partition("=") for part in query.split("&")]
-    own = {name: unquote(value.replace("+", " ")) for name, _, value in each if name in OURS}
-    return "&".join("".join(part) for part in each if part[0] not in OURS), own
-
-
-def _own_options(kind: str, own: dict[str, str], options: Options) -> tuple[Options, int]:
+    if scheme == "rediss":  # redis-py 5 does not look at the name in a certificate unless told to
+        options.setdefault("ssl_check_hostname", options.get("ssl_cert_reqs") != "none")
     sentinel = {name.partition("_")[2]: own[name] for name in OURS[1:] if name in own}
-    if sentinel and kind != "sentinel":
-        raise ConfigurationError("Only a redis+sentinel:// URL has a password for sentinels.")
     sentinel |= {name: options[name] for name in options if name.startswith("ssl_")}
-    return sentinel, replicas(own.get("wait_replicas", "0"))
+    wait_replicas = replicas(own.get("wait_replicas", "0"))
+    return Place(kind, url, hosts, service, options, sentinel, wait_replicas)
+
+
+def _pool_of(kind: str) -> Options:
+    """Return what a connection to the primary of a service is made with, to be looked at only."""
+    return {"connection_pool": None} if kind == "sentinel" else {}
 
 
 def replicas(number: str | int) -> int:
@@ -163,16 +216,9 @@ def replicas(number: str | int) -> int:
     return int(number)
 
 
-def _host(name: str, port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{name}")
-    if not parts.hostname or parts.path or parts.username is not None:
-        raise ValueError
-    return parts.hostname, parts.port or port
-
-
 def _service_of(kind: str, path: str) -> tuple[str, str]:
-    names = [unquote(name) for name in path.strip("/").split("/")]
-    if kind == "cluster":
+    names = path.strip("/").split("/")
+    if kind != "sentinel":
         return "", "/".join(names)
     if not names[0] or len(names) > 2:
         raise ConfigurationError(
@@ -218,10 +264,10 @@ class _Bounded(redis.connection.AbstractConnection):
         super().send_packed_command(*arguments, **options)  # type: ignore[no-untyped-call]
 
     def can_read(self, timeout: float = 0) -> bool:
-        """Say whether there is data that nobody asked for; the tickets of TLS are none.
+        """Say whether there is data that no command asked for; the tickets of TLS are none.
 
-        Of such data the first byte is taken, for the connection is of no use. With a timeout it is
-        somebody who listens that asks, and will read it.
+        Of such data the first byte is taken, for the connection is of no use. With a timeout a
+        listener asks, and will read it.
         """
         if timeout:
             return bool(super().can_read(timeout))
@@ -260,7 +306,7 @@ def make_client(place: Place, timeout: float) -> SyncClient:
     pool = functools.partial(redis.BlockingConnectionPool, **options)
     first, *others = [library.cluster.ClusterNode(*host) for host in place.hosts]
     return redis.RedisCluster(
-        url=f"redis://{_in_url(first.host)}:{first.port}",
+        url=f"redis://{in_url(first.host)}:{first.port}",
         startup_nodes=others,
         retry=redis.retry.Retry(NoBackoff(), 0),
         require_full_coverage=False,
@@ -272,7 +318,7 @@ def make_client(place: Place, timeout: float) -> SyncClient:
 class _SentinelPool(redis.BlockingConnectionPool):
     """A pool of connections to the primary of a service; redis-py's own does not wait."""
 
-    def __init__(self, place: Place, patience: float, **options: Any) -> None:
+    def __init__(self, place: Place, limit: float, **options: Any) -> None:
         for given in ("host", "port"):
             options.pop(given, None)
         options["redis_connect_func"] = _check_role
@@ -282,7 +328,7 @@ class _SentinelPool(redis.BlockingConnectionPool):
         self._address: tuple[str, int] | None = None
         self._sentinels: list[Any] = [
             redis.Redis.from_pool(redis.ConnectionPool(**each))
-            for each in _sentinels(place, patience, redis.retry.Retry)
+            for each in _sentinels(place, limit, redis.retry.Retry)
         ]
 
     def __repr__(self) -> str:
@@ -293,7 +339,7 @@ class _SentinelPool(redis.BlockingConnectionPool):
         address = self._ask()
         if address != self._address:
             self._address = address
-            self.disconnect(inuse_connections=False)
+            drop_idle(self)
         return address
 
     def _ask(self) -> tuple[str, int]:
@@ -311,9 +357,28 @@ class _SentinelPool(redis.BlockingConnectionPool):
         raise redis.ConnectionError(_NO_PRIMARY + reason)
 
     def disconnect(self, inuse_connections: bool = True) -> None:
-        super().disconnect(inuse_connections)
+        super().disconnect(*([inuse_connections] if IDLE_ALONE else []))
         for sentinel in self._sentinels if inuse_connections else []:
             sentinel.close()
+
+
+_disconnect = inspect.signature(redis.BlockingConnectionPool.disconnect)
+IDLE_ALONE = "inuse_connections" in _disconnect.parameters  # not in redis-py 5
+
+
+def drop_idle(pool: Any) -> None:
+    """Close the connections of a pool that no caller uses."""
+    if IDLE_ALONE or not isinstance(pool, redis.BlockingConnectionPool):
+        pool.disconnect(inuse_connections=False)
+        return
+    idle = []
+    with contextlib.suppress(queue.Empty):
+        while True:
+            idle.append(pool.pool.get_nowait())
+    for connection in reversed(idle):
+        if connection is not None:
+            connection.disconnect()
+        pool.pool.put_nowait(connection)
 
 
 def _check_role(connection: Any) -> None:
@@ -368,7 +433,7 @@ def make_async_client(place: Place, timeout: float, opened: Opened) -> AsyncClie
         **{**options, "retry": redis.asyncio.retry.Retry(NoBackoff(), 0)},
     )
     client.connection_kwargs["connection_class"] = connection  # which it takes only from itself
-    for node in client.startup_nodes:
+    for node in _startup_nodes(client):
         node.connection_class = connection
     return client
 
@@ -384,6 +449,13 @@ class NotedConnection(redis.asyncio.connection.AbstractConnection):
         if host:
             await alook_up(host, port)
         await super()._connect()  # type: ignore[no-untyped-call, safe-super]
+
+    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:  # Any: redis-py's
+        """Let hiredis pack, where it is installed; redis-py does so where nothing is awaited."""
+        if pack_command is None or self.encoder.encoding != "utf-8":
+            packed: list[bytes] = super().pack_commands(commands)
+            return packed
+        return [b"".join([pack_command(tuple(each)) for each in commands])]
 
     def abort(self) -> None:
         """Close it at once."""
@@ -417,7 +489,7 @@ class _AsyncSentinelSSLConnection(
 class _AsyncSentinelPool(redis.asyncio.BlockingConnectionPool):
     """The async twin of `_SentinelPool`."""
 
-    def __init__(self, place: Place, patience: float, opened: Opened, **options: Any) -> None:
+    def __init__(self, place: Place, limit: float, opened: Opened, **options: Any) -> None:
         for given in ("host", "port"):
             options.pop(given, None)
         options["redis_connect_func"] = _acheck_role
@@ -427,7 +499,7 @@ class _AsyncSentinelPool(redis.asyncio.BlockingConnectionPool):
         self._address: tuple[str, int] | None = None
         self._sentinels: list[Any] = [
             redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**each))
-            for each in _sentinels(place, patience, redis.asyncio.retry.Retry, opened)
+            for each in _sentinels(place, limit, redis.asyncio.retry.Retry, opened)
         ]
 
     def __repr__(self) -> str:
@@ -488,10 +560,6 @@ def connection_of(place: Place, *, asynchronous: bool = False) -> type[Any]:
 
 def _of_connection(options: Options) -> Options:
     return {name: value for name, value in options.items() if name != "connection_class"}
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _settings(
@@ -558,6 +626,8 @@ def check_client(client: object, store: str) -> None:
     elif isinstance(client, wanted):
         _check_settings(client, store)
         return
+    elif isinstance(client, str):
+        advice = f" From a URL {store}.from_url(url) makes one, or pass the URL as the store."
     else:
         advice = ""
     module = "redis.asyncio" if wanted is _ASYNC else "redis"
@@ -582,6 +652,12 @@ def _check_settings(client: Any, store: str) -> None:
         )
 
 
+def _startup_nodes(client: Any) -> Iterable[Any]:
+    """Return the nodes that a cluster's client was told of; redis-py 5 has them only there."""
+    nodes: Iterable[Any] = client.nodes_manager.startup_nodes.values()
+    return nodes
+
+
 def _decodes(store: str) -> str:
     return (
         f"{store} keeps bytes, and this client decodes what it reads as text: make it without "
@@ -592,7 +668,7 @@ def _decodes(store: str) -> str:
 def name_of(client: SyncClient | AsyncClient) -> str:
     """Name the place of the user's own client in a sentence."""
     if isinstance(client, CLUSTERS):
-        names = sorted(node.name for node in client.startup_nodes)
+        names = sorted(node.name for node in _startup_nodes(client))
         return f"Redis Cluster at {', '.join(names)}"
     service = getattr(client.connection_pool, "service_name", None)
     if service is not None:

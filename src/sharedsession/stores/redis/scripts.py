@@ -7,8 +7,10 @@ before: WAIT waits for what its own connection has sent, and for nothing else.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-from .routes import Request
+if TYPE_CHECKING:
+    from .cluster import Request
 
 # ARGV: the tokens that were loaded, the new string, its lifetime, NX (create) or XX (replace). The
 # answer is 1 (done), 2 (done before), or the tokens that stand in the way.
@@ -27,13 +29,18 @@ end
 return tokens
 """
 # ARGV: the tokens that were loaded, or nothing: then whatever stands under the key is removed. The
-# answer is 1 (removed), 2 (absent), or 0 (another write came first). A full server runs it too.
+# answer is 1 (removed), 2 (absent), or 0 (another write came first). A full server runs it too. DEL
+# is for a user who may not UNLINK.
 _UNLESS_OVERTAKEN = """
+local function remove()
+  local removed = redis.pcall('UNLINK', KEYS[1])
+  return type(removed) == 'number' and removed or redis.call('DEL', KEYS[1])
+end
 local head = redis.call('GETRANGE', KEYS[1], 0, 39)
 if ARGV[1] and head ~= '' and string.sub(head, 9) ~= ARGV[1] then
   return 0
 end
-if redis.call('UNLINK', KEYS[1]) == 1 then
+if remove() == 1 then
   return 1
 end
 """
@@ -41,7 +48,7 @@ ERASE = f"{_UNLESS_OVERTAKEN}return 2"
 # Removing what is absent would send nothing. Only a server that is full refuses the SET.
 ERASE_CONFIRMED = f"""{_UNLESS_OVERTAKEN}
 redis.pcall('SET', KEYS[1], '', 'PX', 1000)
-redis.call('UNLINK', KEYS[1])
+remove()
 return 2
 """
 # What stands under each key, and for how many milliseconds it will; -1 where that may not be asked.

@@ -1,0 +1,68 @@
+"""Connections of psycopg that are closed when no caller may wait for their answer any more.
+
+psycopg itself would ask the server to cancel the statement, and wait for that: for seconds, when it
+is the server that hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import waiting
+
+from .._support.deadline import deadline
+
+T = TypeVar("T")
+Steps = Generator[Any, Any, T]  # Any: psycopg's own kinds of waiting and readiness
+
+
+def ignore(notice: object) -> None:
+    """Drop a notification, which psycopg would keep for good.
+
+    Behind a pooler one connection may be told of what another one has asked to be told.
+    """
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection that keeps to the `deadline` of the thread that uses it.
+
+    psycopg takes a step ten times a second, whether or not there is an answer.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.add_notify_handler(ignore)
+
+    def wait(self, gen: Steps[T], *arguments: Any, **named: Any) -> T:
+        return super().wait(self._until_the_deadline(gen), *arguments, **named)
+
+    def _until_the_deadline(self, steps: Steps[T]) -> Steps[T]:
+        answer = None
+        try:
+            while True:
+                wanted = steps.send(answer)
+                answer = yield wanted
+                if not answer and deadline.left() <= 0:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("no answer in time")
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+
+class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
+    """A connection that is closed when the task that uses it is cancelled."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.add_notify_handler(ignore)
+
+    async def wait(self, gen: Steps[T], *arguments: Any, **named: Any) -> T:
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, *arguments, **named)
+        except asyncio.CancelledError:
+            self.pgconn.finish()
+            raise
