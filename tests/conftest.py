@@ -1,23 +1,162 @@
-"""Fixtures for all tests: the Redis-type servers of this machine."""
+"""For all tests: which of them `make test` runs, and the Redis-type servers of this machine."""
 
 from __future__ import annotations
 
+import gc
+import importlib
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
 
 import pytest
 import redis
 
 pytest.register_assert_rewrite("sharedsession.testing")
 
-from tests.servers import RedisServer, ServerMissing, binaries  # noqa: E402 - after the line above
+from tests.support.processes import ServerMissing  # noqa: E402 - after the line above
+from tests.support.servers import RedisServer, binaries  # noqa: E402 - after the line above
+
+# --- tiers ----------------------------------------------------------------------------------------
+
+TESTS = Path(__file__).parent
+# Files, or tests of a file, that have a marker; `make test` runs none of these.
+TIERS = {
+    "servers": """
+        applications/elsewhere/* benchmarks/* consistency/* kubernetes/* load_balancers/*
+        reliability/* stores/test_full.py stores/test_memcached*.py stores/test_redis_*.py
+        stores/test_repeated.py stores/test_replica.py stores/test_sql_*.py
+    """.split(),
+    "slow": """
+        applications/* demo/* deployments/* examples/*
+        asgi/test_misconfigured.py::test_a_server_does_not_start*
+        flask/test_outages.py::*test_requests_leave_no_garbage*
+        flask/test_sockets.py::test_events_by_a_real_client*
+        guarantees/test_cancelled.py::test_two_thousand*
+        guarantees/test_g2_processes.py guarantees/test_uvicorn.py
+        stores/test_conformance_controls.py stores/test_processes.py
+        stores/test_redis.py::test_a_write_that_was_repeated_is_confirmed*
+        stores/test_redis.py::test_too_few_replicas*
+        stores/test_redis.py::test_two_thousand*
+        stores/test_urls.py::test_who_chose_asyncpg*
+        test_adapter.py::test_the_exit_of_a_process*
+        test_check.py::test_a_server_that_hangs*
+        test_slips.py::test_a_library_that_is_not_installed* test_starlettes_place.py
+    """.split(),
+    "again": """
+        asgi/*::*[[-]sqlite* asgi/*::*[[-]redis*
+        asgi/test_record.py::TestChanges* asgi/test_zones.py::TestOnOtherServers*
+        flask/test_values.py::*test_with_a_commit_in_the_same_request*
+        guarantees/test_g11_every_framework.py::*[[]SQLite*
+        guarantees/test_g11_every_framework.py::*[[]memory*
+        guarantees/test_g9_bounded_outage.py::test_g9_a_store_that_never_answers*SQLite*
+        guarantees/test_g9_bounded_outage.py::*Redis?[hku]*
+        guarantees/test_g9_bounded_outage.py::*[[][AFS]*SQLite?locked*
+        interleavings/test_copies.py interleavings/test_fleets.py
+        interleavings/test_lost_answers.py interleavings/test_three_requests.py
+        interleavings/test_scripts.py::test_random_scripts_break_no_guarantee[[][!0]*
+        interleavings/test_scripts.py::*is_caught*
+        interleavings/test_two_requests.py::*signed?in?before*
+        stores/*::*valkey* stores/test_conformance.py::TestBoundedMemory*
+        stores/test_conformance.py::TestSQLiteWithTheUsersEngine*
+        stores/test_model.py stores/test_near.py::TestAsyncRedis* stores/test_near.py::TestSQLite*
+        stores/test_near.py::TestAwaitedMemory* stores/test_near.py::TestFewCopies*
+        stores/test_near.py::test_bounds_hold* stores/test_redis.py::test_a_hanging_server*[[][ctd]*
+        test_slips.py::test_a_wrong_setting*[[]adapter:*
+        test_slips.py::test_a_wrong_setting*[[]wsgi:*
+    """.split(),
+}
+# Where `make test` tries a promise: by each adapter on one store. On the memory, the first adapter
+# sees all combinations of a test's further values, the other one each value once; another store
+# sees one combination.
+PLACES = {"memory": "ASGI Flask", "SQLite": "WSGI", "Redis": "Starlette"}
+FIRST = ("memory", "ASGI")
+
+
+def tier_of(path: Path, name: str = "") -> str | None:
+    """Return the marker of a test, or of all tests of a file."""
+    for tier, names in patterns_of(path):
+        if names is None or fnmatch(name, names):
+            return tier
+    return None
+
+
+@cache
+def patterns_of(path: Path) -> list[tuple[str, str | None]]:
+    """Return the tiers that a file's tests may have, each with their names, or None for all."""
+    file = path.relative_to(TESTS).as_posix()
+    return [
+        (tier, names if which else None)
+        for tier, patterns in TIERS.items()
+        for files, which, names in (each.partition("::") for each in patterns)
+        if fnmatch(file, files)
+    ]
+
+
+class Seen:
+    """What tests of this run have shown so far, in the order in which they are collected."""
+
+    def __init__(self) -> None:
+        self._values: set[tuple[object, ...]] = set()
+
+    def again(self, item: pytest.Item) -> bool:
+        """Say whether a test demands what others have demanded, of another store or adapter."""
+        if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+            return False
+        chosen = item.callspec.params
+        place, adapter = chosen.get("place"), chosen.get("adapter")
+        if place in PLACES and adapter not in (None, *PLACES[place].split()):
+            return True
+        if adapter is None or (place, adapter) == FIRST:
+            return False
+        test = item.path, item.cls, item.originalname, place, adapter
+        values: set[tuple[object, ...]] = {test}
+        if place in (None, "memory"):
+            values |= {(*test, name, id(value)) for name, value in chosen.items()}
+        new = values - self._values
+        self._values |= values
+        return not new
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import nothing of a file whose tests are not to run."""
+    if collection_path.suffix != ".py" or not collection_path.is_relative_to(TESTS):
+        return None
+    tier, wanted = tier_of(collection_path), config.option.markexpr
+    excluded = tier is not None and f"not {tier}" in wanted
+    return True if excluded or (wanted == "servers" and tier != "servers") else None
+
+
+@pytest.hookimpl(tryfirst=True)  # markers are looked at by another hook of this name
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    seen = Seen()
+    for item in items:
+        name = item.nodeid.partition("::")[2]
+        tier = tier_of(item.path, name) or ("again" if seen.again(item) else None)
+        if tier is not None:
+            item.add_marker(tier)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collected tests, half a million objects, out of each later search for garbage.
+
+    Hypothesis comes before that, whose plugin imports it at the end of a run anyway: it looks for
+    who refers to a random generator, and finds nobody who is kept out.
+    """
+    importlib.import_module("hypothesis")
+    gc.collect()
+    gc.freeze()
+
+
+# --- servers --------------------------------------------------------------------------------------
 
 try:
-    SERVERS = list(binaries())
+    KINDS = list(binaries())
 except ServerMissing:
-    SERVERS = ["none"]  # the fixtures fail then, with a sentence that says what to install
+    KINDS = ["none"]  # the fixtures fail then, with a sentence that says what to install
 
 
-@pytest.fixture(scope="session", params=SERVERS)
+@pytest.fixture(scope="session", params=KINDS)
 def shared_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """One server of each type for the whole run; nobody kills or empties it."""
     with RedisServer(binaries()[request.param]) as server:

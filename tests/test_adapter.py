@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -22,14 +25,15 @@ from sharedsession import (
     StoreUnavailable,
     adapter,
 )
+from sharedsession._core.manager import BREAKER_TIMEOUT, Manager
+from sharedsession._core.runtime import THREADS, threads_run
+from sharedsession._core.session import exchange_of
+from sharedsession._core.settings import gather
 from sharedsession.adapter import Sessions
 from sharedsession.asgi import Receive, Scope, Send, SessionMiddleware
-from sharedsession.concurrency import THREADS, threads_run
-from sharedsession.flows import BREAKER_TIMEOUT
-from sharedsession.settings import gather
+from sharedsession.stores._support.deadline import bounded
 from sharedsession.stores.base import Entry, StorePair
 from sharedsession.stores.memory import MemoryStore
-from sharedsession.stores.waiting import bounded
 
 TIMEOUT = 0.4
 
@@ -54,7 +58,9 @@ class Slow(MemoryStore):
 
 
 def sessions(store: Any, **settings: Any) -> Sessions:
-    return Sessions(gather({"secret_key": "s" * 20, "store": store, "timeout": TIMEOUT} | settings))
+    return Sessions(
+        gather({"secret_key": "s" * 20, "store": store, "store_timeout": TIMEOUT} | settings)
+    )
 
 
 def stored(shared: Sessions) -> str:
@@ -96,24 +102,24 @@ def test_a_store_made_from_a_url_is_called_directly(monkeypatch: pytest.MonkeyPa
     cookie = stored(shared)
     assert shared.open(cookie) == {"a": 1}
     assert store.threads == {threading.current_thread().name}
-    shared.manager.breaker.down = True
-    shared.manager.patience()  # one attempt may take its full time
+    shared.manager.process.breaker.down = True
+    shared.manager.timeout()  # one attempt may take its full time
     store.threads.clear()
     assert shared.open(cookie) == {"a": 1}
     assert threading.current_thread().name not in store.threads
-    assert not shared.manager.breaker.down
+    assert not shared.manager.process.breaker.down
 
 
 def test_requests_that_ask_nothing_do_not_use_up_the_long_attempt() -> None:
     """While the store is down, a flow that never calls it leaves the breaker as it is."""
     shared = sessions(Slow())
-    shared.manager.breaker.down = True
+    shared.manager.process.breaker.down = True
     for _ in range(3):
         session = shared.open(None)
         assert session.get("a") is None
         assert shared.commit(session, [], https=False) == [("Vary", "Cookie")]
         shared.finish(session)
-    assert shared.manager.patience() == TIMEOUT
+    assert shared.manager.timeout() == TIMEOUT
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only Unix has processes that fork")
@@ -143,7 +149,7 @@ def test_no_thread_of_before_a_fork_is_waited_for_under_asgi() -> None:
 
     store = Slow()
     cookie = stored(sessions(store))
-    middleware = SessionMiddleware(app, "s" * 20, store=store, timeout=TIMEOUT)
+    middleware = SessionMiddleware(app, "s" * 20, store=store, store_timeout=TIMEOUT)
     client = TestClient(middleware, headers={"Cookie": cookie})
     assert client.get("/").text == "{'a': 1}"
     child = os.fork()
@@ -200,7 +206,7 @@ def test_two_verbs_at_once_are_refused() -> None:
     thread = threading.Thread(target=session.reload)
     thread.start()
     try:
-        while not store.threads or not session._backing.busy:  # type: ignore[union-attr]
+        while not store.threads or not exchange_of(session).busy:
             time.sleep(0.001)
         with pytest.raises(SessionError, match="one after the other"):
             session.commit()
@@ -276,7 +282,7 @@ def test_a_call_that_is_not_wanted_any_more_is_not_made() -> None:
     store = Slow()
     shared = sessions(store)
     cookie = stored(shared)
-    shared.manager.breaker.down = True
+    shared.manager.process.breaker.down = True
     store.open.clear()
     before = store.loads
     try:
@@ -289,7 +295,7 @@ def test_a_call_that_is_not_wanted_any_more_is_not_made() -> None:
             thread.join()
     finally:
         store.open.set()
-    shared._threads.shutdown()
+    shared.manager.process.threads.shutdown()
     assert store.loads - before == THREADS
 
 
@@ -322,6 +328,137 @@ def test_a_replica_beside_a_store_object_has_its_share_of_the_time(
         return StorePair(Replica(), None)
 
     monkeypatch.setattr(adapter, "open_store", open_store)
-    arguments = {"secret_key": "secret", "store": MemoryStore(), "timeout": 2.0}
-    adapter.Stores(gather({**arguments, "read_from": "redis://replica"}, environ={}))
+    arguments = {"secret_key": "secret", "store": MemoryStore(), "store_timeout": 2.0}
+    adapter.Stores(gather({**arguments, "replica": "redis://replica"}, environ={}))
     assert given == [0.5]
+
+
+# --- the end of the process -----------------------------------------------------------------------
+
+HUNG = """
+import asyncio, atexit, sys, threading
+from sharedsession import StoreUnavailable
+from sharedsession.adapter import Sessions
+from sharedsession.asgi import SessionMiddleware
+from sharedsession.stores.memory import MemoryStore
+from starlette.responses import PlainTextResponse
+
+ends = threading.Event()
+
+class Hangs(MemoryStore):
+    blocking = True
+
+    def create(self, *arguments):
+        ends.wait()
+        print("the write was done", flush=True)
+
+settings = {"secret_key": "s" * 20, "store": Hangs(), "store_timeout": 0.05}
+
+def plain():
+    sessions = Sessions(**settings)
+    session = sessions.open(None)
+    session["a"] = 1
+    try:
+        sessions.commit(session, [], https=False)
+    except StoreUnavailable:
+        print(503, flush=True)
+
+async def app(scope, receive, send):
+    scope["session"]["a"] = 1
+    await PlainTextResponse("ok")(scope, receive, send)
+
+def asgi():
+    async def send(message):
+        print(message.get("status", ""), end="", flush=True)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "scheme": "http"}
+    asyncio.run(SessionMiddleware(app, **settings)(scope, None, send))
+    print()
+
+if sys.argv[2:]:
+    atexit.register(ends.set)
+{"plain": plain, "asgi": asgi}[sys.argv[1]]()
+print("main has ended", flush=True)
+"""
+
+
+def outlived(*arguments: str) -> list[str]:
+    """Return what a process prints whose store hangs in a write, at its latest until it exits."""
+    process = subprocess.run(
+        [sys.executable, "-c", HUNG, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return process.stdout.splitlines()
+
+
+@pytest.mark.parametrize("door", ["plain", "asgi"])
+def test_the_exit_of_a_process_does_not_wait_for_a_store_that_hangs(door: str) -> None:
+    """The request is a 503, and the process ends although the call never does."""
+    assert outlived(door) == ["503", "main has ended"]
+
+
+@pytest.mark.parametrize("door", ["plain", "asgi"])
+def test_a_write_that_is_on_its_way_at_the_exit_is_done(door: str) -> None:
+    """A moment is left to what still runs: a store that answers at last has its write."""
+    assert outlived(door, "ends") == ["503", "main has ended", "the write was done"]
+
+
+def test_the_exit_leaves_no_thread_behind() -> None:
+    """Threads at rest have ended before the interpreter does: an embedded one demands it."""
+    child = """
+import atexit, threading
+atexit.register(lambda: print(threading.active_count()))
+from sharedsession._core.runtime import OwnThreads
+threads = OwnThreads()
+threads.submit(print).result()
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", child], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert process.stdout.split() == ["1"]
+
+
+def test_threads_end_with_their_sessions() -> None:
+    """An application that is thrown away, in a test run for one, leaves no thread behind."""
+    store = Slow()
+    shared = sessions(store)
+    assert shared.open(stored(shared)) == {"a": 1}
+    threads = set(shared.manager.process.threads.threads)
+    assert threads
+    del shared
+    gc.collect()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only Unix has processes that fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_in_the_middle_of_a_first_use_blocks_no_child() -> None:
+    """Another thread begins with its session at that moment; the child's requests do not wait."""
+    shared = sessions(MemoryStore())
+    cookie = stored(shared)
+    began, ends = threading.Event(), threading.Event()
+
+    def manager() -> Manager:
+        began.set()
+        assert ends.wait(60)
+        return shared.manager
+
+    other = threading.Thread(target=shared.open(cookie, manager).get, args=["a"])
+    other.start()
+    assert began.wait(60)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # ends a child that hangs
+        try:
+            os._exit(0 if shared.open(cookie) == {"a": 1} else 1)
+        finally:
+            os._exit(2)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    ends.set()
+    other.join()
+    assert ended == 0

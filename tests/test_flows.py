@@ -9,21 +9,17 @@ from typing import Any
 
 import pytest
 
-from sharedsession import (
-    Session,
-    SessionError,
-    SessionGone,
-    StoreUnavailable,
-    TooLarge,
-    flows,
-)
-from sharedsession.cookie import Cookie
-from sharedsession.flows import Manager, Visit, closing, committing, drive, opening, reloading
-from sharedsession.record import EndMark, Record, decode_record
-from sharedsession.session import UnusedSession
+from sharedsession import Session, SessionError, SessionGone, StoreUnavailable, TooLarge
+from sharedsession._core import manager as managers
+from sharedsession._core.cookie import Cookie
+from sharedsession._core.drivers import drive
+from sharedsession._core.exchange import Exchange
+from sharedsession._core.flows import closing, committing, opening, reloading
+from sharedsession._core.record import Record, Tombstone, decode_record
+from sharedsession._core.session import exchange_of
 from sharedsession.stores.base import Entry
 from sharedsession.stores.memory import MemoryStore
-from tests.test_drivers import manager, stored, visit
+from tests.test_drivers import begun, manager, stored
 
 
 class Between(MemoryStore):
@@ -38,65 +34,65 @@ class Between(MemoryStore):
         return super().replace(key, entry, *arguments, **more)
 
 
-class World:
+class OneSession:
     """One session, a store, and requests that the plain driver serves."""
 
     def __init__(self, **data: Any) -> None:
         self.store, self.manager = Between(), manager(absolute_timeout=1000)
         self.cookie = stored(self.store, self.manager, **data)
 
-    def open(self, cookie: Cookie | None = None) -> tuple[Visit, Session]:
-        return visit(self.store, self.manager, cookie or self.cookie)
+    def open(self, cookie: Cookie | None = None) -> Exchange:
+        return begun(self.store, self.manager, cookie or self.cookie)
 
-    def close(self, request: tuple[Visit, Session]) -> Visit:
-        drive(closing(*request), self.store, self.manager)
-        return request[0]
+    def close(self, request: Exchange) -> Exchange:
+        drive(closing(request, late=False), self.store, self.manager)
+        return request
 
-    def commit(self, request: tuple[Visit, Session], function: Any = None) -> Any:
-        return drive(committing(*request, function), self.store, self.manager)
+    def commit(self, request: Exchange, function: Any = None) -> Any:
+        return drive(committing(request, function), self.store, self.manager)
 
     def do(self, act: Callable[[Session], Any], cookie: Cookie | None = None) -> Cookie:
         """Serve one whole request and return the client's cookie after it."""
         request = self.open(cookie)
-        act(request[1])
-        return self.close(request).answer or cookie or self.cookie
+        act(request.session)
+        return self.close(request).reply or cookie or self.cookie
 
     def data(self, cookie: Cookie | None = None) -> dict[Any, Any]:
-        return dict(dict.items(self.open(cookie)[1]))
+        return dict(dict.items(self.open(cookie).session))
 
     def live(self) -> list[Record]:
         entries = [self.store.load(key) for key in list(self.store._entries)]
         records = [decode_record(entry.data)[0] for entry in entries if entry is not None]
-        return [record for record in records if not isinstance(record, EndMark)]
+        return [record for record in records if not isinstance(record, Tombstone)]
 
 
 @pytest.mark.parametrize(
     "act",
     [
         lambda session: session.update(user_id=1, seen=1),
-        lambda session: session._replace_by({**session, "seen": 1}),
+        lambda session: exchange_of(session).replaced_by({**session, "seen": 1}),
     ],
     ids=["assigned again", "another dict"],
 )
 def test_keeping_the_owner_is_no_sign_in(act: Callable[[Session], None]) -> None:
     """A request in flight that puts its own data in place again does not undo a sign-out."""
-    world = World(user_id=1)
+    world = OneSession(user_id=1)
     late = world.open()
     world.do(Session.destroy)
-    act(late[1])
-    assert world.close(late).answer is None
+    act(late.session)
+    assert world.close(late).reply is None
     assert world.live() == []
 
 
 @pytest.mark.parametrize("beside", [Session.renew, Session.destroy])
 def test_a_sign_in_after_destroy_is_one(beside: Callable[[Session], None]) -> None:
     """Also of the user who was signed in: a form sent twice leaves somebody signed in."""
-    world = World(user_id=1)
+    world = OneSession(user_id=1)
     late = world.open()
     world.do(beside)
-    late[1].destroy()
-    late[1]["user_id"] = 1
-    answer = world.close(late).answer
+    late.session.destroy()
+    late.session["user_id"] = 1
+    answer = world.close(late).reply
     assert answer is not None
     assert world.data(answer) == {"user_id": 1}
     assert len(world.live()) == 1
@@ -105,12 +101,12 @@ def test_a_sign_in_after_destroy_is_one(beside: Callable[[Session], None]) -> No
 @pytest.mark.parametrize("met", ["at load", "at commit"])
 def test_a_sign_out_that_writes_ends_the_successor(met: str) -> None:
     """`destroy()` and a flash message, on a session renewed meanwhile, sign out all the same."""
-    world = World(user_id=1)
+    world = OneSession(user_id=1)
     early = world.open()
     new = world.do(Session.renew)
     request = early if met == "at commit" else world.open()
-    request[1].destroy()
-    request[1]["flash"] = "bye"
+    request.session.destroy()
+    request.session["flash"] = "bye"
     world.close(request)
     assert world.data(new) == {}
     assert world.live() == []
@@ -118,45 +114,43 @@ def test_a_sign_out_that_writes_ends_the_successor(met: str) -> None:
 
 def test_destroy_follows_every_mark() -> None:
     """Two cookies that lead to marks: the successors of both are ended."""
-    world = World(user_id=1)
+    world = OneSession(user_id=1)
     other = stored(world.store, world.manager, a=1)
     world.do(Session.renew)
     world.do(Session.destroy, other)
-    request = Visit(world.manager, [world.cookie, other])
+    request = Exchange(world.manager, [world.cookie, other])
     drive(opening(request), world.store, world.manager)
-    session = Session()
-    session._backing = request
-    session.destroy()
-    world.close((request, session))
+    request.session.destroy()
+    world.close(request)
     assert world.live() == []
 
 
 def test_the_cookie_of_an_early_commit_is_looked_at_again() -> None:
     """A session renewed after `commit()`, before the response: its old cookie is not handed out."""
-    world = World(cart=1)
+    world = OneSession(cart=1)
     slow = world.open()
-    slow[1]["x"] = 1
+    slow.session["x"] = 1
     world.commit(slow)
-    world.do(lambda session: session.update(user_id=7), slow[0].answer)
-    assert world.close(slow).answer is None
+    world.do(lambda session: session.update(user_id=7), slow.reply)
+    assert world.close(slow).reply is None
 
 
 def test_a_function_that_ran_its_course_does_not_run_again() -> None:
     """What `commit(fn)` returned stands; a later conflict of the request does not repeat it."""
-    world = World(a=1)
+    world = OneSession(a=1)
     request = world.open()
     assert world.commit(request, lambda session: session.pop("token", None)) is None
     world.do(lambda session: session.update(token="once"))
-    request[1]["y"] = 1
+    request.session["y"] = 1
     world.close(request)
     assert world.data() == {"a": 1, "token": "once", "y": 1}
 
 
 def test_commit_returns_what_its_function_returned_over_newer_data() -> None:
     """With a renewal as well, and when the function itself clears the session."""
-    world = World(n=1)
+    world = OneSession(n=1)
     request = world.open()
-    request[1].renew()
+    request.session.renew()
     world.store.happens = lambda: world.do(lambda session: session.update(n=2)) and None
     assert world.commit(request, lambda session: session.get("n")) == 2
 
@@ -166,16 +160,16 @@ def test_commit_returns_what_its_function_returned_over_newer_data() -> None:
         session["n"] = n + 1
         return int(n)
 
-    world = World(n=1)
+    world = OneSession(n=1)
     request = world.open()
     world.store.happens = lambda: world.do(lambda session: session.update(n=5)) and None
     assert world.commit(request, start_over) == 5
-    assert world.data(request[0].answer) == {"n": 6}
+    assert world.data(request.reply) == {"n": 6}
 
 
 def test_a_function_knows_its_session_when_it_runs_again() -> None:
     """`is_new` and `created_at` say the same over newer data."""
-    world = World(n=1)
+    world = OneSession(n=1)
     request = world.open()
     told: list[Any] = []
 
@@ -192,19 +186,21 @@ def test_a_function_knows_its_session_when_it_runs_again() -> None:
 
 def test_commit_inside_a_function_is_refused() -> None:
     """A function that is part of a commit cannot commit."""
-    request = World(n=1).open()
+    request = OneSession(n=1).open()
     with pytest.raises(TypeError, match="inside a function"):
-        request[1].mutate(lambda session: session.commit())
+        request.session.mutate(lambda session: session.commit())
 
 
 def test_what_another_task_does_during_a_commit_is_kept() -> None:
     """A write, a renewal or an end that comes while a commit is under way is committed later."""
     for act in (lambda session: session.update(z=1), Session.renew, Session.destroy):
-        world = World(n=1)
+        world = OneSession(n=1)
         request = world.open()
-        request[1]["x"] = 1
+        request.session["x"] = 1
 
-        def meanwhile(act: Any = act, session: Session = request[1], world: World = world) -> None:
+        def meanwhile(
+            act: Any = act, session: Session = request.session, world: OneSession = world
+        ) -> None:
             world.do(lambda other: other.update(y=1))
             act(session)
 
@@ -216,26 +212,24 @@ def test_what_another_task_does_during_a_commit_is_kept() -> None:
             assert world.live() == []
         else:
             kept = {"n": 1, "x": 1, "y": 1} | ({} if act is Session.renew else {"z": 1})
-            assert world.data(answer.answer) == kept
-            assert (answer.answer is not None) is (act is Session.renew)
+            assert world.data(answer.reply) == kept
+            assert (answer.reply is not None) is (act is Session.renew)
 
 
 def test_two_flows_of_one_request_at_once_are_refused() -> None:
     """What runs already would be done twice."""
-    request = World(n=1).open()
-    request[0].begin("session.commit()")
+    request = OneSession(n=1).open()
+    request.begin("session.commit()")
     with pytest.raises(SessionError, match="await them one after the other"):
-        request[0].begin("session.commit()")
+        request.begin("session.commit()")
 
 
 def test_a_session_that_could_not_be_loaded_is_looked_at_before_it_is_replaced() -> None:
     """The load failed, a plain dict took the session's place, the store is back: a new ID."""
-    world = World(user_id=1, cart=[1])
-    request = Visit(world.manager, [world.cookie])
-    session = UnusedSession()
-    session._backing = request
-    session._replace_by({"flash": "bye"})
-    answer = world.close((request, session)).answer
+    world = OneSession(user_id=1, cart=[1])
+    request = Exchange(world.manager, [world.cookie])
+    request.replaced_by({"flash": "bye"})
+    answer = world.close(request).reply
     assert answer is not None
     assert answer.id != world.cookie.id
     assert [record.owner for record in world.live()] == [None]
@@ -243,22 +237,20 @@ def test_a_session_that_could_not_be_loaded_is_looked_at_before_it_is_replaced()
 
 def test_reload_after_destroy_shows_the_session() -> None:
     """Where the load had failed, `destroy()` and `reload()` leave the session as it is stored."""
-    world = World(user_id=1, cart=[1])
-    request = Visit(world.manager, [world.cookie])
-    session = UnusedSession()
-    session._backing = request
-    session.destroy()
-    drive(reloading(request, session), world.store, world.manager)
-    session["x"] = 1
-    world.close((request, session))
+    world = OneSession(user_id=1, cart=[1])
+    request = Exchange(world.manager, [world.cookie])
+    request.session.destroy()
+    drive(reloading(request), world.store, world.manager)
+    request.session["x"] = 1
+    world.close(request)
     assert world.data() == {"user_id": 1, "cart": [1], "x": 1}
 
 
 def test_what_a_renewal_had_stored_goes_when_it_comes_to_nothing() -> None:
     """Signed out while it was being renewed: no session is left over, and nobody is told one."""
-    world = World(user_id=1)
+    world = OneSession(user_id=1)
     request = world.open()
-    request[1].renew()
+    request.session.renew()
     world.store.happens = lambda: world.do(Session.destroy) and None
     with pytest.raises(SessionGone):
         world.commit(request)
@@ -269,15 +261,15 @@ def test_a_store_that_is_slow_but_back_is_noticed(monkeypatch: pytest.MonkeyPatc
     """While a store is down attempts are short, but for one in two seconds."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    shared: Manager = manager(timeout=1)
-    assert shared.patience() == 1
-    shared.breaker.down = True
-    assert shared.patience() == flows.BREAKER_TIMEOUT
-    now[0] += flows.BREAKER_PAUSE
-    assert [shared.patience() for _ in range(3)] == [
+    shared = manager(store_timeout=1)
+    assert shared.timeout() == 1
+    shared.process.breaker.down = True
+    assert shared.timeout() == managers.BREAKER_TIMEOUT
+    now[0] += managers.BREAKER_PAUSE
+    assert [shared.timeout() for _ in range(3)] == [
         1,
-        flows.BREAKER_TIMEOUT,
-        flows.BREAKER_TIMEOUT,
+        managers.BREAKER_TIMEOUT,
+        managers.BREAKER_TIMEOUT,
     ]
 
 
@@ -285,7 +277,7 @@ def test_a_store_that_fails_at_once_shortens_nothing(monkeypatch: pytest.MonkeyP
     """Only who kept somebody waiting is given less time: a refusal costs nobody any."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    shared: Manager = manager(timeout=1)
+    shared = manager(store_timeout=1)
     store = MemoryStore()
     cookie = Cookie("x" * 43, 1, 0)
 
@@ -296,14 +288,14 @@ def test_a_store_that_fails_at_once_shortens_nothing(monkeypatch: pytest.MonkeyP
 
         monkeypatch.setattr(store, "load", load)
         with pytest.raises(StoreUnavailable):
-            drive(opening(Visit(shared, [cookie])), store, shared)
+            drive(opening(Exchange(shared, [cookie])), store, shared)
 
     fail_after(0)
-    assert shared.patience() == 1
+    assert shared.timeout() == 1
     fail_after(0.5)
-    assert shared.patience() == flows.BREAKER_TIMEOUT
+    assert shared.timeout() == managers.BREAKER_TIMEOUT
     fail_after(0)
-    assert shared.patience() == 1
+    assert shared.timeout() == 1
 
 
 def test_a_store_that_is_back_but_far_away_is_noticed_by_whoever_begins(
@@ -312,15 +304,15 @@ def test_a_store_that_is_back_but_far_away_is_noticed_by_whoever_begins(
     """The long attempt is for a request that begins, not used up by one that ends in vain."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    breaker = flows.Breaker()
-    breaker.too_late(breaker.patience(1))
+    breaker = managers.Breaker()
+    breaker.too_late(breaker.timeout(1))
     assert breaker.down
     long = 0
     for _ in range(100):  # one after the other, each for as long as it may
-        patience = breaker.patience(1)
-        long += patience == 1
-        now[0] += patience
-        breaker.too_late(patience)
+        timeout = breaker.timeout(1)
+        long += timeout == 1
+        now[0] += timeout
+        breaker.too_late(timeout)
     assert 4 <= long <= 12
 
 
@@ -328,18 +320,18 @@ def test_a_session_that_is_too_large_is_no_outage(monkeypatch: pytest.MonkeyPatc
     """The store has answered: the application's own error, which nobody tries again."""
     shared, store = manager(), MemoryStore()
     cookie = stored(store, shared, a=1)
-    opened, session = visit(store, shared, cookie)
-    session["a"] = 2
+    exchange = begun(store, shared, cookie)
+    exchange.session["a"] = 2
 
     def replace(*arguments: object) -> None:
         raise TooLarge("The session has 5 bytes, of 4 that are allowed.", 5, 4)
 
     monkeypatch.setattr(store, "replace", replace)
     with pytest.raises(TooLarge) as raised:
-        drive(closing(opened, session), store, shared)
+        drive(closing(exchange, late=False), store, shared)
     assert (raised.value.size, raised.value.limit) == (5, 4)
     assert shared.counts["outage"] == 0
-    assert visit(store, shared, cookie)[1] == {"a": 1}
+    assert begun(store, shared, cookie).session == {"a": 1}
 
 
 @pytest.mark.parametrize("act", [lambda session: session.update(user_id=9), Session.renew])
@@ -347,7 +339,7 @@ def test_a_renewal_that_becomes_too_large_leaves_no_session(
     act: Callable[[Session], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What another request writes meanwhile makes it so; what its first step stored is removed."""
-    world = World(a=1)
+    world = OneSession(a=1)
     create = world.store.create
 
     def small(key: str, data: bytes, *arguments: Any) -> Entry | None:
@@ -357,8 +349,8 @@ def test_a_renewal_that_becomes_too_large_leaves_no_session(
 
     monkeypatch.setattr(world.store, "create", small)
     request = world.open()
-    request[1]["x"] = "x" * 90
-    act(request[1])
+    request.session["x"] = "x" * 90
+    act(request.session)
     world.store.happens = lambda: world.do(lambda session: session.update(y="y" * 90)) and None
     with pytest.raises(TooLarge):
         world.close(request)
@@ -368,17 +360,17 @@ def test_a_renewal_that_becomes_too_large_leaves_no_session(
 
 def test_a_user_whose_own_entry_is_edited_keeps_the_session() -> None:
     """A dict under the owner key that names the same person is no other user's, whatever else."""
-    world = World(user_id={"id": 7, "name": "Ann"}, cart=[1])
+    world = OneSession(user_id={"id": 7, "name": "Ann"}, cart=[1])
     request = world.open()
-    request[1]["user_id"]["name"] = "Anna"
-    answer = world.close(request).answer
+    request.session["user_id"]["name"] = "Anna"
+    answer = world.close(request).reply
     assert answer is not None  # under a new ID, as with every change under an owner key
     assert world.data(answer) == {"user_id": {"id": 7, "name": "Anna"}, "cart": [1]}
 
 
 def test_a_function_within_a_function_leaves_nothing_when_it_raises() -> None:
     """Also where the outer one catches it and goes on."""
-    world = World(n=1, cart=[1])
+    world = OneSession(n=1, cart=[1])
     request = world.open()
 
     def half(session: Session) -> None:
@@ -391,6 +383,6 @@ def test_a_function_within_a_function_leaves_nothing_when_it_raises() -> None:
             session.mutate(half)
         session["n"] += 1
 
-    request[1].mutate(outer)
-    assert world.close(request).answer is None  # not renewed
+    request.session.mutate(outer)
+    assert world.close(request).reply is None  # not renewed
     assert world.data() == {"n": 2, "cart": [1]}

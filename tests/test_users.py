@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sharedsession import NotEncodable, Session, SessionGone, StoreFull, StoreUnavailable
+from sharedsession import NotSerializable, Session, SessionGone, StoreFull, StoreUnavailable
 from sharedsession.adapter import Sessions
 from sharedsession.stores.base import Entry
 from sharedsession.stores.memory import MemoryStore
@@ -216,7 +216,7 @@ def test_what_cannot_be_stored_is_told_before_anything_is() -> None:
     client.do(lambda session: session.update(n=0))
     session = client.open()
     session["bad"] = object()
-    with pytest.raises(NotEncodable):
+    with pytest.raises(NotSerializable):
         session.commit(lambda session: session.pop("n"))
     del session["bad"]
     client.close(session)

@@ -16,8 +16,8 @@ from starlette.types import ASGIApp
 from sharedsession.asgi import SessionMiddleware
 from sharedsession.flask import SharedSession
 from sharedsession.stores.sql import SQLStore
-from tests.applications.browser import AsgiServer, Browser
 from tests.applications.provider import provider
+from tests.support.visitor import AsgiServer, Visitor
 
 SECRET = "a secret key that all servers know"
 
@@ -30,10 +30,10 @@ OnStarlette = Callable[..., "Sites"]  # of a MakeAsgi, and settings for ours
 class Sites(NamedTuple):
     """A browser before each: ``theirs`` is one server, ``ours`` two that take turns."""
 
-    theirs: Browser
-    ours: Browser
+    theirs: Visitor
+    ours: Visitor
 
-    def drive(self, drive: Callable[[Browser], None]) -> None:
+    def drive(self, drive: Callable[[Visitor], None]) -> None:
         """Do the same on both; a person must be shown the same, response by response."""
         drive(self.theirs)
         drive(self.ours)
@@ -68,18 +68,22 @@ def on_starlette(
     folders: tuple[Path, Path], new_store: Callable[[], SQLStore]
 ) -> Iterator[OnStarlette]:
     """Put an ASGI application on Starlette's own session, and on ours."""
-    opened: list[Browser] = []
+    opened: list[Visitor] = []
 
     def sites(make: MakeAsgi, **settings: object) -> Sites:
         own = Middleware(CookieSessionMiddleware, secret_key=SECRET)
         shared = [
             Middleware(
-                SessionMiddleware, secret_key=SECRET, store=new_store(), timeout=10, **settings
+                SessionMiddleware,
+                secret_key=SECRET,
+                store=new_store(),
+                store_timeout=10,
+                **settings,
             )
             for _ in range(2)
         ]
-        opened.append(Browser(AsgiServer(make(own, folders[0]))))
-        opened.append(Browser(*(AsgiServer(make(each, folders[1])) for each in shared)))
+        opened.append(Visitor(AsgiServer(make(own, folders[0]))))
+        opened.append(Visitor(*(AsgiServer(make(each, folders[1])) for each in shared)))
         return Sites(*opened)
 
     yield sites
@@ -90,7 +94,7 @@ def on_starlette(
 @pytest.fixture
 def on_flask(folders: tuple[Path, Path], new_store: Callable[[], SQLStore]) -> Iterator[OnFlask]:
     """Put a Flask application on Flask's own session, and on ours."""
-    opened: list[Browser] = []
+    opened: list[Visitor] = []
 
     def server(fill: FillFlask, folder: Path, **config: object) -> httpx2.WSGITransport:
         app = Flask("application")
@@ -102,8 +106,8 @@ def on_flask(folders: tuple[Path, Path], new_store: Callable[[], SQLStore]) -> I
 
     def sites(fill: FillFlask, **config: object) -> Sites:
         shared = [server(fill, folders[1], SESSION_STORE=new_store(), **config) for _ in range(2)]
-        opened.append(Browser(server(fill, folders[0], **config)))
-        opened.append(Browser(*shared))
+        opened.append(Visitor(server(fill, folders[0], **config)))
+        opened.append(Visitor(*shared))
         return Sites(*opened)
 
     yield sites

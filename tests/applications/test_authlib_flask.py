@@ -8,9 +8,9 @@ from typing import Any
 from authlib.integrations.flask_client import OAuth, OAuthError
 from flask import Flask, redirect, session, url_for
 
-from tests.applications.browser import Browser
 from tests.applications.conftest import FillFlask, OnFlask
 from tests.applications.provider import CLIENT, CLIENT_SECRET
+from tests.support.visitor import Visitor
 
 
 def fill_for(provider: str) -> FillFlask:
@@ -49,7 +49,7 @@ def fill_for(provider: str) -> FillFlask:
     return fill
 
 
-def sign_in(browser: Browser) -> None:
+def sign_in(browser: Visitor) -> None:
     assert browser.show("/") == "Hello stranger"
     asked = browser.submit(browser.get("/sign-in"), password="right")
     signed_in = browser.submit(asked, consent="yes")
@@ -61,7 +61,7 @@ def sign_in(browser: Browser) -> None:
     assert browser.show("/sign-out") == "Hello stranger"
 
 
-def be_refused(browser: Browser) -> None:
+def be_refused(browser: Visitor) -> None:
     asked = browser.submit(browser.get("/sign-in"), password="right")
     assert browser.submit(asked, consent="no").text == "Refused: access_denied"
     first, second = browser.get("/sign-in"), browser.get("/sign-in")  # in two tabs

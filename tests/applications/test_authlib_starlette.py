@@ -10,9 +10,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.middleware import Middleware
 
-from tests.applications.browser import Browser
 from tests.applications.conftest import OnStarlette
 from tests.applications.provider import CLIENT, CLIENT_SECRET
+from tests.support.visitor import Visitor
 
 
 def make_for(provider: str) -> Any:
@@ -58,7 +58,7 @@ def make_for(provider: str) -> Any:
     return make
 
 
-def sign_in(browser: Browser) -> None:
+def sign_in(browser: Visitor) -> None:
     assert "stranger" in browser.show("/")
     asked = browser.submit(browser.get("/sign-in"), password="right")
     browser.hold("asked")
@@ -71,7 +71,7 @@ def sign_in(browser: Browser) -> None:
     assert "stranger" in browser.show("/sign-out")
 
 
-def be_refused(browser: Browser) -> None:
+def be_refused(browser: Visitor) -> None:
     asked = browser.submit(browser.get("/sign-in"), password="right")
     assert browser.submit(asked, consent="no").text == "Refused: access_denied"
     first, second = browser.get("/sign-in"), browser.get("/sign-in")  # in two tabs

@@ -10,12 +10,13 @@ from flask import Flask, redirect, request, url_for
 from flask_admin import Admin
 from flask_admin.contrib.sqla import ModelView
 from flask_admin.form import SecureForm
+from flask_babel import Babel
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tests.applications.browser import Browser, text_of
 from tests.applications.conftest import OnFlask
+from tests.support.visitor import Visitor, text_of
 
 
 class User(UserMixin):
@@ -45,6 +46,7 @@ def fill(app: Flask, folder: Path) -> None:
     with app.app_context():
         database.create_all()
     LoginManager(app).user_loader(User)
+    Babel(app)  # Flask-Admin translates by it, and needs it where it is installed
     Admin(app, name="Library").add_view(BookView(Book, database, name="Books"))
 
     @app.route("/sign-in", methods=["GET", "POST"])
@@ -60,7 +62,7 @@ def fill(app: Flask, folder: Path) -> None:
         return "You are signed out."
 
 
-def administer(browser: Browser) -> None:
+def administer(browser: Visitor) -> None:
     browser.submit(browser.get("/admin/book/"), password="right")
     browser.hold("signed in")
     create = browser.get("/admin/book/new/")

@@ -7,9 +7,9 @@ from pathlib import Path
 from flask import Flask, flash, render_template_string, session
 from flask_dance.consumer import OAuth2ConsumerBlueprint, oauth_error
 
-from tests.applications.browser import Browser
 from tests.applications.conftest import FillFlask, OnFlask
 from tests.applications.provider import CLIENT, CLIENT_SECRET
+from tests.support.visitor import Visitor
 
 PAGE = "{% for message in get_flashed_messages() %}{{ message }} {% endfor %}{{ greeting }}"
 
@@ -50,7 +50,7 @@ def fill_for(address: str) -> FillFlask:
     return fill
 
 
-def dance(browser: Browser) -> None:
+def dance(browser: Visitor) -> None:
     assert browser.show("/") == "Hello stranger"
     asked = browser.submit(browser.get("/sign-in/provider"), password="right")
     assert browser.submit(asked, consent="no").text == "Refused: access_denied. Hello stranger"

@@ -8,8 +8,8 @@ from typing import Any
 from flask import Flask, redirect, session
 from flask_debugtoolbar import DebugToolbarExtension
 
-from tests.applications.browser import Browser
 from tests.applications.conftest import OnFlask
+from tests.support.visitor import Visitor
 
 
 def fill(app: Flask, folder: Path) -> None:
@@ -27,7 +27,7 @@ def fill(app: Flask, folder: Path) -> None:
         return redirect("/")
 
 
-def look(browser: Browser) -> None:
+def look(browser: Visitor) -> None:
     assert "cart" not in browser.show("/")
     assert "Redirect" in browser.show("/buy")
     assert "'cart' ('tea', 2)" in browser.show("/")

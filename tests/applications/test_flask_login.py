@@ -22,8 +22,8 @@ from flask_login import (
     logout_user,
 )
 
-from tests.applications.browser import Browser, text_of
 from tests.applications.conftest import OnFlask
+from tests.support.visitor import Visitor, text_of
 
 # Flask-Login 0.6.3 dates its cookie with utcnow(), which Python 3.12 deprecates.
 pytestmark = pytest.mark.filterwarnings(
@@ -109,7 +109,7 @@ def fill(app: Flask, folder: Path) -> None:
         return redirect(url_for("home"))
 
 
-def sign_in_and_out(browser: Browser) -> None:
+def sign_in_and_out(browser: Visitor) -> None:
     assert browser.show("/") == "Visit 1"
     browser.hold("before")
     login = browser.get("/private")
@@ -126,7 +126,7 @@ def sign_in_and_out(browser: Browser) -> None:
     assert "Please sign in." in browser.show("/private")
 
 
-def be_remembered(browser: Browser) -> None:
+def be_remembered(browser: Visitor) -> None:
     browser.submit(browser.get("/sign-in"), name="ada", password="right", remember="on")
     browser.close_and_reopen()
     assert browser.show("/private") == "A private page"
@@ -140,7 +140,7 @@ def be_remembered(browser: Browser) -> None:
     assert "Please sign in." in browser.show("/private")
 
 
-def change_browser(browser: Browser) -> None:
+def change_browser(browser: Visitor) -> None:
     browser.submit(browser.get("/sign-in"), name="ada", password="right")
     browser.hold("signed in")
     assert browser.show("/private") == "A private page"
@@ -202,7 +202,7 @@ def test_one_user_after_another_in_one_browser(
 def test_what_a_visitor_did_before_signing_in_stays(on_flask: OnFlask) -> None:
     """A cart without an owner goes along, and so it does when the same user signs in again."""
 
-    def story(browser: Browser) -> None:
+    def story(browser: Visitor) -> None:
         browser.show("/order/before")
         for _ in range(2):
             browser.submit(browser.get("/sign-in"), name="ada", password="right")

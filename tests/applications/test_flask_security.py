@@ -19,8 +19,8 @@ from flask_security import (
 from flask_security.models import fsqla_v3 as fsqla
 from flask_sqlalchemy import SQLAlchemy
 
-from tests.applications.browser import Browser, text_of
 from tests.applications.conftest import OnFlask
+from tests.support.visitor import Visitor, text_of
 
 PASSWORD, NEW_PASSWORD = "a password of some length", "another one of some length"
 PAGE = """\
@@ -81,18 +81,18 @@ def fill(app: Flask, folder: Path) -> None:
         return "A private page"
 
 
-def sign_in(browser: Browser, page: httpx2.Response, password: str) -> httpx2.Response:
+def sign_in(browser: Visitor, page: httpx2.Response, password: str) -> httpx2.Response:
     return browser.submit(page, email="ada@example.org", password=password)
 
 
-def mailed_code(browser: Browser) -> str:
+def mailed_code(browser: Visitor) -> str:
     """Look into the mailbox; what is in it differs each time, so another browser does."""
     found = re.search(r"\b\d{6}\b", browser.another().get("/mail").text)
     assert found is not None
     return found[0]
 
 
-def change_password(browser: Browser) -> None:
+def change_password(browser: Visitor) -> None:
     other = browser.another()  # of the same person
     sign_in(other, other.get("/login"), PASSWORD)
     assert other.show("/private") == "A private page"
@@ -114,7 +114,7 @@ def change_password(browser: Browser) -> None:
     assert "You must sign in" in browser.show("/private")
 
 
-def use_two_factors(browser: Browser) -> None:
+def use_two_factors(browser: Visitor) -> None:
     sign_in(browser, browser.get("/login"), PASSWORD)
     browser.hold("signed in")
     enter = browser.submit(browser.get("/tf-setup"), setup="email")

@@ -11,8 +11,8 @@ from flask_wtf.csrf import CSRFError
 from wtforms import StringField
 from wtforms.validators import DataRequired
 
-from tests.applications.browser import Browser, fields_of, later, text_of
 from tests.applications.conftest import OnFlask
+from tests.support.visitor import Visitor, fields_of, later, text_of
 
 PAGE = """\
 {% for category, message in get_flashed_messages(with_categories=true) %}
@@ -50,7 +50,7 @@ def fill(app: Flask, folder: Path) -> None:
         return error.description, 400
 
 
-def write_notes(browser: Browser) -> None:
+def write_notes(browser: Visitor) -> None:
     first, second = browser.get("/"), browser.get("/")  # in two tabs
     assert "Write something." in text_of(browser.submit(first, text=""))
     assert "success: Noted. Notes: milk" in text_of(browser.submit(second, text="milk"))
@@ -61,7 +61,7 @@ def write_notes(browser: Browser) -> None:
     assert browser.show("/") == "Notes:"
 
 
-def forge(browser: Browser) -> None:
+def forge(browser: Visitor) -> None:
     page = browser.get("/")
     assert "is missing" in text_of(browser.submit(page, text="milk", csrf_token=""))
     assert "is invalid" in text_of(browser.submit(page, text="milk", csrf_token="made up"))

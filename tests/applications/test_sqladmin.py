@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 
-from tests.applications.browser import Browser, text_of
 from tests.applications.conftest import OnStarlette
+from tests.support.visitor import Visitor, text_of
 
 
 class Base(DeclarativeBase):
@@ -62,7 +62,7 @@ def make(middleware: Middleware, folder: Path) -> Starlette:
     return app
 
 
-def administer(browser: Browser) -> None:
+def administer(browser: Visitor) -> None:
     login = browser.get("/admin/book/list")
     wrong = browser.submit(login, username="ada", password="wrong")
     assert wrong.status_code == 400

@@ -13,8 +13,8 @@ from starlette_admin.auth import AdminUser, AuthProvider
 from starlette_admin.contrib.sqla import Admin, ModelView
 from starlette_admin.exceptions import LoginFailed
 
-from tests.applications.browser import Browser, text_of
 from tests.applications.conftest import OnStarlette
+from tests.support.visitor import Visitor, text_of
 
 
 class Base(DeclarativeBase):
@@ -58,7 +58,7 @@ def make(session: Middleware, folder: Path) -> Starlette:
     return app
 
 
-def administer(browser: Browser) -> None:
+def administer(browser: Visitor) -> None:
     login = browser.get("/admin/book/list")
     wrong = browser.submit(login, username="ada", password="wrong")
     assert "That is not the password." in text_of(wrong)

@@ -13,8 +13,8 @@ from starlette_wtf import CSRFProtectMiddleware, StarletteForm, csrf_protect
 from wtforms import StringField
 from wtforms.validators import DataRequired
 
-from tests.applications.browser import Browser, fields_of, later, text_of
 from tests.applications.conftest import OnStarlette
+from tests.support.visitor import Visitor, fields_of, later, text_of
 
 
 class Note(StarletteForm):
@@ -51,7 +51,7 @@ def make(session: Middleware, folder: Path) -> Starlette:
     return Starlette(routes=routes, middleware=[session, protection])
 
 
-def write_notes(browser: Browser) -> None:
+def write_notes(browser: Visitor) -> None:
     first, second = browser.get("/write"), browser.get("/write")  # in two tabs
     assert "Write something." in text_of(browser.submit(first, text=""))
     assert browser.submit(second, text="milk").text == "milk"
@@ -62,7 +62,7 @@ def write_notes(browser: Browser) -> None:
     assert browser.show("/notes") == ""
 
 
-def forge(browser: Browser) -> None:
+def forge(browser: Visitor) -> None:
     page = browser.get("/write")
     assert "is missing" in text_of(browser.submit(page, text="milk", csrf_token=""))
     assert "is invalid" in text_of(browser.submit(page, text="milk", csrf_token="made up"))

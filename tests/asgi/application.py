@@ -18,63 +18,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 
-from sharedsession import StoreUnavailable
 from sharedsession.asgi import SessionMiddleware
 from sharedsession.stores.base import Store
-from sharedsession.stores.memory import MemoryStore
+from sharedsession.testing import Clock
 
 SECRET = "a secret of these tests"
 TIMEOUT = 10.0  # of the stores: this machine may be busy, and no test waits for it
-START = 1_800_000_000.0
-VERBS = ("load", "create", "replace", "touch", "delete")
 
 Headers = list[tuple[bytes, bytes]]
 Messages = list[dict[str, Any]]
-
-
-class Clock:
-    """A clock that only the test moves."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-
-
-class WatchedStore(MemoryStore):
-    """A memory store that notes which verbs it was asked for, and can be down."""
-
-    def __init__(self, clock: Clock | None = None) -> None:
-        super().__init__(clock=clock or Clock())
-        self.calls: list[str] = []
-        self.down = False
-
-    def contents(self) -> dict[str, bytes]:
-        return {key: entry.data for key, entry in self._entries.items() if entry.data}
-
-    def overwrite(self, key: str, data: bytes) -> None:
-        """Put other bytes in the place of a record, as damage or a newer version would."""
-        entry = MemoryStore.load(self, key)
-        assert entry is not None
-        assert MemoryStore.replace(self, key, entry, data, 1000) is not None
-
-
-def _watched(verb: str) -> Callable[..., Any]:
-    def call(self: WatchedStore, *arguments: Any) -> Any:
-        self.calls.append(verb)
-        if self.down:
-            raise StoreUnavailable("The store is down.")
-        return getattr(MemoryStore, verb)(self, *arguments)
-
-    return call
-
-
-for _verb in VERBS:
-    setattr(WatchedStore, _verb, _watched(_verb))
 
 
 @dataclass
@@ -153,7 +105,7 @@ class Site:
     result: Any = field(init=False, default=None)
 
     def __init__(self, store: str | Store, clock: Clock | None = None, **settings: Any) -> None:
-        options = {"secret_key": SECRET, "timeout": TIMEOUT, **settings}
+        options = {"secret_key": SECRET, "store_timeout": TIMEOUT, **settings}
         self.middleware = SessionMiddleware(self.application, store=store, **options)
         if clock is not None:
             self.middleware.manager.clock = clock

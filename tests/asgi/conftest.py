@@ -16,12 +16,14 @@ from sharedsession.stores import StorePair, open_store
 from sharedsession.stores.base import Store
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.sql import SQLStore
-from tests.asgi.application import TIMEOUT, Browser, Clock, Site, WatchedStore
-from tests.servers import RedisServer
+from sharedsession.testing import Clock
+from tests.asgi.application import TIMEOUT, Browser, Site
+from tests.support.servers import RedisServer
+from tests.support.watched import WatchedStore
 
 
 @dataclass
-class Place:
+class Opened:
     """A store by its URL, with a look into it from the side."""
 
     url: str
@@ -62,7 +64,7 @@ def one_redis() -> Iterator[str]:
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
     """Each store, as an application chooses it: by its URL."""
     match request.param:
         case "memory":
@@ -72,7 +74,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         case _:
             url = request.getfixturevalue("one_redis")
     pair = open_store(url, TIMEOUT)
-    yield Place(url, pair)
+    yield Opened(url, pair)
     if request.param != "memory":
         pair.sync.close()  # type: ignore[attr-defined]
 

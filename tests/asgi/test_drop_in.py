@@ -45,19 +45,18 @@ from sharedsession.stores.memory import MemoryStore
 from tests.asgi.application import (
     SECRET,
     TIMEOUT,
-    VERBS,
     Answer,
     Browser,
     Site,
     Spoken,
-    WatchedStore,
     cookies,
     id_in,
     scope_of,
     speak,
     value_in,
 )
-from tests.asgi.conftest import Place, Timed
+from tests.asgi.conftest import Opened, Timed
+from tests.support.watched import VERBS, WatchedStore
 
 MINUTE, DAY = 60, 24 * 60 * 60
 MakeSite = Callable[..., Site]
@@ -79,7 +78,7 @@ def attributes(set_cookie: str | None) -> dict[str, str]:
 
 
 class TestARealDict:
-    def test_the_session_is_a_dict_for_whoever_asks(self, place: Place) -> None:
+    def test_the_session_is_a_dict_for_whoever_asks(self, place: Opened) -> None:
         """isinstance, JSONResponse and Starlette's request.session take it for what it is."""
         browser = place.site().browser()
         browser.visit(put(name="Ada", cart=[1, {"deep": None}]))
@@ -87,6 +86,7 @@ class TestARealDict:
         assert answer.response.json() == {"name": "Ada", "cart": [1, {"deep": None}]}
         assert browser.visit(lambda session: isinstance(session, dict)).result is True
 
+    @pytest.mark.newest
     def test_request_session_marks_it_accessed(self, browser: Browser) -> None:
         """Starlette calls mark_accessed() when request.session is used, and not before."""
 
@@ -96,7 +96,7 @@ class TestARealDict:
 
         assert browser.serve(look).result == (False, True)
 
-    def test_authlib_signs_in_by_way_of_the_session(self, place: Place) -> None:
+    def test_authlib_signs_in_by_way_of_the_session(self, place: Opened) -> None:
         """Its OAuth client keeps the state in request.session between two requests."""
         oauth = OAuth()
         oauth.register(
@@ -218,7 +218,7 @@ class TestSetCookieOnlyWhenNeeded:
         assert browser.visit(put(a=1)).set_cookie
         assert browser.visit(put(a=2)).set_cookie
 
-    def test_the_applications_own_cookies_survive(self, place: Place) -> None:
+    def test_the_applications_own_cookies_survive(self, place: Opened) -> None:
         """Several, beside ours, and where there is none of ours."""
 
         def page(request: Request) -> Response:
@@ -265,7 +265,7 @@ EMPTYING: dict[str, Callable[[Any], Any]] = {
 
 class TestEmptiedIsEnded:
     @pytest.mark.parametrize("how", EMPTYING)
-    def test_the_record_is_gone_and_the_old_cookie_worthless(self, how: str, place: Place) -> None:
+    def test_the_record_is_gone_and_the_old_cookie_worthless(self, how: str, place: Opened) -> None:
         """However it was emptied, the client's cookie is removed and finds nothing any more."""
         browser = place.site().browser()
         browser.visit(put(a="the secret in it"))
@@ -340,7 +340,7 @@ class TestEmptiedIsEnded:
         assert browser.visit(act).set_cookie is None
         assert not any(b"a" in data[-4:] for data in watched.contents().values())
 
-    def test_only_the_request_that_ended_a_session_removes_its_cookie(self, place: Place) -> None:
+    def test_only_the_request_that_ended_a_session_removes_its_cookie(self, place: Opened) -> None:
         """One that finds it ended, at load or at commit, sends no Set-Cookie whatever it does."""
         site = place.site()
         browser, other = site.browser(), site.browser()
@@ -380,16 +380,19 @@ class TestMaxAge:
         assert browser.see() == {}
 
     @pytest.mark.parametrize("max_age", [0, -1])
-    def test_zero_and_less_store_nothing(self, max_age: int, place: Place) -> None:
-        """A session lasts for its request, without a row and without a cookie."""
+    def test_zero_and_less_store_nothing(self, max_age: int, place: Opened) -> None:
+        """A session lasts for its request, without a row; the browser forgets what cookie it has,
+        by the Max-Age that Starlette sends."""
         browser = place.site(max_age=max_age).browser()
         answer = browser.visit(lambda session: (session.update(a=1), session["a"], session.handle))
         assert answer.result == (None, 1, None)
-        assert answer.set_cookie is None
+        expected = f"session=null; path=/; Max-Age={max_age}; httponly; samesite=lax"
+        assert answer.set_cookie == expected
+        assert browser.visit(dict).set_cookie is None
 
     @pytest.mark.parametrize("max_age", [0, -1])
     def test_zero_and_less_end_the_sessions_that_there_are(
-        self, max_age: int, place: Place
+        self, max_age: int, place: Opened
     ) -> None:
         """One stored under an earlier setting is not seen any more, and ends when it is used."""
         before, after = place.site().browser(), place.site(max_age=max_age).browser()
@@ -424,6 +427,7 @@ WRITTEN_BY_BOTH: list[dict[str, Any]] = [
 
 
 class TestTheTextOfSetCookie:
+    @pytest.mark.newest
     @pytest.mark.parametrize("settings", WRITTEN_BY_BOTH, ids=str)
     def test_issued_and_removed_as_starlette_writes_it(
         self, settings: dict[str, Any], make_site: MakeSite
@@ -485,7 +489,7 @@ class TestTheTextOfSetCookie:
 
 class TestEventLoops:
     def test_without_lifespan_and_with_a_new_event_loop_for_each_request(
-        self, place: Place
+        self, place: Opened
     ) -> None:
         """Starlette's test client, used without ``with``, does both."""
         browser, loops = place.site().browser(), []
@@ -498,7 +502,7 @@ class TestEventLoops:
         assert [browser.visit(count).result for _ in range(3)] == [1, 2, 3]
         assert len(set(map(id, loops))) == 3
 
-    def test_with_lifespan(self, place: Place) -> None:
+    def test_with_lifespan(self, place: Opened) -> None:
         """The lifespan's messages go through to the application, and sessions work within it."""
         events = []
 
@@ -513,12 +517,14 @@ class TestEventLoops:
             events.append("down")
 
         app = Starlette(routes=[Route("/", count)], lifespan=lifespan)
-        app.add_middleware(SessionMiddleware, secret_key=SECRET, store=place.url, timeout=TIMEOUT)
+        app.add_middleware(
+            SessionMiddleware, secret_key=SECRET, store=place.url, store_timeout=TIMEOUT
+        )
         with TestClient(app) as client:
             assert [client.get("/").json() for _ in range(3)] == [1, 2, 3]
         assert events == ["up", "down"]
 
-    def test_on_trio(self, place: Place) -> None:
+    def test_on_trio(self, place: Opened) -> None:
         """The same URL serves trio, with everything a session can do."""
         site = place.site()
 
@@ -543,7 +549,7 @@ class TestEventLoops:
 
         assert trio.run(main) == [[1, 1], 1]
 
-    def test_on_trio_and_asyncio_by_turns(self, place: Place) -> None:
+    def test_on_trio_and_asyncio_by_turns(self, place: Opened) -> None:
         """A session written on one is read on the other."""
         site = place.site()
         on_asyncio, on_trio = site.browser(), site.browser(backend="trio")
@@ -567,7 +573,7 @@ class TestEventLoops:
 
         assert "give the middleware a URL" in site.browser(backend="trio").visit(act).result
 
-    def test_httpx_asgi_transport(self, place: Place) -> None:
+    def test_httpx_asgi_transport(self, place: Opened) -> None:
         """Requests by httpx's own transport, several at the same time on one loop."""
         site = place.site()
         site.handler = lambda request: request.session.mutate(
@@ -616,7 +622,9 @@ async def count(request):
     return JSONResponse(request.session["n"])
 
 app = Starlette(routes=[Route("/", count)])
-app.add_middleware(SessionMiddleware, secret_key="k", store=sys.argv[1], timeout=10)
+app.add_middleware(
+    SessionMiddleware, secret_key="the key of tests", store=sys.argv[1], store_timeout=10
+)
 for backend in ("asyncio", "trio"):
     client = TestClient(app, backend=backend)
     assert [client.get("/").json() for _ in range(3)] == [1, 2, 3]
@@ -660,7 +668,8 @@ class TestNothingBlocksAndNothingIsLeft:
         assert spoken.status == 200
         assert spoken.set_cookie
 
-    def test_nothing_is_left_open(self, place: Place) -> None:
+    @pytest.mark.newest
+    def test_nothing_is_left_open(self, place: Opened) -> None:
         """With warnings as errors nothing complains, at exit neither: sockets, files, tasks."""
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", LEFT_BEHIND, place.url],
@@ -712,7 +721,7 @@ class TestCookieHeaders:
         """The reason why it does not read our cookies."""
         assert "session" not in SimpleCookie("foo bar=1; session=x")
 
-    def test_every_cookie_header_counts(self, place: Place) -> None:
+    def test_every_cookie_header_counts(self, place: Opened) -> None:
         """HTTP/2 splits them, one cookie to a header, ours at any place."""
         site = place.site()
         browser = site.browser()
@@ -742,7 +751,7 @@ class TestReplacedSession:
 
         return browser.serve(handler)
 
-    def test_a_plain_dict_is_saved(self, place: Place) -> None:
+    def test_a_plain_dict_is_saved(self, place: Opened) -> None:
         """In the place of what was there, all of it, under the same ID."""
         browser = place.site().browser()
         browser.visit(put(a=1, b=2))
@@ -751,13 +760,13 @@ class TestReplacedSession:
         assert browser.see() == {"b": 3, "nested": [1]}
         assert id_in(browser.cookie) == id_in(old)
 
-    def test_a_plain_dict_of_a_new_client_is_saved(self, place: Place) -> None:
+    def test_a_plain_dict_of_a_new_client_is_saved(self, place: Opened) -> None:
         """It begins a session."""
         browser = place.site().browser()
         assert self.replace(browser, {"a": 1}).set_cookie
         assert browser.see() == {"a": 1}
 
-    def test_a_plain_dict_that_signs_in_renews_the_id(self, place: Place) -> None:
+    def test_a_plain_dict_that_signs_in_renews_the_id(self, place: Opened) -> None:
         """A sign-in is one however it is written."""
         browser = place.site().browser()
         browser.visit(put(a=1))
@@ -768,7 +777,7 @@ class TestReplacedSession:
         assert browser.see() == {}
 
     @pytest.mark.parametrize("replacement", [None, {}, [], "text", 5], ids=repr)
-    def test_anything_else_destroys_the_session(self, replacement: Any, place: Place) -> None:
+    def test_anything_else_destroys_the_session(self, replacement: Any, place: Opened) -> None:
         """None above all, which is how some applications sign out."""
         browser = place.site().browser()
         browser.visit(put(a=1))
@@ -779,7 +788,7 @@ class TestReplacedSession:
         browser.cookie = old
         assert browser.see() == {}
 
-    def test_taken_out_of_the_scope_it_is_destroyed(self, place: Place) -> None:
+    def test_taken_out_of_the_scope_it_is_destroyed(self, place: Opened) -> None:
         """As with None."""
         browser = place.site().browser()
         browser.visit(put(a=1))
@@ -808,7 +817,7 @@ class TestReplacedSession:
         assert (spoken.set_cookie or "").startswith("theirs=")
         assert browser.see() == {"ours": 1}
 
-    def test_a_change_in_the_new_dict_after_the_headers_counts(self, place: Place) -> None:
+    def test_a_change_in_the_new_dict_after_the_headers_counts(self, place: Opened) -> None:
         """The dict that was put there is the session, to the end of the request."""
         browser = place.site().browser()
         browser.visit(put(a=1))
@@ -831,7 +840,7 @@ TEXT: dict[str, Any] = {"type": "websocket.receive", "text": "hello"}
 class Wire:
     """WebSockets of one site, spoken in plain ASGI by somebody with a cookie."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Opened) -> None:
         self.place = place
         self.browser = place.site().browser()
 
@@ -841,7 +850,7 @@ class Wire:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await handler(WebSocket(scope, receive, send))
 
-        middleware = SessionMiddleware(app, SECRET, store=self.place.url, timeout=TIMEOUT)
+        middleware = SessionMiddleware(app, SECRET, store=self.place.url, store_timeout=TIMEOUT)
         known = cookies(f"session={self.browser.cookie}") if self.browser.cookie else []
         return await speak(middleware, scope_of("websocket", known, **more), [CONNECT, *incoming])
 
@@ -850,7 +859,7 @@ class Wire:
 
 
 @pytest.fixture
-def wire(place: Place) -> Wire:
+def wire(place: Opened) -> Wire:
     return Wire(place)
 
 
@@ -1038,7 +1047,7 @@ class TestWebSockets:
             await accept_and_put(WebSocket(scope, receive, send), a=1)
 
         middleware = SessionMiddleware(app, SECRET, store=watched)
-        watched.down = True
+        watched.fail()
         extensions = {"websocket.http.response": {}}
         answered = asyncio.run(
             speak(middleware, scope_of("websocket", extensions=extensions), [CONNECT])
@@ -1049,10 +1058,12 @@ class TestWebSockets:
         assert [message["type"] for message in closed.messages] == ["websocket.close"]
         assert closed.messages[0]["code"] == 1013
 
-    def test_starlettes_test_client_and_fastapi(self, place: Place) -> None:
+    def test_starlettes_test_client_and_fastapi(self, place: Opened) -> None:
         """What an application's own tests do: a page, then a socket, then the page again."""
         app = FastAPI()
-        app.add_middleware(SessionMiddleware, secret_key=SECRET, store=place.url, timeout=TIMEOUT)
+        app.add_middleware(
+            SessionMiddleware, secret_key=SECRET, store=place.url, store_timeout=TIMEOUT
+        )
 
         @app.get("/")
         def page(request: FastAPIRequest) -> dict[str, Any]:
@@ -1077,7 +1088,7 @@ class TestWebSockets:
 
 
 class TestSeveralMiddlewares:
-    def test_mounted_applications_see_the_same_session(self, place: Place) -> None:
+    def test_mounted_applications_see_the_same_session(self, place: Opened) -> None:
         """At any depth, under any path."""
 
         async def page(request: Request) -> Response:
@@ -1098,13 +1109,15 @@ class TestSeveralMiddlewares:
                 ),
             ]
         )
-        app.add_middleware(SessionMiddleware, secret_key=SECRET, store=place.url, timeout=TIMEOUT)
+        app.add_middleware(
+            SessionMiddleware, secret_key=SECRET, store=place.url, store_timeout=TIMEOUT
+        )
         client = TestClient(app)
         for path in ("/page", "/a/page", "/a/b/page"):
             seen = client.get(path).json()
         assert seen == ["/page", "/a/page", "/a/b/page"]
 
-    def test_two_with_different_cookies_live_side_by_side(self, place: Place) -> None:
+    def test_two_with_different_cookies_live_side_by_side(self, place: Opened) -> None:
         """Two mounted applications, each with a middleware, a cookie and a session of its own."""
 
         async def page(request: Request) -> Response:
@@ -1117,7 +1130,7 @@ class TestSeveralMiddlewares:
                 SECRET,
                 cookie,
                 store=place.url,
-                timeout=TIMEOUT,
+                store_timeout=TIMEOUT,
             )
 
         client = TestClient(Starlette(routes=[Mount("/a", part("a")), Mount("/b", part("b"))]))
@@ -1127,7 +1140,7 @@ class TestSeveralMiddlewares:
         assert client.get("/b/").json() == ["/b/"] * 2
 
     @pytest.mark.parametrize("inner_key", ["session", "inner"])
-    def test_one_inside_the_other(self, inner_key: str, place: Place) -> None:
+    def test_one_inside_the_other(self, inner_key: str, place: Opened) -> None:
         """Each keeps its own; by scope_key an application sees both."""
         site = place.site()
         inner = SessionMiddleware(
@@ -1135,10 +1148,10 @@ class TestSeveralMiddlewares:
             SECRET,
             "inside",
             store=place.url,
-            timeout=TIMEOUT,
+            store_timeout=TIMEOUT,
             scope_key=inner_key,
         )
-        outer = SessionMiddleware(inner, SECRET, "outside", store=place.url, timeout=TIMEOUT)
+        outer = SessionMiddleware(inner, SECRET, "outside", store=place.url, store_timeout=TIMEOUT)
         client = TestClient(outer)
 
         def write(request: Request) -> None:
@@ -1173,7 +1186,7 @@ class TestSeveralMiddlewares:
 
 class TestTheResponseCommits:
     @pytest.mark.parametrize("status", [200, 201, 204, 302, 304, 400, 404, 500, 503])
-    def test_whatever_its_status(self, status: int, place: Place) -> None:
+    def test_whatever_its_status(self, status: int, place: Opened) -> None:
         """Redirects and errors that the application answers itself as well."""
         browser = place.site().browser()
 
@@ -1184,7 +1197,7 @@ class TestTheResponseCommits:
         assert browser.serve(page).status == status
         assert browser.see() == {"status": status}
 
-    def test_a_redirect(self, place: Place) -> None:
+    def test_a_redirect(self, place: Opened) -> None:
         """The page it leads to finds what was written."""
         browser = place.site().browser()
 
@@ -1195,7 +1208,7 @@ class TestTheResponseCommits:
         browser.serve(page)
         assert browser.see() == {"a": 1}
 
-    def test_an_exception_that_escapes_commits_nothing(self, place: Place) -> None:
+    def test_an_exception_that_escapes_commits_nothing(self, place: Opened) -> None:
         """It passes through unchanged, and what was stored stays as it was."""
         browser = place.site().browser()
         browser.visit(put(a=1))
@@ -1210,7 +1223,8 @@ class TestTheResponseCommits:
             browser.visit(broken)
         assert browser.see() == {"a": 1}
 
-    def test_an_exception_after_the_start_keeps_what_was_committed(self, place: Place) -> None:
+    @pytest.mark.newest
+    def test_an_exception_after_the_start_keeps_what_was_committed(self, place: Opened) -> None:
         """And nothing that came later."""
         browser = place.site().browser()
         browser.visit(put(a=1))
@@ -1230,7 +1244,7 @@ class TestTheResponseCommits:
 
     @pytest.mark.parametrize("body", ["empty", "fixed", "chunked"])
     def test_the_record_is_stored_before_the_first_byte_leaves(
-        self, body: str, place: Place
+        self, body: str, place: Opened
     ) -> None:
         """When the server is handed the start of the response, every other server can see it."""
         site, seen = place.site(), []
@@ -1255,10 +1269,12 @@ class TestTheResponseCommits:
         assert spoken.error is None
         assert seen == [True]
 
-    def test_fastapi_dependencies_and_both_kinds_of_routes(self, place: Place) -> None:
+    def test_fastapi_dependencies_and_both_kinds_of_routes(self, place: Opened) -> None:
         """Plain functions in threads, async ones, and what a dependency writes."""
         app = FastAPI()
-        app.add_middleware(SessionMiddleware, secret_key=SECRET, store=place.url, timeout=TIMEOUT)
+        app.add_middleware(
+            SessionMiddleware, secret_key=SECRET, store=place.url, store_timeout=TIMEOUT
+        )
 
         def counted(request: FastAPIRequest) -> int:
             request.session["n"] = request.session.get("n", 0) + 1
@@ -1300,7 +1316,7 @@ class TestTheResponseCommits:
             TestClient(app).get("/")
         assert watched.calls == []
 
-    def test_late_changes_of_a_known_session_are_saved(self, place: Place) -> None:
+    def test_late_changes_of_a_known_session_are_saved(self, place: Opened) -> None:
         """In the body's generator and in background tasks, nested ones too."""
         browser = place.site().browser()
         browser.visit(put(cart=[]))
@@ -1351,7 +1367,7 @@ class TestIDs:
             always, ever = always & number, ever | number
         assert (always, ever) == (0, (1 << 256) - 1)
 
-    def test_a_signed_id_that_the_store_no_longer_knows_is_not_adopted(self, place: Place) -> None:
+    def test_a_signed_id_that_the_store_no_longer_knows_is_not_adopted(self, place: Opened) -> None:
         """The client gets a new session under a new ID, without the store keeping the old."""
         browser = place.site().browser()
         browser.visit(put(a=1))
@@ -1366,7 +1382,7 @@ class TestIDs:
         assert place.store.load(handle) is None
         assert browser.see() == {"b": 2}
 
-    def test_a_changed_secret_is_a_new_session_and_no_crash(self, place: Place) -> None:
+    def test_a_changed_secret_is_a_new_session_and_no_crash(self, place: Opened) -> None:
         """Nothing of the old one is seen; the cookie is replaced."""
         before, after = place.site().browser(), place.site(secret_key="another").browser()
         before.visit(put(a=1))
@@ -1375,7 +1391,7 @@ class TestIDs:
         assert after.visit(put(b=2)).set_cookie
         assert id_in(after.cookie) != id_in(before.cookie)
 
-    def test_keys_rotate_with_an_overlap(self, place: Place) -> None:
+    def test_keys_rotate_with_an_overlap(self, place: Opened) -> None:
         """The first signs, all verify; without the old key its cookies are worthless."""
         first = place.site(secret_key="old").browser()
         both = place.site(secret_key=["new", "old"]).browser()
@@ -1399,14 +1415,14 @@ class TestOutages:
         """Who uses the session gets a 503 with Retry-After; who does not is served."""
         browser.visit(put(user_id=1))
         kept = browser.cookie
-        watched.down = True
+        watched.fail()
         answer = browser.visit(dict)
         assert answer.status == 503
         assert answer.response.headers["retry-after"].isdecimal()
         assert answer.response.headers["cache-control"] == "no-store"
         assert answer.set_cookie is None
         assert browser.visit().status == 200
-        watched.down = False
+        watched.recover()
         assert browser.cookie == kept
         assert browser.see() == {"user_id": 1}
 
@@ -1419,7 +1435,7 @@ class TestOutages:
 
         def page(request: Request) -> Response:
             act(request.session)
-            watched.down = True
+            watched.fail()
             return PlainTextResponse("saved!")
 
         answer = browser.serve(page)
@@ -1432,7 +1448,7 @@ class TestOutages:
     ) -> None:
         """Any other status is the route's own policy."""
         browser.visit(put(a=1))
-        watched.down = True
+        watched.fail()
 
         def page(status: int) -> Callable[[Request], Response]:
             def handler(request: Request) -> Response:
@@ -1463,9 +1479,9 @@ class TestOutages:
             app.add_middleware(SessionMiddleware, secret_key=SECRET, store=watched)
         client = TestClient(app)
         assert client.get("/").status_code == 200
-        watched.down = True
+        watched.fail()
         assert client.get("/").status_code == 503
-        watched.down = False
+        watched.recover()
         assert client.get("/").status_code == 200
 
     def test_a_failed_load_is_asked_for_once_in_a_request(
@@ -1474,7 +1490,7 @@ class TestOutages:
         """Its failure is remembered, and nothing is written over what could not be read."""
         browser.visit(put(a=1))
         watched.calls.clear()
-        watched.down = True
+        watched.fail()
 
         def act(request: Request) -> None:
             for _ in range(3):
@@ -1555,7 +1571,7 @@ class TestSharing:
     @pytest.mark.parametrize("url", ["memory://", "memory://one"])
     def test_two_middlewares_on_one_memory_url_share_it(self, url: str) -> None:
         """With nobody else holding on to it, and whatever their deadlines are."""
-        first, second = Site(url).browser(), Site(url, timeout=1.0).browser()
+        first, second = Site(url).browser(), Site(url, store_timeout=1.0).browser()
         first.visit(put(a=1))
         second.cookie = first.cookie
         assert second.see() == {"a": 1}
@@ -1567,7 +1583,7 @@ class TestSharing:
         other.cookie = nameless.cookie = one.cookie
         assert other.see() == nameless.see() == {}
 
-    def test_one_url_is_one_pool_of_connections(self, place: Place) -> None:
+    def test_one_url_is_one_pool_of_connections(self, place: Opened) -> None:
         """Two middlewares of one process do not connect twice."""
         first, second = place.site().middleware, place.site().middleware
         assert first._stores.sync is second._stores.sync
@@ -1585,7 +1601,7 @@ class TestSharing:
         ids=str,
     )
     def test_two_applications_on_one_store_meet_only_if_they_want_to(
-        self, other: dict[str, Any], meets: bool, place: Place
+        self, other: dict[str, Any], meets: bool, place: Opened
     ) -> None:
         """They do when key, cookie name and namespace are the same."""
         one, two = place.site().browser(), place.site(**other).browser()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import decimal
+import json
 import os
 import random
 import subprocess
 import sys
 from collections import Counter, OrderedDict, defaultdict, namedtuple
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum, IntFlag, StrEnum
@@ -24,23 +26,28 @@ import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from markupsafe import Markup
+from markupsafe import Markup, escape
+from werkzeug.datastructures import (
+    CombinedMultiDict,
+    ImmutableDict,
+    ImmutableList,
+    MultiDict,
+)
+from werkzeug.local import LocalProxy
 
-from sharedsession import NotEncodable, StoreUnavailable
-from sharedsession.exceptions import DamagedRecord, UnknownFormat
-from sharedsession.record import (
-    Changes,
-    EndMark,
+from sharedsession import NotSerializable, StoreUnavailable
+from sharedsession._core.changes import Changes, compare, same_data
+from sharedsession._core.identity import owner_name, owners
+from sharedsession._core.record import (
     Record,
-    compare,
+    Tombstone,
+    check_data,
     decode_data,
     decode_record,
     encode_data,
     encode_record,
-    owner_name,
-    owners,
-    same_data,
 )
+from sharedsession.exceptions import CorruptRecord, UnknownFormat
 
 QUICK = settings(
     max_examples=60,
@@ -184,9 +191,9 @@ class TestRoundTrip:
         assert spelled(again) == spelled(data)
 
     @pytest.mark.parametrize("successor", [None, "a key"])
-    def test_an_end_mark_comes_back(self, successor: str | None) -> None:
+    def test_a_tombstone_comes_back(self, successor: str | None) -> None:
         """With its time and the key of what goes on after it; its data is empty."""
-        mark = EndMark(1234.5, successor)
+        mark = Tombstone(1234.5, successor)
         assert decode_record(encode_record(mark)) == (mark, {})
 
     @pytest.mark.parametrize("microseconds", [1, -1, 999_999, -999_999])
@@ -267,6 +274,13 @@ def sub(base: type) -> Any:
 
 
 Point = namedtuple("Point", "x y")  # noqa: PYI024 - an untyped one is what is meant
+HASHED: dict[str, Any] = {
+    "a dict in a set": {ImmutableDict(k=1)},
+    "a list in a set": {ImmutableList([1])},
+    "a list in a tuple in a frozenset": frozenset([(1, ImmutableList([1]))]),
+    "a dict as a key": {ImmutableDict(k=1): 1},
+    "a list in a key": {(ImmutableList([1]),): 1},
+}
 SUBCLASSED: list[tuple[Any, Any]] = [
     (Colour.RED, "red"),
     (Level.HIGH, 3),
@@ -310,16 +324,63 @@ class TestSubclasses:
         """Reading it back and storing it again is no change."""
         assert encode_data({"a": value}) == encode_data({"a": base})
 
-    def test_an_overridden_dict_is_read_below_its_methods(self) -> None:
-        """As a session is, within the package."""
+    def test_a_container_is_read_as_it_shows_itself(self) -> None:
+        """As JSON reads it: of several values under a key, a `MultiDict` shows the first."""
+        several = MultiDict([("city", "Oslo"), ("city", "Bergen"), ("zip", "1")])
+        shown = {"city": "Oslo", "zip": "1"}
+        assert came_back(several) == came_back(CombinedMultiDict([several])) == shown
 
-        class Loud(dict[str, int]):
-            def items(self) -> Any:
-                raise AssertionError
+        class Doubled(list[int]):
+            def __iter__(self) -> Any:
+                return (each * 2 for each in super().__iter__())
 
-            __iter__ = __len__ = keys = items
+        assert came_back(Doubled([1, 2])) == [2, 4]
+        assert json.loads(json.dumps([several, Doubled([1])])) == [shown, [2]]
 
-        assert came_back(Loud(a=1)) == {"a": 1}
+    @pytest.mark.parametrize("value", [{"k": 1}, [1]], ids=["dict", "list"])
+    def test_a_container_that_cannot_be_read_is_refused(self, value: Any) -> None:
+        """Whatever its own methods raise, the error says where it is."""
+
+        def fail(self: object) -> Any:
+            raise RuntimeError("not now")
+
+        theirs = type("Loud", (type(value),), {"items": fail, "__iter__": fail})
+        with pytest.raises(NotSerializable, match=r"^session\['a'\]\[0\] .*Loud.*not now"):
+            encode_data({"a": [theirs(value)]})
+
+    @pytest.mark.parametrize("name", HASHED)
+    def test_what_could_not_be_read_again_is_refused(self, name: str) -> None:
+        """In a key or a set only what its base type lets be there."""
+        with pytest.raises(NotSerializable, match=r"^session\['a'\].*Immutable"):
+            check_data({"a": HASHED[name]})
+
+    @pytest.mark.parametrize("stands_for", [{"k": 1}, [1], "text", 7, None, date(2026, 1, 1)])
+    def test_a_proxy_is_refused(self, stands_for: Any) -> None:
+        """What it stands for may be another thing by the time that it is read."""
+        proxy = LocalProxy(lambda: stands_for)
+        with pytest.raises(
+            NotSerializable, match=r"^session\['a'\] is of type .*LocalProxy.* Store"
+        ):
+            encode_data({"a": proxy})
+        with pytest.raises(NotSerializable, match="LocalProxy"):
+            encode_data({"a": {"k": [(proxy,)]}})
+
+    def test_a_proxy_of_nothing_is_refused(self) -> None:
+        """It raises whatever it likes as soon as it is looked at."""
+
+        def fail() -> Any:
+            raise LookupError
+
+        with pytest.raises(NotSerializable, match=r"^session\['a'\] is of type .*LocalProxy"):
+            encode_data({"a": LocalProxy(fail)})
+
+    def test_the_error_names_the_remedy(self) -> None:
+        """Of what has an HTML form, its text; of a proxy, what it stands for."""
+        theirs = type("Html", (), {"__html__": lambda self: "<b>"})
+        with pytest.raises(NotSerializable, match=r"Html.*Store its text: Markup"):
+            encode_data({"a": theirs()})
+        with pytest.raises(NotSerializable, match="Store what it stands for"):
+            encode_data({"a": LocalProxy(dict)})
 
     def test_elements_that_only_their_class_tells_apart_become_one(self) -> None:
         """Their base type does not tell them apart."""
@@ -330,7 +391,7 @@ class TestSubclasses:
 
     def test_an_enum_of_no_base_is_refused(self) -> None:
         """It is neither text nor number."""
-        with pytest.raises(NotEncodable, match=r"session\['a'\]\[0\] is of type .*Plain"):
+        with pytest.raises(NotSerializable, match=r"session\['a'\]\[0\] is of type .*Plain"):
             encode_data({"a": [Plain.ONE]})
 
     def test_what_claims_to_be_safe_html_is_markup(self) -> None:
@@ -339,11 +400,92 @@ class TestSubclasses:
         back = came_back(theirs("<b>"))
         assert (type(back), str(back)) == (Markup, "<b>")
 
+    def test_what_is_safe_html_is_what_it_says_itself(self) -> None:
+        """A text that escapes itself is not let through as it is."""
+        theirs = type("Plain", (str,), {"__html__": lambda self: escape(str(self))})
+        assert came_back(theirs("<script>")) == Markup("&lt;script&gt;")
+
+
+# --- what a framework converts --------------------------------------------------------------------
+
+
+class Opaque:
+    """Something that cannot be encoded."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+
+def content(value: Any) -> Any:
+    if isinstance(value, Opaque):
+        return value.content
+    raise TypeError("only opaque things")
+
+
+def endless(value: Any) -> Any:
+    return endless(value)
+
+
+UNCONVERTED: dict[str, tuple[Any, Callable[[Any], Any], str]] = {
+    "it raises": (object(), content, "of type object, .*only opaque things"),
+    "it gives the same": (object(), lambda value: value, "of type object"),
+    "it gives another such": (object(), lambda value: Opaque(1), "deep"),
+    "it nests for ever": (object(), lambda value: [value], "deep"),
+    "it recurses for ever": (object(), endless, "of type object, .*RecursionError"),
+    "what it gives is refused": (Opaque([1j]), content, "of type complex"),
+    "as a key": ({Opaque(1): 2}, content, "Opaque"),
+    "in a set": ({Opaque(1)}, content, "Opaque"),
+    "in a key that it gives": (Opaque({Opaque(1): 2}), content, "Opaque"),
+}
+
+
+class TestConversion:
+    def test_what_cannot_be_encoded_is_asked_for(self) -> None:
+        """At every depth, and what comes of it may be asked for again."""
+        data = {"a": Opaque(1), "b": [(Opaque({"k": Opaque([2])}), 3)], "c": "x"}
+        encoded = encode_data(data, content)
+        assert decode_data(encoded) == {"a": 1, "b": [({"k": [2]}, 3)], "c": "x"}
+
+    def test_the_data_are_then_what_is_stored(self) -> None:
+        """They encode to the same, with nobody asked; what was fine stays the very object."""
+        cart, inside = ["tea"], [Opaque(1)]
+        data = {"cart": cart, "x": inside}
+        encoded = encode_data(data, content)
+        assert encode_data(data) == encoded
+        assert data["cart"] is cart
+
+    def test_the_containers_of_the_application_stay_as_they_are(self) -> None:
+        """A constant of its module may be in the session, and in that of another visitor."""
+        inner = Opaque("text")
+        listed, keyed = [inner], {"k": inner}
+        encode_data({"a": listed, "b": keyed}, content)
+        assert listed[0] is keyed["k"] is inner
+
+    def test_nobody_is_asked_for_what_can_be_encoded(self) -> None:
+        """Integer keys, dates and sets come back as they were, whatever a framework does."""
+        asked: list[object] = []
+        day, wrong = {1: date(2026, 1, 1), "s": {1}}, Opaque(0)
+
+        def note(value: Any) -> Any:
+            asked.append(value)
+            return None
+
+        assert decode_data(encode_data({"a": [day], "b": wrong}, note)) == {"a": [day], "b": None}
+        assert asked == [wrong]
+
+    @pytest.mark.parametrize("name", UNCONVERTED)
+    def test_what_cannot_be_converted_either_is_refused(self, name: str) -> None:
+        """With its place and its type."""
+        value, convert, pattern = UNCONVERTED[name]
+        with pytest.raises(NotSerializable, match=rf"^session\['a'\]\[0\].*{pattern}") as raised:
+            encode_data({"a": [value]}, convert)
+        assert len(str(raised.value)) < 1000
+
 
 # --- canonical ------------------------------------------------------------------------------------
 
 SETS_OF_ANOTHER_PROCESS = """
-from sharedsession.record import encode_data
+from sharedsession._core.record import encode_data
 words = [f"word {n}" for n in range(50)]
 print(encode_data({"a": set(words), "b": frozenset((w, frozenset([w, "x"])) for w in words)}).hex())
 """
@@ -540,7 +682,7 @@ PLACES: dict[str, Any] = {
 
 DEEP = """
 import sys
-from sharedsession.record import Record, decode_record, encode_data, encode_record
+from sharedsession._core.record import Record, decode_record, encode_data, encode_record
 
 value = 1
 for _ in range(45):
@@ -563,7 +705,7 @@ for levels in range(480):
 LITTLE_MEMORY = """
 import resource
 from pathlib import Path
-from sharedsession.record import Record, decode_record, encode_data, encode_record
+from sharedsession._core.record import Record, decode_record, encode_data, encode_record
 
 data = {"value": b"x" * 40_000_000}
 stored = encode_record(Record(1.0, None, "7", None, encode_data(data)))
@@ -659,7 +801,7 @@ class TestNotDamaged:
         try:
             raise RecursionError
         except RecursionError:
-            with pytest.raises(DamagedRecord):
+            with pytest.raises(CorruptRecord):
                 decode_record(stored(data))
 
 

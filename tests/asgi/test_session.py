@@ -25,25 +25,21 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from sharedsession import (
     LateChange,
-    NotEncodable,
+    NotSerializable,
     Session,
     SessionError,
     SessionGone,
     StoreUnavailable,
 )
-from sharedsession.session import Loading, UnusedSession
-from tests.asgi.application import (
-    Browser,
-    Site,
-    Spoken,
-    WatchedStore,
-    cookies,
-    id_in,
-    scope_of,
-    speak,
-    value_in,
-)
-from tests.asgi.conftest import Place, Timed
+from sharedsession._core.cookie import Cookie, new_id
+from sharedsession._core.exchange import Exchange
+from sharedsession._core.manager import Manager
+from sharedsession._core.record import Record, encode_data
+from sharedsession._core.session import UnusedSession, exchange_of
+from sharedsession._core.settings import gather
+from tests.asgi.application import Browser, Site, Spoken, cookies, id_in, scope_of, speak, value_in
+from tests.asgi.conftest import Opened, Timed
+from tests.support.watched import WatchedStore
 
 DATA: dict[str, Any] = {"a": 1, "b": 2}
 Act = Callable[[Any], Any]
@@ -62,23 +58,33 @@ class Loader:
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure, self.calls = failure, 0
 
-    def __call__(self, session: Session) -> dict[str, Any]:
+    def __call__(self, exchange: Exchange) -> None:
         self.calls += 1
         if self.failure is not None:
             raise self.failure
-        return copy.deepcopy(DATA)
+        exchange.record = Record(0.0, None, None, None, encode_data(DATA))
+        exchange.found, exchange.opened = copy.deepcopy(DATA), True
 
 
-def unloaded() -> Any:
-    return UnusedSession.unloaded(Loading(load=Loader()))
+MANAGER = Manager(gather({"secret_key": "secret", "store": "memory://"}, environ={}))
 
 
-def failed() -> Any:
-    return UnusedSession.unloaded(Loading(failure=StoreUnavailable("down")))
+def unloaded(loader: Loader | None = None) -> Any:
+    exchange = Exchange(MANAGER, [Cookie(new_id(), 0, 0)], load=loader or Loader())
+    exchange.hide()
+    return exchange.session
 
 
-def failing() -> Any:
-    return UnusedSession.unloaded(Loading(load=Loader(StoreUnavailable("down"))))
+def failed(loader: Loader | None = None) -> Any:
+    session = unloaded(loader)
+    exchange_of(session).fail_load(StoreUnavailable("down"))
+    return session
+
+
+def failing(loader: Loader | None = None) -> Any:
+    loader = loader or Loader()
+    loader.failure = StoreUnavailable("down")
+    return unloaded(loader)
 
 
 def in_place() -> Any:
@@ -147,8 +153,8 @@ class TestNotYetUsed:
     @pytest.mark.parametrize("name", METHODS)
     def test_every_method_loads_first_and_only_once(self, name: str) -> None:
         """It then does what it does on a session that was loaded all along."""
-        session, known = unloaded(), Session(copy.deepcopy(DATA))
-        loader = session._loading.load
+        loader = Loader()
+        session, known = unloaded(loader), Session(copy.deepcopy(DATA))
         assert outcome(METHODS[name], session) == outcome(METHODS[name], known)
         assert dict(session) == dict(known)
         assert loader.calls == 1
@@ -157,15 +163,15 @@ class TestNotYetUsed:
     @pytest.mark.parametrize("name", METHODS)
     @pytest.mark.parametrize("make", [failed, failing])
     def test_every_method_raises_the_outage_of_a_failed_load(
-        self, name: str, make: Callable[[], Any]
+        self, name: str, make: Callable[[Loader], Any]
     ) -> None:
         """Each time, and the store is asked no second time."""
-        session = make()
-        loader = session._loading.load
+        loader = Loader()
+        session = make(loader)
         for _ in range(2):
             with pytest.raises(StoreUnavailable, match="down"):
                 METHODS[name](session)
-        assert loader is None or loader.calls == 1
+        assert loader.calls == (make is failing)
 
     @pytest.mark.parametrize("name", METHODS)
     def test_every_method_is_noticed_on_a_session_that_was_loaded(
@@ -200,7 +206,8 @@ class TestNotYetUsed:
         assert isinstance(session, dict)
 
     @pytest.mark.parametrize(
-        "name", ["renew", "authenticated", "is_new", "created_at", "authenticated_at", "handle"]
+        "name",
+        ["renew", "mark_authenticated", "is_new", "created_at", "authenticated_at", "handle"],
     )
     def test_what_else_a_session_knows_raises_the_outage_too(self, name: str) -> None:
         """Whether it is new, and when it began, cannot be said of a session that failed to load."""
@@ -337,7 +344,7 @@ class TestNeverAnEmptyDict:
     ) -> None:
         """Whatever it reads with: no page is made of a session that nobody could load."""
         browser.visit(put(**DATA))
-        watched.down = True
+        watched.fail()
         assert browser.visit(READERS[name]).status == 503
 
     def test_a_copy_is_a_plain_dict(self) -> None:
@@ -420,7 +427,7 @@ class TestFlags:
         browser.visit(mark(a=2))
         assert browser.see() == {"a": 2}
 
-    def test_nested_changes_count_without_any_flag(self, place: Place) -> None:
+    def test_nested_changes_count_without_any_flag(self, place: Opened) -> None:
         """``session["cart"].append(x)`` is saved."""
         browser = place.site().browser()
         browser.visit(put(cart=[{"n": 1}], tags={"x"}))
@@ -428,7 +435,7 @@ class TestFlags:
         browser.visit(lambda session: session["tags"].add("y"))
         assert browser.see() == {"cart": [{"n": 2}], "tags": {"x", "y"}}
 
-    def test_types_that_are_equal_are_different_data(self, place: Place) -> None:
+    def test_types_that_are_equal_are_different_data(self, place: Opened) -> None:
         """1, True and 1.0 are three values; the order of keys is none."""
         browser = place.site().browser()
         browser.visit(put(a=1, b=2))
@@ -473,7 +480,7 @@ class Meanwhile:
 
 
 @pytest.fixture
-def meanwhile(place: Place) -> Meanwhile:
+def meanwhile(place: Opened) -> Meanwhile:
     site = place.site()
     browser = site.browser()
     browser.visit(put(n=0, kept=[1]))
@@ -572,7 +579,7 @@ class TestMutate:
 
 
 class TestCommit:
-    def test_it_writes_at_once(self, place: Place) -> None:
+    def test_it_writes_at_once(self, place: Opened) -> None:
         """Others see it before the response starts; the cookie still comes with that."""
         site = place.site()
         browser = site.browser()
@@ -588,7 +595,7 @@ class TestCommit:
         assert answer.set_cookie
         assert browser.see() == {"a": 1}
 
-    def test_a_one_time_token_is_handed_out_once(self, place: Place) -> None:
+    def test_a_one_time_token_is_handed_out_once(self, place: Opened) -> None:
         """Of several requests at once, exactly one gets what commit(pop) returns."""
         site = place.site()
         browser = site.browser()
@@ -631,7 +638,7 @@ class TestCommit:
         assert shown == {"n": 0, "kept": [1], "theirs": 1, "mine": 1}
         assert same
 
-    def test_several_at_once_in_one_request_count_once_or_are_refused(self, place: Place) -> None:
+    def test_several_at_once_in_one_request_count_once_or_are_refused(self, place: Opened) -> None:
         """Gathered or in a task group, which would mix up what each of them did."""
         browser = place.site().browser()
         browser.visit(put(n=0))
@@ -723,14 +730,14 @@ class TestCommit:
         browser.serve(page)
         assert len(caught) == 1
 
-    def test_a_refused_value_can_be_taken_out_again(self, place: Place) -> None:
+    def test_a_refused_value_can_be_taken_out_again(self, place: Opened) -> None:
         """By the application, or by reload(), which drops what is not committed."""
         browser = place.site().browser()
         browser.visit(put(a=1))
 
         async def act(session: Any) -> None:
             session["bad"] = object()
-            with pytest.raises(NotEncodable):
+            with pytest.raises(NotSerializable):
                 await session.commit()
             del session["bad"]
             session["b"] = 2
@@ -810,7 +817,7 @@ class TestRenewAndDestroy:
         self, browser: Browser, watched: WatchedStore
     ) -> None:
         """No session without an explicit act."""
-        for act in (lambda s: s.renew(), lambda s: s.authenticated(), lambda s: s.destroy()):
+        for act in (lambda s: s.renew(), lambda s: s.mark_authenticated(), lambda s: s.destroy()):
             answer = browser.visit(act)
             assert answer.set_cookie is None
             assert answer.vary == "Cookie"
@@ -888,11 +895,13 @@ class TestFacts:
         facts = browser.visit(lambda s: (s.is_new, s.handle, s.created_at, s.authenticated_at))
         assert facts.result == (False, after[1], now, None)
 
-    def test_the_handle_is_the_key_in_the_store_and_never_the_id(self, place: Place) -> None:
+    def test_the_handle_is_the_key_in_the_store_and_never_the_id(self, place: Opened) -> None:
         """It may be logged; the ID is shown nowhere, not by repr either."""
         browser = place.site().browser()
         browser.visit(put(a=1))
-        handle, shown = browser.visit(lambda s: (s.handle, f"{s!r} {s._backing.cookie!r}")).result
+        handle, shown = browser.visit(
+            lambda s: (s.handle, f"{s!r} {exchange_of(s).cookie!r}")
+        ).result
         assert place.store.load(handle) is not None
         assert id_in(browser.cookie) != handle
         assert id_in(browser.cookie) not in shown
@@ -920,7 +929,7 @@ class TestFacts:
         browser.visit(put(user_id=7))
         old = browser.cookie
         timed.clock.advance(100)
-        browser.visit(lambda session: session.authenticated())
+        browser.visit(lambda session: session.mark_authenticated())
         assert id_in(browser.cookie) != id_in(old)
         moment = browser.visit(lambda session: session.authenticated_at).result
         assert moment == datetime.fromtimestamp(timed.clock.now, UTC)
@@ -942,7 +951,7 @@ class TestOwner:
         return True
 
     @pytest.mark.parametrize("key", ["user_id", "_user_id", "_auth_user_id"])
-    def test_sign_in_sign_out_and_switch_renew_the_id(self, key: str, place: Place) -> None:
+    def test_sign_in_sign_out_and_switch_renew_the_id(self, key: str, place: Opened) -> None:
         """Without the application asking; the same value again does not."""
         browser = place.site().browser()
         browser.visit(put(a=1))
@@ -954,7 +963,7 @@ class TestOwner:
         assert self.renewed(browser, lambda session: session.pop(key))
         assert browser.see() == {"a": 2}
 
-    def test_none_is_nobody(self, place: Place) -> None:
+    def test_none_is_nobody(self, place: Opened) -> None:
         """A key that holds None is like none at all."""
         browser = place.site().browser()
         browser.visit(put(a=1))
@@ -975,7 +984,7 @@ class TestOwner:
         [10**5000, "x" * 10_000, "\ud800", (1, "a"), "a\nb"],
         ids=["huge", "long", "surrogate", "tuple", "line break"],
     )
-    def test_an_unusual_owner_signs_in_like_any_other(self, value: Any, place: Place) -> None:
+    def test_an_unusual_owner_signs_in_like_any_other(self, value: Any, place: Opened) -> None:
         """Longer than a database's column, not to be printed, or no text at all."""
         browser = place.site().browser()
         browser.visit(put(a=1))
@@ -983,7 +992,7 @@ class TestOwner:
         assert browser.see() == {"a": 1, "user_id": value}
 
     @pytest.mark.parametrize("setting", ["uid", ["uid", "admin_id"], ("admin_id", "uid")])
-    def test_the_key_is_a_setting_one_name_or_several(self, setting: Any, place: Place) -> None:
+    def test_the_key_is_a_setting_one_name_or_several(self, setting: Any, place: Opened) -> None:
         """Only these count then; of several, each."""
         browser = place.site(owner_key=setting).browser()
         browser.visit(put(a=1))
@@ -1006,7 +1015,7 @@ class TestOwner:
         assert answer.set_cookie
         assert browser.see() == {"user_id": 1}
 
-    def test_a_late_change_of_owner_is_an_error(self, place: Place) -> None:
+    def test_a_late_change_of_owner_is_an_error(self, place: Opened) -> None:
         """The client could not be given its new cookie; nothing is changed."""
         browser = place.site().browser()
         browser.visit(put(a=1))
@@ -1135,7 +1144,7 @@ class TestAbsoluteTimeout:
         acts: dict[str, Act] = {
             "sign in": put(user_id=2),
             "switch": put(user_id=2),
-            "authenticated": lambda session: session.authenticated(),
+            "authenticated": lambda session: session.mark_authenticated(),
             "clear and sign in": lambda s: (s.clear(), s.update(user_id=2)),
         }
         browser.visit(acts[how])

@@ -25,16 +25,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharedsession.exceptions import UnknownFormat
-from sharedsession.record import (
-    Changes,
+from sharedsession._core.changes import Changes, compare
+from sharedsession._core.record import (
     Record,
-    compare,
     decode_data,
     decode_record,
     encode_data,
     encode_record,
 )
+from sharedsession.exceptions import UnknownFormat
 from tests.asgi.test_record import QUICK, ZONES, came_back, keys, sessions
 
 DAY = timedelta(days=1)
@@ -297,7 +296,7 @@ class TestOddZones:
 SERVER = """
 import copy, pickle, sys
 sys.modules["tzdata"] = None  # the package is hidden: PYTHONTZPATH is all there is
-from sharedsession.record import decode_record, encode_data
+from sharedsession._core.record import decode_record, encode_data
 for line in sys.stdin:
     data = decode_record(bytes.fromhex(line))[1]
     str(data)

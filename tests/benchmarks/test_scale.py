@@ -26,11 +26,11 @@ from benchmarks.simulation.model import (
 )
 from benchmarks.simulation.pictures import DOCS, PICTURES, Picture, draw
 from benchmarks.simulation.tables import TABLES
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "scale.md").read_text()
 READS_APART = 0.03  # of the model and the real servers, a request
-BYTES_APART = 0.1  # share; beats are as regular as the machine is idle
+BYTES_APART = 0.1  # share; heartbeats are as regular as the machine is idle
 LENGTHS_APART = 3  # bytes: numbers may have a digit more
 REQUESTS = 20  # of each kind
 Measured = dict[str, tuple[str, float, float, int]]  # commands, bytes to and from Redis, Set-Cookie
@@ -86,7 +86,7 @@ def test_a_write_ends_the_copies_of_all_servers_and_keeps_others_away_for_a_whil
 def test_a_copy_answers_for_its_lease_and_while_there_is_room() -> None:
     """After a minute, or a second without pushes, or when others needed the room, it is over."""
     world = World(Answer.STICKY, servers=1, sessions=2, entries=1)
-    unpushed = replace(world, pushed_lease=0)
+    unpushed = replace(world, lease_with_push=0)
 
     assert by_copy(world, *((at, 0, 0, False) for at in (0, 59, 61))) == [False, True, False]
     assert by_copy(unpushed, *((at, 0, 0, False) for at in (0, 0.9, 1.1))) == [False, True, False]
@@ -101,7 +101,7 @@ def test_a_copy_answers_for_its_lease_and_while_there_is_room() -> None:
 @pytest.mark.parametrize("answer", [Answer.COPIES, Answer.STICKY])
 def test_a_part_of_the_sessions_shows_what_all_of_them_do(answer: Answer) -> None:
     """Ten times the sessions, requests and room give the same reads a request."""
-    small = World(answer, servers=4, sessions=500, rate=100, entries=40, pushed_lease=10)
+    small = World(answer, servers=4, sessions=500, rate=100, entries=40, lease_with_push=10)
     large = replace(small, sessions=5000, rate=1000, entries=400)
     shares = []
     for world in (small, large):

@@ -31,7 +31,7 @@ from tests.guarantees.driver import SECRET
 
 from . import controls
 
-SETTINGS: dict[str, Any] = {"secret_key": SECRET, "owner_key": "user_id", "timeout": 1.0}
+SETTINGS: dict[str, Any] = {"secret_key": SECRET, "owner_key": "user_id", "store_timeout": 1.0}
 HEALTH = "/health"
 LOADED_FROM = ("copy", "outdated copy", "replica", "store")
 

@@ -25,7 +25,8 @@ A `Period` says what is so for a while: a store that is full still lets users si
 switch-over a server that only reads may ask the old primary for as long as is stated.
 
 With an idle timeout, ``max_age``, a session may also be missing when that much time has passed
-since the time in its newest cookie, and must be when nobody can have used it for as long.
+since the time in its newest cookie, and must be when nobody can have used it for as long. Of the
+requests that show an old cookie to one server together, one prolongs it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ WINDOW = 2.0  # seconds beyond the bound in which the store is read, after a coo
 SLACK = 0.05  # seconds by which clocks of one machine are read at different times
 TOUCHED = 0.1  # share of the idle timeout after which a session is given a new one
 SECOND = 1.0  # a cookie's time is in whole seconds
+APART = (
+    5.0  # seconds in which a server prolongs a session once, a share of a short lifetime at most
+)
+LOST = 2.0  # seconds that a server may be at a request whose client has given up
 
 
 NO_VERSION = 0  # of a cookie whose session was begun by a server without copies
@@ -585,7 +590,9 @@ def idle(view: View) -> Iterator[Violation]:
                 what = f"#{each.number} shows a session that nobody has used since #{last.number}"
                 yield Violation(Rule.IDLE, what, (last, each))
                 break
-            if _not_prolonged(view, each):
+            if _not_prolonged(view, each) and not any(
+                _prolonged_beside(view, each, other) for other in operations if other is not each
+            ):
                 what = f"#{each.number} uses a session and does not prolong it"
                 yield Violation(Rule.IDLE, what, (each,))
                 break
@@ -597,6 +604,17 @@ def _not_prolonged(view: View, use: Operation) -> bool:
     if held is None or held.time is None or view.may_have_ended(use):
         return False
     return use.begin + view.epoch - held.time > view.max_age * TOUCHED + SECOND + SLACK
+
+
+def _prolonged_beside(view: View, use: Operation, other: Operation) -> bool:
+    """Whether its server had prolonged that very cookie a moment before, or may have."""
+    if other.sent != use.sent or other.server != use.server or other.outcome is Outcome.FAILED:
+        return False
+    if other.acknowledged and other.given is None:
+        return False
+    ended = other.end if other.end < math.inf else other.begin + LOST
+    apart = min(APART, view.max_age * TOUCHED)
+    return other.begin < use.end and use.begin < ended + apart + SLACK
 
 
 # --- what is not refused --------------------------------------------------------------------------

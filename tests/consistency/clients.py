@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 from itsdangerous.encoding import base64_decode, bytes_to_int
 
-from sharedsession.cookie import CookieCodec
+from sharedsession._core.cookie import CookieCodec
+from sharedsession._core.settings import gather
 from sharedsession.exceptions import NOT_STORED
-from sharedsession.settings import gather
 from tests.guarantees.driver import SECRET
 
 from .application import (

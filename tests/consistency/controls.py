@@ -12,18 +12,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sharedsession import StoreUnavailable, flows
-from sharedsession.stores import ages, copies, near
+from sharedsession._core import decide, exchange, flows
+from sharedsession._core.cookie import Cookie
+from sharedsession._core.manager import Manager
+from sharedsession._core.state import State
+from sharedsession._core.steps import Delete, Flow, Replace
+from sharedsession.stores import near
+from sharedsession.stores._support import ages
 from sharedsession.stores.base import FRESHEST, Entry
-from sharedsession.stores.push import Hearing
+from sharedsession.stores.near import copies
+from sharedsession.stores.near.invalidation import InvalidationListener
 from sharedsession.stores.sql import SQLStore
 
 NEAR: Any = near  # what is broken here
 TELLING: Any = copies
 COPIES: Any = copies.Copies
-HEARING: Any = Hearing
-MANAGER: Any = flows.Manager
-VISIT: Any = flows.Visit
+INVALIDATIONS: Any = InvalidationListener
+MANAGER: Any = Manager
+STATE: Any = State
+DECISIONS: Any = decide
+EXCHANGES: Any = exchange
 FLOWS: Any = flows
 
 
@@ -42,9 +50,9 @@ def last_writer_wins(url: str) -> Any:
     return LastWriterWins.from_url(url)
 
 
-def create_then_delete(visit: flows.Visit, key: str, entry: Entry, mark: object) -> Any:
+def create_then_delete(state: State, key: str, entry: Entry, mark: object) -> Any:
     """The renewal that seems obvious: create the new session, delete the old one."""
-    yield "delete", key
+    yield Delete(key)
     return entry
 
 
@@ -83,42 +91,38 @@ def copies_for_too_long(url: str) -> Any:
 
 
 def pushes_unheard(url: str) -> Any:
-    """Beats come back, and what is told beside them goes unheard."""
+    """Heartbeats come back, and what is told beside them goes unheard."""
     TELLING._teller = lambda these: lambda event: None
     return url
 
 
 def silence_believed(url: str) -> Any:
     """Whoever hears nothing believes that nothing has happened."""
-    HEARING.covers = lambda hearing, as_of, now: as_of >= hearing._since
+    INVALIDATIONS.covers = lambda invalidations, as_of, now: as_of >= invalidations._since
     return url
 
 
 def replica_without_floor(url: str) -> Any:
     """A replica answers whatever version the client has seen."""
-    take = near._Question.take
+    take = near._Lookup.offer
 
-    def whatever(question: near._Question, answers: Sequence[Entry | None]) -> None:
+    def whatever(question: near._Lookup, answers: Sequence[Entry | None]) -> None:
         question._at_least = 0
         take(question, answers)
 
-    NEAR._Question.take = whatever
+    NEAR._Lookup.offer = whatever
     return url
 
 
-def replica_without_beats(url: str) -> Any:
+def replica_without_heartbeats(url: str) -> Any:
     """A replica answers however long ago it has heard of its primary."""
-    NEAR.Following.as_of = lambda following, beat: time.monotonic()
+    NEAR.Following.as_of = lambda following, heartbeat: time.monotonic()
     return url
 
 
 def commits_again(url: str) -> Any:
     """A request whose write was lost sight of commits once more, as if nothing had happened."""
-
-    def keep(visit: flows.Visit, error: Exception | None) -> None:
-        visit.__dict__["known"] = None if isinstance(error, StoreUnavailable) else error
-
-    VISIT.trouble = property(lambda visit: visit.__dict__.get("known"), keep)
+    STATE.doubt = lambda state, error, key: None
     return url
 
 
@@ -133,8 +137,8 @@ class Slow(SQLStore):
 def looks_only(url: str) -> Any:
     """reload() reads, and believes what it finds: a lost write may land after it."""
 
-    def look(visit: flows.Visit) -> flows.Flow[None]:
-        yield from (flows.opening(visit) if visit.entry is None else FLOWS._look_again(visit))
+    def look(state: State) -> Flow[None]:
+        yield from (flows.opening(state) if state.entry is None else FLOWS._look_again(state))
 
     FLOWS._resolve = look
     return Slow.from_url(url)
@@ -142,14 +146,14 @@ def looks_only(url: str) -> Any:
 
 def whose_data_unasked(url: str) -> Any:
     """What one user has left in a session passes to the next."""
-    FLOWS.passes_to_another_user = lambda record, data, settings: False
+    DECISIONS.passes_to_another_user = lambda record, outcome, settings: False
     return url
 
 
 def ends_one_of_two(url: str) -> Any:
     """A sign-out ends one session, though the client has shown two."""
 
-    def none(*those: Any) -> flows.Flow[None]:
+    def none(*those: Any) -> Flow[None]:
         return
         yield
 
@@ -160,10 +164,9 @@ def ends_one_of_two(url: str) -> Any:
 def ends_need_room(url: str) -> Any:
     """Who cannot write a tombstone cannot sign out."""
 
-    def entomb(visit: flows.Visit, key: str, entry: Entry, mark: Any) -> Any:
+    def entomb(state: State, key: str, entry: Entry, mark: Any) -> Any:
         stored = flows.encode_record(mark)
-        kept = flows.MARK_KEPT
-        return (yield "replace", key, entry, stored, kept, None, visit.floor)
+        return (yield Replace(key, entry, stored, flows.TOMBSTONE_KEPT, None, state.floor))
 
     FLOWS._entomb = entomb
     return url
@@ -172,20 +175,20 @@ def ends_need_room(url: str) -> Any:
 def versions_added(url: str) -> Any:
     """A server with copies gives a version to the cookie that had none."""
 
-    def issue(visit: flows.Visit, timestamp: float | None = None) -> None:
-        assert visit.cookie is not None
-        assert visit.entry is not None
-        seconds = visit.cookie.timestamp if timestamp is None else int(timestamp)
-        version = visit.entry.version if visit.manager.lag else visit.cookie.version
-        visit.cookie = visit.answer = flows.Cookie(visit.cookie.id, version, seconds)
-        visit.removed = False
+    def issue(state: State, timestamp: float | None = None) -> None:
+        assert state.cookie is not None
+        assert state.entry is not None
+        seconds = state.cookie.timestamp if timestamp is None else int(timestamp)
+        version = state.entry.version if state.manager.process.lag else state.cookie.version
+        state.cookie = state.reply = Cookie(state.cookie.id, version, seconds)
+        state.removed = False
 
-    upkeep = flows.upkeep
+    upkeep = decide.upkeep
 
-    def whichever(visit: flows.Visit, *, repeat: bool = False) -> flows.Action:
-        return upkeep(visit, repeat=repeat or visit.manager.lag > 0)
+    def whichever(state: State, *, late: bool, repeat: bool = False) -> decide.Action:
+        return upkeep(state, late=late, repeat=repeat or state.manager.process.lag > 0)
 
-    VISIT.issue, FLOWS.upkeep = issue, whichever
+    STATE.issue, DECISIONS.upkeep, EXCHANGES.upkeep = issue, whichever, whichever
     return url
 
 
@@ -241,7 +244,7 @@ CONTROLS = {
     "pushes unheard": Control(pushes_unheard, "redis-near"),
     "silence believed": Control(silence_believed, "redis-near-unsteady", faults=True),
     "replica without the floor": Control(replica_without_floor, "redis-replica", faults=True),
-    "replica without beats": Control(replica_without_beats, "redis-replica", faults=True),
+    "replica without heartbeats": Control(replica_without_heartbeats, "redis-replica", faults=True),
     "commits again after a failure": Control(commits_again),
     "reload only looks": Control(looks_only),
     "one user's data passes to the next": Control(whose_data_unasked),

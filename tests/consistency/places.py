@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 
-from tests.databases import Database, MariaDB, PgBouncer, PostgreSQL, Standby
-from tests.memcached_servers import MemcachedServer
-from tests.redis_servers import SixNodes, Watched, until
-from tests.reliability.proxy import Fate, Proxy
-from tests.servers import RedisServer
+from tests.support.databases import Database, MariaDB, PgBouncer, PostgreSQL, Standby
+from tests.support.memcached_servers import MemcachedServer
+from tests.support.proxy import Fate, Proxy
+from tests.support.redis_servers import SixNodes, Watched, until
+from tests.support.servers import RedisServer
 
 from .history import Kind, Period
 
@@ -47,15 +47,15 @@ Fault = Callable[[float], bool | None]  # False: it cannot happen now
 
 
 @dataclass
-class Place:
-    """A store, and what can happen to it. ``read_from``: the URL of its replica.
+class HurtStore:
+    """A store, and what can happen to it. ``replica``: the URL of its replica.
 
     ``periods`` is what was, or will be, so for a while; faults add to it.
     """
 
     url: str
     faults: Mapping[str, Fault] = field(default_factory=dict)
-    read_from: str = ""
+    replica: str = ""
     periods: list[Period] = field(default_factory=list)
 
 
@@ -78,12 +78,12 @@ def store_faults(server: Any) -> dict[str, Fault]:
 
 
 @contextmanager
-def memory() -> Iterator[Place]:
-    yield Place("memory://")
+def memory() -> Iterator[HurtStore]:
+    yield HurtStore("memory://")
 
 
 @contextmanager
-def sqlite() -> Iterator[Place]:
+def sqlite() -> Iterator[HurtStore]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "sessions.db"
 
@@ -93,21 +93,21 @@ def sqlite() -> Iterator[Place]:
                 time.sleep(seconds)
                 connection.rollback()
 
-        yield Place(f"sqlite:///{file}", {"file locked": locked})
+        yield HurtStore(f"sqlite:///{file}", {"file locked": locked})
 
 
 @contextmanager
-def redis() -> Iterator[Place]:
+def redis() -> Iterator[HurtStore]:
     with RedisServer(None, *DURABLE) as server:
-        yield Place(server.url, store_faults(server))
+        yield HurtStore(server.url, store_faults(server))
 
 
 @contextmanager
-def redis_full() -> Iterator[Place]:
+def redis_full() -> Iterator[HurtStore]:
     """A server that has no room for anything, once in a while."""
     with RedisServer(None, *DURABLE) as server, Redis(port=server.port) as admin:
         admin.config_set("maxmemory-policy", "noeviction")
-        place = Place(server.url)
+        place = HurtStore(server.url)
 
         def full(seconds: float) -> None:
             admin.config_set("maxmemory", "1")
@@ -122,17 +122,17 @@ def redis_full() -> Iterator[Place]:
 
 
 @contextmanager
-def redis_replica() -> Iterator[Place]:
+def redis_replica() -> Iterator[HurtStore]:
     """A server and a replica, which reads may go to."""
     with RedisServer(None, *DURABLE, *SYNC) as server, Proxy(server.port) as link:
         follow = ("--replicaof", f"127.0.0.1 {link.port}", "--repl-timeout", "5")
         with RedisServer(None, *follow) as replica:
             faults = store_faults(server) | replica_faults(replica, link)
-            yield Place(server.url, faults, replica.url)
+            yield HurtStore(server.url, faults, replica.url)
 
 
 @contextmanager
-def redis_sentinel() -> Iterator[Place]:
+def redis_sentinel() -> Iterator[HurtStore]:
     """A service that fails over. What is acknowledged has been confirmed by the replica."""
     with Watched(down_after=DOWN_AFTER) as service:
 
@@ -144,11 +144,11 @@ def redis_sentinel() -> Iterator[Place]:
             old.start("--replicaof", f"127.0.0.1 {service.primary.port}")
             service.follow()
 
-        yield Place(f"{service.url}?wait_replicas=1", {"failover": failover})
+        yield HurtStore(f"{service.url}?wait_replicas=1", {"failover": failover})
 
 
 @contextmanager
-def redis_cluster() -> Iterator[Place]:
+def redis_cluster() -> Iterator[HurtStore]:
     """A cluster of three shards, each of which can fail over."""
     with SixNodes() as cluster:
         cluster.node_timeout(DOWN_AFTER)
@@ -162,42 +162,42 @@ def redis_cluster() -> Iterator[Place]:
             old.start()
             cluster.ready()
 
-        yield Place(f"{cluster.url}?wait_replicas=1", {"failover": failover})
+        yield HurtStore(f"{cluster.url}?wait_replicas=1", {"failover": failover})
 
 
 @contextmanager
-def mariadb() -> Iterator[Place]:
+def mariadb() -> Iterator[HurtStore]:
     with MariaDB() as server:
-        yield Place(server.url, store_faults(server))
+        yield HurtStore(server.url, store_faults(server))
 
 
 @contextmanager
-def memcached() -> Iterator[Place]:
+def memcached() -> Iterator[HurtStore]:
     with MemcachedServer() as server:
         # Killed, it would forget everything.
-        yield Place(server.url, {"store hangs": store_faults(server)["store hangs"]})
+        yield HurtStore(server.url, {"store hangs": store_faults(server)["store hangs"]})
 
 
 @contextmanager
-def postgresql() -> Iterator[Place]:
+def postgresql() -> Iterator[HurtStore]:
     with PostgreSQL(CONNECTIONS) as server:
-        yield Place(server.url, store_faults(server))
+        yield HurtStore(server.url, store_faults(server))
 
 
 @contextmanager
-def postgresql_pooled() -> Iterator[Place]:
+def postgresql_pooled() -> Iterator[HurtStore]:
     """A pooler before the server, which drops what a session of its own would keep."""
     with PostgreSQL(CONNECTIONS) as server, PgBouncer(server) as pooler:
-        yield Place(pooler.url, store_faults(server))
+        yield HurtStore(pooler.url, store_faults(server))
 
 
 @contextmanager
-def postgresql_replica() -> Iterator[Place]:
+def postgresql_replica() -> Iterator[HurtStore]:
     """A server and a replica, which reads may go to."""
     with PostgreSQL(CONNECTIONS) as server, Proxy(server.port) as link:
         with Standby(link.port, CONNECTIONS) as replica:
             faults = store_faults(server) | replica_faults(replica, link)
-            yield Place(server.url, faults, replica.url)
+            yield HurtStore(server.url, faults, replica.url)
 
 
 def replica_faults(replica: Any, link: Proxy) -> dict[str, Fault]:
@@ -254,7 +254,7 @@ def switch_over(name: Proxy, periods: list[Period], age: float, move: Callable[[
 
 
 @contextmanager
-def redis_switched() -> Iterator[Place]:
+def redis_switched() -> Iterator[HurtStore]:
     with ExitStack() as stack:
         old = stack.enter_context(RedisServer(None, *DURABLE, *SYNC))
         follow = ("--replicaof", f"127.0.0.1 {old.port}")
@@ -264,7 +264,7 @@ def redis_switched() -> Iterator[Place]:
         # What the old one answers from then on; the first still shows what was so by then.
         fates = cycle(["NOREPLICAS", "MASTERDOWN", "READONLY"])
         pair = [old, new]
-        place = Place(f"redis://127.0.0.1:{name.port}/0")
+        place = HurtStore(f"redis://127.0.0.1:{name.port}/0")
 
         def move() -> int:
             primary, other = pair
@@ -293,7 +293,7 @@ def redis_switched() -> Iterator[Place]:
 
 
 @contextmanager
-def postgresql_switched() -> Iterator[Place]:
+def postgresql_switched() -> Iterator[HurtStore]:
     """A replica of it is promoted, and followed by another one later."""
     with ExitStack() as stack:
         servers = [stack.enter_context(PostgreSQL(CONNECTIONS))]
@@ -328,7 +328,7 @@ def _stands_still(server: PostgreSQL) -> bool:
 
 
 @contextmanager
-def mariadb_switched() -> Iterator[Place]:
+def mariadb_switched() -> Iterator[HurtStore]:
     """Its table is copied to the other server while nothing is written."""
     with ExitStack() as stack:
         pair: list[Database] = [stack.enter_context(MariaDB()) for _ in range(2)]
@@ -356,14 +356,14 @@ def mariadb_switched() -> Iterator[Place]:
         yield place
 
 
-def _named(server: Any, name: Proxy) -> Place:
-    return Place(server.url.replace(f":{server.port}", f":{name.port}"))
+def _named(server: Any, name: Proxy) -> HurtStore:
+    return HurtStore(server.url.replace(f":{server.port}", f":{name.port}"))
 
 
 @contextmanager
 def unsteady(
-    open_place: Callable[[], AbstractContextManager[Place]], pushes: bool = False
-) -> Iterator[Place]:
+    open_place: Callable[[], AbstractContextManager[HurtStore]], pushes: bool = False
+) -> Iterator[HurtStore]:
     """The same store behind a network that loses answers of what was done, and connections.
 
     ``pushes``: it also delays and loses those of changes, which near caches wait for.
@@ -394,7 +394,7 @@ def unsteady(
             }
             if pushes:
                 faults |= push_faults(proxy, chance)
-            yield Place(place.url.replace(f":{port}", f":{proxy.port}"), faults)
+            yield HurtStore(place.url.replace(f":{port}", f":{proxy.port}"), faults)
 
 
 def push_faults(proxy: Proxy, chance: Random) -> dict[str, Fault]:

@@ -13,7 +13,7 @@ from random import Random
 from .balancer import Balancer, Weather
 from .checking import Violation, check
 from .clients import Client
-from .world import Mode, World, world
+from .world import Mode, StartedMode, world
 
 ROUNDS = 60  # of one client, until its history is judged and another one comes
 RESTFUL_ROUNDS = 12  # the same of one that rests in between
@@ -65,7 +65,7 @@ def run(mode: Mode, how: Run, control: str = "") -> Report:
 
 
 class _Running:
-    def __init__(self, started: World, how: Run) -> None:
+    def __init__(self, started: StartedMode, how: Run) -> None:
         self.world, self.how = started, how
         self.report = Report(started.mode.name, how.seed)
         self.chance = Random(how.seed)

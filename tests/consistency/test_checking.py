@@ -674,6 +674,17 @@ IN_TIME["who asked in time may prolong it a moment later"] = history(
     at(9600, 10400)(READ, "A@0", NOTHING),
     at(10600, 10601)(READ, "A@9", holds(1), given="A@10"),
 )
+IN_TIME["one request of a page prolongs it for all"] = history(
+    at(0, 1)(*SIGNED_IN, given="A@0"),
+    at(5000, 5100)(READ, "A@0", holds(1), given="A@5", server="one"),
+    at(5050, 5060)(READ, "A@0", holds(1), server="one"),
+    at(6000, 6001)(READ, "A@0", holds(1), server="one"),
+)
+IN_TIME["so may one of which nobody has heard"] = history(
+    at(0, 1)(*SIGNED_IN, given="A@0"),
+    at(5000, 5100).unknown(READ, "A@0"),
+    at(5050, 5060)(READ, "A@0", holds(1)),
+)
 NOT_IN_TIME: dict[str, tuple[Rule, History]] = {
     "it ends too early": (
         Rule.LOST_UPDATE,
@@ -710,6 +721,39 @@ NOT_IN_TIME: dict[str, tuple[Rule, History]] = {
         history(
             at(0, 1)(*SIGNED_IN, given="A@0"),
             at(5000, 5001)(READ, "A@0", holds(1)),
+        ),
+    ),
+    "another one does, but on another server": (
+        Rule.IDLE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(5000, 5100)(READ, "A@0", holds(1), given="A@5", server="one"),
+            at(5050, 5060)(READ, "A@0", holds(1), server="other"),
+        ),
+    ),
+    "another one does, but long before": (
+        Rule.IDLE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(5000, 5100)(READ, "A@0", holds(1), given="A@5", server="one"),
+            at(6500, 6501)(READ, "A@0", holds(1), server="one"),
+        ),
+    ),
+    "another one does, but of a newer cookie": (
+        Rule.IDLE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(4000, 4100)(READ, "A@0", holds(1), given="A@4", server="one"),
+            at(7000, 7100)(READ, "A@4", holds(1), given="A@7", server="one"),
+            at(7050, 7060)(READ, "A@0", holds(1), server="one"),
+        ),
+    ),
+    "none of two does": (
+        Rule.IDLE,
+        history(
+            at(0, 1)(*SIGNED_IN, given="A@0"),
+            at(5000, 5100)(READ, "A@0", holds(1), server="one"),
+            at(5050, 5060)(READ, "A@0", holds(1), server="one"),
         ),
     ),
 }

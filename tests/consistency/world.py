@@ -23,13 +23,12 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
 
-from tests.deployments.running import ask_anew, wait_until
-from tests.servers import _free_port
+from tests.support.processes import ask_anew, free_port, wait_until
 
 from .application import HEALTH
 from .places import (
     Fault,
-    Place,
+    HurtStore,
     mariadb,
     mariadb_switched,
     memcached,
@@ -73,7 +72,7 @@ class Mode:
     """
 
     name: str
-    open: Callable[[], AbstractContextManager[Place]]
+    open: Callable[[], AbstractContextManager[HurtStore]]
     servers: Sequence[str] = (UVICORN, GUNICORN, FLASK)
     settings: Mapping[str, Any] = field(default_factory=dict)
     plain: int = 0
@@ -93,8 +92,8 @@ class Mode:
 
 EXPIRING = {"max_age": 2}
 NEAR = {"near_cache": True}
-OUTDATED = NEAR | {"stale_if_outage": 3}
-LEASED = {"near_cache": {"pushed_lease": 0}}  # as if the store could not push
+OUTDATED = NEAR | {"stale_if_error": 3}
+LEASED = {"near_cache": {"lease_with_push": 0}}  # as if the store could not push
 MODES = {
     mode.name: mode
     for mode in [
@@ -176,7 +175,7 @@ class Server:
 
     def __init__(self, name: str, command: str, environment: Mapping[str, str]) -> None:
         self.name = name
-        self.port = _free_port()
+        self.port = free_port()
         self._words = [sys.executable, "-m", *command.format(port=self.port).split()]
         self._environment = {**os.environ, "PYTHONPATH": _paths(), **environment}
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -246,9 +245,9 @@ def _paths() -> str:
 
 
 @dataclass
-class World:
+class StartedMode:
     mode: Mode
-    place: Place
+    place: HurtStore
     servers: list[Server]
 
     @property
@@ -276,13 +275,13 @@ class World:
 
 
 @contextmanager
-def world(mode: Mode, control: str = "") -> Iterator[World]:
+def world(mode: Mode, control: str = "") -> Iterator[StartedMode]:
     """Start the store and the servers of a mode, and end them all afterwards."""
     with ExitStack() as stack:
         place = stack.enter_context(mode.open())
         settings = dict(mode.settings)
-        if place.read_from:
-            settings["read_from"] = place.read_from
+        if place.replica:
+            settings["replica"] = place.replica
         servers: list[Server] = []
         for number, command in enumerate(mode.servers, 1):
             is_plain = number > len(mode.servers) - mode.plain
@@ -297,4 +296,4 @@ def world(mode: Mode, control: str = "") -> Iterator[World]:
             servers[-1].launch()
         for server in servers:
             server.wait()
-        yield World(mode, place, servers)
+        yield StartedMode(mode, place, servers)

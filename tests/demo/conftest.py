@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.demo.browser import Browser, Page, browser
 from tests.demo.demos import Demo, running_demo
+from tests.support.chromium import Chromium, Page, running_chromium
 
 
 @pytest.fixture(scope="session")
@@ -48,14 +48,14 @@ def local_demo(told_to_stop: None) -> Iterator[Demo]:
 
 
 @pytest.fixture(scope="session")
-def chromium(told_to_stop: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def chromium(told_to_stop: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     """One browser for all tests."""
-    with browser(tmp_path_factory.mktemp("chromium")) as running:
+    with running_chromium(tmp_path_factory.mktemp("chromium")) as running:
         yield running
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
+def page(chromium: Chromium) -> Iterator[Page]:
     """A page without cookies; no test makes its scripts fail, or ask another host."""
     with chromium.page() as fresh:
         fresh.report()

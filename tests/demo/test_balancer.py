@@ -320,7 +320,7 @@ def test_a_server_that_does_not_answer_in_time_is_asked_last_until_it_is_forgive
 
     async def go() -> list[str]:
         told: list[Fate] = []
-        balancer = Balancer(cast(Sequence[Server], [slow, other]), told.append, patience=0.3)
+        balancer = Balancer(cast(Sequence[Server], [slow, other]), told.append, timeout=0.3)
         scope = {"method": "GET", "path": "/", "raw_path": b"/", "query_string": b""}
         scope |= {"headers": [], "client": None, "scheme": "http"}
         async with balancer.connected():

@@ -19,10 +19,10 @@ from sharedsession.cli import main
 from sharedsession.demo.check import Client, Outcome, Stage, most_wanted
 from sharedsession.demo.command import judgement
 from sharedsession.demo.strategies import STRATEGIES
-from tests.demo.browser import wait_for
 from tests.demo.demos import COMMAND, clean_environment
 from tests.demo.test_balancer import Upstream, ok
-from tests.servers import RedisServer
+from tests.support.chromium import wait_for
+from tests.support.servers import RedisServer
 
 LOCAL, STICKY, STICKY_SHARED, CLUSTERED, SHARED = range(5)
 IN_A_STORE = (STICKY_SHARED, CLUSTERED, SHARED)
@@ -161,7 +161,7 @@ def test_the_check_fails_when_sessions_are_lost(
 def test_a_replica_answers_where_one_is_named(
     small: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With ``--read-from`` reads in the calm come from the replica, and nothing is lost."""
+    """With ``--replica`` reads in the calm come from the replica, and nothing is lost."""
     monkeypatch.setattr("sharedsession.demo.check.READS", 150)
     with RedisServer(None, "--repl-diskless-sync-delay", "0") as store:
         with RedisServer(store.binary, "--replicaof", f"127.0.0.1 {store.port}") as replica:
@@ -170,7 +170,7 @@ def test_a_replica_answers_where_one_is_named(
                     "the replica to follow",
                     lambda: follower.info("replication")["master_link_status"] == "up",
                 )
-            urls = ["--store", store.url, "--read-from", replica.url]
+            urls = ["--store", store.url, "--replica", replica.url]
             assert main(["demo", "--check", "--sessions", "shared", *urls]) == 0
     assert table_of(capsys.readouterr().out)["session read from a replica"][0] > 0
 
@@ -230,7 +230,7 @@ def test_a_server_that_nobody_missed_proves_nothing() -> None:
     """Where the killed server had no clients of an answer, that is no proof of the answer."""
     sentence, held = told(found("sticky-shared", clients_killed=0), found("shared"))
     assert (sentence, held) == (
-        "The killed server was missed by nobody, so this run proves nothing.",
+        "No client missed the killed server, so this run proves nothing.",
         False,
     )
 

@@ -14,8 +14,8 @@ import pytest
 
 from sharedsession.cli import main
 from sharedsession.demo.command import NEEDED, require
-from tests.demo.browser import wait_for
 from tests.demo.demos import COMMAND, Demo, clean_environment, refuses
+from tests.support.chromium import wait_for
 
 
 @dataclass
@@ -112,9 +112,9 @@ def test_a_port_in_use_is_one_sentence(demo: Demo) -> None:
         (["--framework", "django"], "invalid choice: 'django'"),
         (["--servers", "0"], "'0' is no whole number from 1 to 9"),
         (["--check", "--servers", "1"], "at least --servers 2"),
-        (["--sessions", "sticky", "--read-from", "redis://127.0.0.1:1"], "leave out --store"),
-        (["--check", "--read-from", "redis://127.0.0.1:1"], "name it with --store"),
-        (["--sessions", "shared", "--read-from", "redis://127.0.0.1:1"], "name it with --store"),
+        (["--sessions", "sticky", "--replica", "redis://127.0.0.1:1"], "leave out --store"),
+        (["--check", "--replica", "redis://127.0.0.1:1"], "name it with --store"),
+        (["--sessions", "shared", "--replica", "redis://127.0.0.1:1"], "name it with --store"),
     ],
 )
 def test_what_cannot_run_is_refused_with_a_sentence(

@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from sharedsession.demo.balancer import PATIENCE
+from sharedsession.demo.balancer import TIMEOUT
 from sharedsession.demo.strategies import STRATEGIES
-from tests.demo.browser import Page, wait_for
 from tests.demo.demos import Demo, running_demo
 from tests.demo.test_page import CONTRASTS, FOCUSED, OVERFLOWS, name_of, role_of
+from tests.support.chromium import Page, wait_for
 
 NAMES = list(STRATEGIES)
 IN_A_STORE = [name for name, strategy in STRATEGIES.items() if strategy.is_shared]
@@ -228,7 +228,7 @@ def test_what_a_client_waited_for_a_paused_server_counts(demo: Demo) -> None:
         with broken(client, at, "pause"):
             (found,) = everywhere(client, "read")["sticky-shared"]
     assert found["met"] == "found"
-    assert found["took"] > 1000 * PATIENCE
+    assert found["took"] > 1000 * TIMEOUT
 
 
 # --- the page -------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import pytest
 
 from sharedsession.demo.command import address_of, balanced, listening
 from sharedsession.demo.servers import Server
-from tests.demo.browser import Page, Part, wait_for
 from tests.demo.demos import Demo
+from tests.support.chromium import Page, Part, wait_for
 
 ABOUT = "GET /about \N{EN DASH} not used"
 

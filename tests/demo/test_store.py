@@ -15,8 +15,8 @@ import redis
 from sharedsession.demo import store as module
 from sharedsession.demo.servers import DemoError
 from sharedsession.demo.store import StoreServer, made_for_the_run, program
-from tests.demo.browser import wait_for
 from tests.demo.demos import refuses
+from tests.support.chromium import wait_for
 
 
 @pytest.fixture

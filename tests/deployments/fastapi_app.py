@@ -13,7 +13,9 @@ from sharedsession.asgi import SessionMiddleware
 from tests.deployments.shared import PARTS, PAUSE, SECRET, add_one, me
 
 app = FastAPI()
-app.add_middleware(SessionMiddleware, secret_key=SECRET, store=os.environ["STORE"], timeout=10)
+app.add_middleware(
+    SessionMiddleware, secret_key=SECRET, store=os.environ["STORE"], store_timeout=10
+)
 
 
 @app.post("/sign-in/{user}")

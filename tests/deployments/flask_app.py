@@ -62,7 +62,7 @@ def make_app(store: str | Store, name: str = "session", timeout: float = 10) -> 
     app = Flask(__name__)
     app.config.update(SECRET_KEY=SECRET, SESSION_COOKIE_NAME=name)
     app.register_blueprint(routes)
-    SharedSession(app, store=store, namespace=name, timeout=timeout)
+    SharedSession(app, store=store, namespace=name, store_timeout=timeout)
     return app
 
 

@@ -8,28 +8,21 @@ two of them, as behind a balancer. `running` starts one and ends all of it, what
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
-from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from http.client import HTTPException
+from typing import Any
 
 import httpx
 
-T = TypeVar("T")
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = Path(sys.executable).parent
-LIMIT = 30.0
+from tests.support.processes import LIMIT, ROOT, SCRIPTS, ask_anew, free_port, wait_until
+
 PATIENCE = 0.5  # seconds for an orderly end
 # Nothing is said about lazy applications: uWSGI loads them first and forks then.
 UWSGI = "--master --need-app --die-on-term --enable-threads --processes 2 --threads 4"
@@ -152,38 +145,8 @@ def running(
         assert outages or "Traceback" not in said, said[-4000:]
 
 
-def wait_until(condition: Callable[[], T], what: str, limit: float = LIMIT) -> T:
-    """Ask until it is so; return what made it so."""
-    deadline = time.monotonic() + limit
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"in vain: {what}"
-        time.sleep(0.02)
-    return found
-
-
-def ask_anew(url: str, cookies: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Ask by a connection of its own, and end that."""
-    place = urlsplit(url)
-    headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in (cookies or {}).items())}
-    connection = HTTPConnection(place.netloc, timeout=LIMIT)
-    try:
-        connection.request("GET", place.path, headers=headers)
-        with connection.getresponse() as response:
-            assert response.status == 200
-            answer: dict[str, Any] = json.load(response)
-            return answer
-    finally:
-        connection.close()
-
-
 def answers(port: int) -> bool:
     try:
         return bool(ask_anew(f"http://127.0.0.1:{port}/pid"))
     except (OSError, HTTPException):
         return False
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port

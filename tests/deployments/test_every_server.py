@@ -18,8 +18,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deployments.running import LIMIT, Deployment, Running, gunicorn, running, uwsgi
+from tests.deployments.running import Deployment, Running, gunicorn, running, uwsgi
 from tests.deployments.shared import PARTS
+from tests.support.processes import LIMIT
 
 GRANIAN = "granian --no-ws --log-level error --host 127.0.0.1 --port {port}"
 WAITRESS = "waitress --listen={address} --threads=4 {app}"

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from tests.deployments.running import Deployment, Running, gunicorn, running, uwsgi
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 DEPLOYMENTS = [
     gunicorn("-k gthread --threads 4 --preload", "warmed"),

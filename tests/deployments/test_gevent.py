@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.deployments.running import Running, gunicorn, running
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 TOGETHER = 20
 TIMEOUT = 1.0  # as in waiting.py

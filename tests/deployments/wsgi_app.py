@@ -43,4 +43,4 @@ def stream(session: Session) -> Iterator[bytes]:
         time.sleep(PAUSE)
 
 
-app = SessionMiddleware(application, secret_key=SECRET, store=os.environ["STORE"], timeout=10)
+app = SessionMiddleware(application, secret_key=SECRET, store=os.environ["STORE"], store_timeout=10)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,20 +17,13 @@ from typing import Any
 
 import httpx
 
-from tests.demo.browser import wait_for
 from tests.demo.demos import clean_environment, refuses
+from tests.support.chromium import wait_for
+from tests.support.processes import ROOT, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 SERVERS = "uvicorn|gunicorn|flask|waitress-serve"
 PORT = re.compile(r"\b80\d\d\b")  # as the pages write them
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def commands(page: Path) -> list[str]:

@@ -20,7 +20,7 @@ from tests.examples.serving import (
     running,
 )
 from tests.examples.test_shops import ADA
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 FLASK, FASTAPI = 0, 1  # where they stand behind the balancer
 BOTH_WAYS = pytest.mark.parametrize(

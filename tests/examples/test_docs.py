@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -21,13 +22,16 @@ import pytest
 from flask import Flask
 
 from sharedsession import asgi, flask, wsgi
-from sharedsession.settings import Settings, gather
+from sharedsession._core.settings import Settings, gather
 from tests.demo.demos import clean_environment
 from tests.examples import transcripts
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")])
 SETTINGS = ROOT / "docs" / "settings.md"
+
+# What the pages say is in the environment.
+KEYS = dict.fromkeys(("SHAREDSESSION_SECRET_KEY", "SECRET_KEY"), secrets.token_hex(32))
 
 Run = Callable[..., Future[Any]]
 
@@ -79,7 +83,7 @@ def run_python(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", *tests, str(example)],
         cwd=folder,
-        env=clean_environment(),
+        env=KEYS | clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -105,6 +109,12 @@ def test_the_python_of_a_page_runs(done: Mapping, page: Path) -> None:
     process = done[page].result()
 
     assert process.returncode == 0, process.stdout
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+def test_no_code_to_copy_has_a_key_in_it(page: Path) -> None:
+    """Who copies an example copies no key that everybody can read on its page."""
+    assert not re.search(r"secret_key\W+[\"']", python_of(page), re.IGNORECASE)
 
 
 @pytest.mark.parametrize(("page", "number"), TERMINALS, ids=name_of)

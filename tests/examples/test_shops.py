@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo.browser import Page, wait_for
 from tests.demo.demos import clean_environment
 from tests.examples.conftest import Shops
 from tests.examples.serving import EXAMPLES, client, commands, running
+from tests.support.chromium import Page, wait_for
 
 ADA = {"user": "ada", "password": "countess"}
 EACH = pytest.mark.parametrize("name", Shops._fields)

@@ -9,7 +9,8 @@ import pytest
 
 from sharedsession.flask import SharedSession
 from sharedsession.testing import Clock
-from tests.flask.site import Browser, Site, WatchedStore
+from tests.flask.site import Browser, Site
+from tests.support.watched import WatchedStore
 
 MakeSite = Callable[..., Site]
 

@@ -14,47 +14,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from sharedsession import StoreUnavailable
 from sharedsession.flask import SharedSession
-from sharedsession.record import decode_data, decode_record
-from sharedsession.stores.memory import MemoryStore
 from sharedsession.testing import Clock
+from tests.support.watched import WatchedStore
 
 SECRET = "a secret of the tests, long enough for them"
 METHODS = ["GET", "HEAD", "POST"]
-
-
-class WatchedStore(MemoryStore):
-    """A memory that notes what it was asked for; the verbs in ``down`` fail."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock=clock)
-        self.calls: list[str] = []
-        self.down: set[str] = set()
-
-    def fail(self, *verbs: str) -> None:
-        self.down = set(verbs or ("load", "create", "replace", "touch", "delete"))
-
-    @property
-    def stored(self) -> list[dict[Any, Any]]:
-        """The data of every session that is alive."""
-        found = [MemoryStore.load(self, key) for key in list(self._entries)]
-        records = [decode_record(entry.data)[0] for entry in found if entry is not None]
-        return [decode_data(each.data) for each in records if hasattr(each, "data")]
-
-
-def _watched(verb: str) -> Callable[..., Any]:
-    def call(self: WatchedStore, *arguments: Any) -> Any:
-        self.calls.append(verb)
-        if verb in self.down:
-            raise StoreUnavailable("a failure of the tests' own")
-        return getattr(MemoryStore, verb)(self, *arguments)
-
-    return call
-
-
-for _verb in ("load", "create", "replace", "touch", "delete"):
-    setattr(WatchedStore, _verb, _watched(_verb))
 
 
 @dataclass
@@ -117,7 +82,7 @@ class Site:
         self.app = Flask("site", static_folder=None)
         self.app.config.update({"SECRET_KEY": SECRET, **config})
         if extension is not None:
-            extension(self.app, store=self.store, **{"timeout": 10, **(arguments or {})})
+            extension(self.app, store=self.store, **{"store_timeout": 10, **(arguments or {})})
             self.app.extensions["sharedsession"].manager.clock = self.clock
         self.app.add_url_rule("/", view_func=self._view, methods=METHODS)
         self.view: Callable[[], Any] = lambda: None
@@ -163,15 +128,30 @@ class Browser:
 
     @property
     def cookie(self) -> str | None:
-        found = self.client.get_cookie(
+        return cookie_of(
+            self.client,
             self.site.config["SESSION_COOKIE_NAME"],
-            path=self.site.config["SESSION_COOKIE_PATH"] or "/",
+            self.site.config["SESSION_COOKIE_PATH"] or "/",
         )
-        return None if found is None else found.decoded_value
 
     @cookie.setter
     def cookie(self, value: str) -> None:
-        self.client.set_cookie(self.site.config["SESSION_COOKIE_NAME"], value)
+        give_cookie(self.client, self.site.config["SESSION_COOKIE_NAME"], value)
+
+
+def cookie_of(client: Any, name: str, path: str = "/") -> str | None:
+    """A cookie in a client's jar, which was another one before Werkzeug 2.3."""
+    if hasattr(client, "get_cookie"):
+        found = client.get_cookie(name, path=path)
+        return None if found is None else str(found.decoded_value)
+    each = (one.value for one in client.cookie_jar if (one.name, one.path) == (name, path))
+    return next(each, None)
+
+
+def give_cookie(client: Any, name: str, value: str) -> None:
+    """Put a cookie into a client's jar."""
+    where = [] if hasattr(client, "get_cookie") else ["localhost"]
+    client.set_cookie(*where, name, value)
 
 
 def own() -> Any:
@@ -185,7 +165,8 @@ def put(**values: Any) -> Callable[[Any], None]:
 
 def untouched() -> Any:
     """This request's session, without Flask's noting that it was asked for."""
-    return flask.globals.request_ctx._session
+    context: Any = flask.globals.request_ctx
+    return context._session if hasattr(context, "_session") else context.session
 
 
 def attributes(set_cookie: str | None) -> dict[str, str]:

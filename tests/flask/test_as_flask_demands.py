@@ -18,6 +18,8 @@ from markupsafe import Markup
 from tests.flask.conftest import MakeSite
 from tests.flask.site import attributes, own, put, untouched
 
+pytestmark = pytest.mark.newest  # what Flask demands of itself grows
+
 
 def attributes_of(either: MakeSite, url: str = "http://localhost/", **config: Any) -> Any:
     answer = either(**config).browser(use_cookies=False).visit(put(testing=42), base_url=url)

@@ -14,7 +14,8 @@ from itsdangerous import TimestampSigner
 from sharedsession import LateChange
 from sharedsession.testing import Clock
 from tests.flask.conftest import MakeSite
-from tests.flask.site import SECRET, Answer, Browser, Site, WatchedStore, put
+from tests.flask.site import SECRET, Answer, Browser, Site, put
+from tests.support.watched import WatchedStore
 
 
 def send(site: Site, cookies: str | None, act: Callable[[Any], Any] | None = dict) -> Answer:
@@ -162,6 +163,7 @@ class TestOddUses:
         assert kept[0] == {"a": 1}
         assert browser.see() == {"a": 1}
 
+    @pytest.mark.newest
     def test_one_kept_without_having_been_used(self, browser: Browser) -> None:
         """Loads when it is used, as long as the options do not depend on the request."""
         kept: list[Any] = []

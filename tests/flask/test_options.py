@@ -20,7 +20,8 @@ from sharedsession import ConfigurationError
 from sharedsession.flask import SharedSession
 from sharedsession.testing import Clock
 from tests.flask.conftest import MakeSite
-from tests.flask.site import SECRET, Browser, Site, WatchedStore, attributes, own, put
+from tests.flask.site import SECRET, Browser, Site, attributes, cookie_of, give_cookie, own, put
+from tests.support.watched import WatchedStore
 
 HTTPS = "https://localhost"
 
@@ -30,6 +31,65 @@ def clear(session: Any) -> None:
 
 
 # --- every option, at each request ----------------------------------------------------------------
+
+
+class TestOptionsOfTheApplicationsOwnMaking:
+    """What the options are made of is up to the application: nothing is remembered too long."""
+
+    @pytest.mark.parametrize("when", ["from the start", "later"])
+    def test_by_an_interface_with_methods_of_its_own(self, when: str) -> None:
+        """Also one that takes the place of another."""
+
+        class Tenants(SharedSession):
+            def get_cookie_name(self, app: Flask) -> str:
+                return f"of_{flask.request.host.partition('.')[0]}" if flask.request else "none"
+
+        app = self.application()
+        if when == "later":
+            SharedSession(app)
+            app.session_interface = Tenants()
+        else:
+            Tenants(app)
+        self.each_tenant_keeps_its_session(app)
+
+    def test_by_a_configuration_with_methods_of_its_own(self) -> None:
+        """A dict whose values depend on the request."""
+
+        class ByTenant(flask.Config):
+            def __getitem__(self, name: str) -> Any:
+                if name == "SESSION_COOKIE_NAME" and flask.has_request_context():
+                    return f"of_{flask.request.host.partition('.')[0]}"
+                return super().__getitem__(name)
+
+        class Tenants(Flask):
+            config_class = ByTenant
+
+        app = self.application(Tenants)
+        SharedSession(app)
+        self.each_tenant_keeps_its_session(app)
+
+    @staticmethod
+    def application(kind: type[Flask] = Flask) -> Flask:
+        app = kind(__name__)
+        app.config.update(SECRET_KEY=SECRET, SESSION_STORE="memory://")
+
+        @app.get("/")
+        def count() -> dict[str, int]:
+            flask.session["count"] = flask.session.get("count", 0) + 1
+            return {"count": flask.session["count"]}
+
+        return app
+
+    @staticmethod
+    def each_tenant_keeps_its_session(app: Flask) -> None:
+        clients: dict[str, Any] = {tenant: app.test_client() for tenant in ("one", "two")}
+        for count in (1, 2, 3):
+            for tenant, client in clients.items():
+                answer = client.get("/", base_url=f"http://{tenant}.example.org")
+                assert answer.json == {"count": count}
+                set_here = answer.headers.getlist("Set-Cookie")
+                assert all(each.startswith(f"of_{tenant}=") for each in set_here)
+                assert len(set_here) == (count == 1)
 
 
 class TestEveryOptionAtEachRequest:
@@ -66,6 +126,7 @@ class TestEveryOptionAtEachRequest:
         site.config["SECRET_KEY"] = SECRET.encode()
         assert browser.see() == {"a": 1}
 
+    @pytest.mark.newest
     @pytest.mark.parametrize(
         ("option", "value", "attribute", "shown"),
         [
@@ -103,6 +164,14 @@ class TestEveryOptionAtEachRequest:
         """SESSION_COOKIE_PATH, then APPLICATION_ROOT."""
         site.config.update(APPLICATION_ROOT="/root", SESSION_COOKIE_PATH="/")
         assert attributes(site.browser().visit(put(a=1)).set_cookie)["path"] == "/"
+
+    @pytest.mark.parametrize("nothing", [None, False])
+    def test_a_domain_that_is_none(self, nothing: Any, make_site: MakeSite) -> None:
+        """False as well, as older versions of Flask had it."""
+        browser = make_site(SESSION_COOKIE_DOMAIN=nothing).browser()
+        assert "domain" not in attributes(browser.visit(put(a=1)).set_cookie)
+        assert browser.see() == {"a": 1}
+        assert "domain" not in attributes(browser.visit(clear).set_cookie)
 
     def test_another_name_is_another_session(self, browser: Browser, site: Site) -> None:
         """The value of a cookie does not verify under another name; the old name finds its own."""
@@ -160,10 +229,10 @@ class TestEveryOptionAtEachRequest:
     def test_a_lifetime_of_nothing_stores_nothing(
         self, lifetime: Any, browser: Browser, site: Site, store: WatchedStore
     ) -> None:
-        """No row and no cookie; a session that there is ends."""
+        """No row, and the browser forgets what cookie it has; a session that there is ends."""
         browser.visit(put(a=1))
         site.config["PERMANENT_SESSION_LIFETIME"] = lifetime
-        assert site.browser().visit(put(a=1)).set_cookie is None
+        assert "Max-Age=0" in site.browser().visit(put(a=1)).set_cookie
         assert browser.see() == {}
         assert store.stored == []
 
@@ -191,6 +260,7 @@ class TestEveryOptionAtEachRequest:
         site.config["SESSION_REFRESH_EACH_REQUEST"] = True
         assert browser.visit().set_cookie
 
+    @pytest.mark.newest
     @pytest.mark.parametrize("known", [False, True], ids=["new client", "known client"])
     @pytest.mark.parametrize(
         ("option", "value"),
@@ -267,6 +337,7 @@ COMBINATIONS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.newest
 class TestTheSameCookieAsFlasksOwn:
     @pytest.mark.parametrize("config", COMBINATIONS, ids=str)
     @pytest.mark.parametrize("permanent", [False, True], ids=["for the browser", "permanent"])
@@ -362,6 +433,7 @@ class TestWhatBrowsersInsistOn:
         with pytest.raises(ConfigurationError):
             make_site(**config)
 
+    @pytest.mark.newest
     @pytest.mark.parametrize(
         "config",
         [
@@ -394,7 +466,57 @@ def by_host(shop: Any, other: Any) -> Callable[..., Any]:
     return lambda self, app: shop if flask.request.host == "shop.example" else other
 
 
+class OlderResponse(flask.Response):
+    """A response whose cookies cannot be partitioned, as before Werkzeug 3.1."""
+
+    def set_cookie(  # type: ignore[override]  # that is what an older one is
+        self,
+        key: str,
+        value: str = "",
+        expires: Any = None,
+        path: str = "/",
+        domain: Any = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: Any = None,
+        max_age: Any = None,
+    ) -> None:
+        super().set_cookie(
+            key,
+            value,
+            expires=expires,
+            path=path,
+            domain=domain,
+            secure=secure,
+            httponly=httponly,
+            samesite=samesite,
+            max_age=max_age,
+        )
+
+
+class TestAnOlderWerkzeug:
+    def test_a_cookie_is_set_all_the_same(self, make_site: MakeSite) -> None:
+        """Nothing is asked of it that it does not know."""
+        site = make_site()
+        site.app.response_class = OlderResponse
+        browser = site.browser()
+        assert browser.visit(put(a=1)).status == 200
+        assert browser.see() == {"a": 1}
+
+    def test_a_partitioned_cookie_is_refused(self, make_site: MakeSite) -> None:
+        """The option does not count for nothing: the error says what it needs."""
+
+        def set_up() -> None:
+            site = make_site(SESSION_COOKIE_PARTITIONED=True, PROPAGATE_EXCEPTIONS=True)
+            site.app.response_class = OlderResponse
+            site.browser().visit(put(a=1))
+
+        with pytest.raises(ConfigurationError, match=r"needs Werkzeug 3\.1"):
+            set_up()
+
+
 class TestSubclasses:
+    @pytest.mark.newest
     @pytest.mark.parametrize(
         ("method", "shop", "other", "attribute"),
         [
@@ -540,7 +662,19 @@ class TestSettingUp:
             with client.session_transaction() as session:
                 session["a"] = app.name
             assert client.get("/").json == {"a": app.name}
-            assert client.get_cookie(app.name)
+            assert cookie_of(client, app.name)
+
+    def test_the_application_may_be_a_proxy(self, store: WatchedStore) -> None:
+        """SharedSession(current_app), as functions that extend any application have it."""
+        app = Flask("site")
+        app.secret_key = SECRET
+        with app.app_context():
+            SharedSession(flask.current_app, store=store)
+        app.add_url_rule("/", view_func=lambda: str(flask.session.setdefault("a", 1)))
+        app.add_url_rule("/see", "see", lambda: dict(flask.session))
+        client = app.test_client()
+        assert client.get("/").text == "1"
+        assert client.get("/see").json == {"a": 1}
 
     def test_without_a_store_it_says_which_there_are(self) -> None:
         """No memory that nobody asked for."""
@@ -605,7 +739,7 @@ class TestSettingUp:
             browsers.append(app.test_client())
         with browsers[0].session_transaction() as session:
             session["a"] = 1
-        browsers[1].set_cookie("session", browsers[0].get_cookie("session").value)
+        give_cookie(browsers[1], "session", cookie_of(browsers[0], "session") or "")
         assert browsers[1].get("/").json == {"a": 1}
 
     def test_assigned_as_the_session_interface(self, store: WatchedStore) -> None:
@@ -629,17 +763,17 @@ class TestSettingUp:
         assert "sharedsession" in listed.output
 
     def test_the_command_line_knows_the_store(self, tmp_path: Path) -> None:
-        """``flask sharedsession init`` and ``sweep`` need no --store where it is a URL."""
+        """``flask sharedsession create-table`` and ``sweep`` need no --store where it is a URL."""
         file = tmp_path / "sessions.db"
         app = Flask(__name__)
         app.config.update(SECRET_KEY=SECRET, SESSION_STORE=f"sqlite:///{file}")
         SharedSession(app)
-        result = app.test_cli_runner().invoke(args=["sharedsession", "init"])
+        result = app.test_cli_runner().invoke(args=["sharedsession", "create-table"])
         assert result.exit_code == 0, result.output
         assert file.exists()
         assert app.test_cli_runner().invoke(args=["sharedsession", "sweep"]).exit_code == 0
         other = tmp_path / "other.db"
-        words = ["sharedsession", "init", "--store", f"sqlite:///{other}"]
+        words = ["sharedsession", "create-table", "--store", f"sqlite:///{other}"]
         assert app.test_cli_runner().invoke(args=words).exit_code == 0
         assert other.exists()
 
@@ -666,6 +800,14 @@ class TestWithoutASecret:
             lambda session: session.clear(),
             lambda session: setattr(session, "permanent", True),
             lambda session: flask.flash("hello"),
+            lambda session: session.set_lifetime(60),
+            lambda session: session.renew(),
+            lambda session: session.mark_authenticated(),
+            lambda session: session.destroy(),
+            lambda session: session.mutate(put(a=1)),
+            lambda session: session.commit(),
+            lambda session: session.reload(),
+            lambda session: flask.current_app.session_interface.regenerate(session),
         ],
     )
     def test_writing_raises_flasks_own_error(
@@ -714,8 +856,8 @@ class TestMounted:
         for _ in range(2):
             assert client.get("/shop/").json == {"of": "shop"}
             assert client.get("/").json == {"of": "main"}
-        assert client.get_cookie("shop", path="/shop")
-        assert client.get_cookie("main")
+        assert cookie_of(client, "shop", "/shop")
+        assert cookie_of(client, "main")
 
     def test_two_mounts_of_one_session(self, make_site: MakeSite) -> None:
         """With the same key, name and path, one session is seen by both."""

@@ -58,7 +58,7 @@ class TestTheLoadFails:
         answer = browser.serve(USES[use])
         assert answer.is_unavailable
         assert site.store.calls == ["load"]
-        site.store.down = set()
+        site.store.recover()
         assert browser.see() == {"name": "Ada"}
 
     def test_whoever_does_not_is_served(self, site: Site) -> None:
@@ -84,7 +84,7 @@ class TestTheLoadFails:
         answer = browser.serve(page)
         assert (answer.status, answer.text) == (200, "Hello, whoever you are")
         assert answer.set_cookies == []
-        site.store.down = set()
+        site.store.recover()
         assert browser.serve(page).text == "Hello, Ada"
 
     def test_it_is_asked_for_once_in_a_request(self, site: Site) -> None:
@@ -161,7 +161,7 @@ class TestTheLoadFails:
         browser = signed_up(site)
         site.store.fail()
         assert browser.visit(lambda session: session.destroy()).is_unavailable
-        site.store.down = set()
+        site.store.recover()
         assert browser.see() == {"name": "Ada"}
 
 
@@ -190,7 +190,7 @@ class TestTheCommitFails:
         assert "secret" not in answer.text
         assert (answer.text == "") is (method == "HEAD")
         assert site.store.calls.count(verb) == 1
-        site.store.down = set()
+        site.store.recover()
         assert site.store.stored == before
         assert browser.serve(page).set_cookies
 
@@ -223,7 +223,7 @@ class TestTheCommitFails:
         answer = browser.serve(sign_out)
         assert answer.is_unavailable
         assert "Clear-Site-Data" not in answer.response.headers
-        site.store.down = set()
+        site.store.recover()
         assert browser.see() == {"name": "Ada"}
 
     @pytest.mark.parametrize("closes", ["well", "badly"])
@@ -293,7 +293,7 @@ class TestTheCommitFails:
 
         site.store.fail("replace")
         assert browser.serve(page).is_unavailable
-        site.store.down = set()
+        site.store.recover()
         assert browser.see() == {"name": "Ada"}
 
     def test_a_touch_of_a_session_that_was_read(self, make_site: MakeSite) -> None:
@@ -351,7 +351,33 @@ class TestErrorHandlers:
         assert answer.is_unavailable
         assert answer.text == "the application is sorry"
         assert answer.response.headers["Cache-Control"] == "no-store"
-        assert [type(each) for each in asked] == [StoreUnavailable]
+        (error,) = asked
+        assert isinstance(error, StoreUnavailable)
+        assert isinstance(error, ServiceUnavailable)
+        assert (error.retry_after, error.response) == (2, None)
+        assert "try again" in str(error.description)
+        assert str(error) == "a failure of the tests' own"
+
+    def test_it_is_werkzeugs_service_unavailable(self, site: Site) -> None:
+        """Where it is raised; its response shows visitors no host and no port."""
+        browser, met = signed_up(site), []
+
+        def use() -> None:
+            try:
+                own().commit()
+            except ServiceUnavailable as error:
+                met.append(error)
+                raise
+
+        site.store.fail()
+        assert browser.serve(use).is_unavailable
+        assert isinstance(met[0], StoreUnavailable)
+        response = met[0].get_response({"REQUEST_METHOD": "GET"})
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+        text = response.get_data(as_text=True)
+        assert "a failure of the tests' own" not in text
+        assert "try again" in text
+        assert repr(met[0]) == 'StoreUnavailable("a failure of the tests\' own")'
 
     def test_its_own_retry_after_stays(self, make_site: MakeSite) -> None:
         """What the application says goes before."""
@@ -434,7 +460,7 @@ class TestErrorHandlers:
         else:
             assert answer.status == expected
         assert "sorry" not in answer.text
-        site.store.down = set()
+        site.store.recover()
         assert browser.get(path).status == expected
         assert browser.see() == {"name": "Ada"}
 
@@ -442,7 +468,7 @@ class TestErrorHandlers:
 class TestAround:
     def test_it_is_bounded(self, make_site: MakeSite) -> None:
         """A store that hangs is given up after the timeout, once for opening, once for closing."""
-        site = make_site(arguments={"timeout": 0.2})
+        site = make_site(arguments={"store_timeout": 0.2})
         browser = signed_up(site)
         site.store.blocking = True  # type: ignore[misc]
         site.app.extensions["sharedsession"]._within = site.app.extensions[

@@ -14,10 +14,11 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 
-from sharedsession import LateChange, NotEncodable, StoreUnavailable
+from sharedsession import LateChange, NotSerializable, StoreUnavailable
 from sharedsession.flask import SharedSession
 from tests.flask.conftest import MakeSite
-from tests.flask.site import SECRET, Browser, Site, WatchedStore, attributes, own, put, untouched
+from tests.flask.site import SECRET, Browser, Site, attributes, own, put, untouched
+from tests.support.watched import WatchedStore
 
 PARTS = [b"one", b"two"]
 
@@ -539,7 +540,7 @@ class TestLate:
         site.clock.advance(200)
 
         def change(session: Any) -> None:
-            site.store.down = set()
+            site.store.recover()
             session["late"] = True
 
         site.store.fail("touch")
@@ -674,6 +675,7 @@ class TestTestClients:
             assert session["a"] == 1
         assert store.calls == ["load"]
 
+    @pytest.mark.newest
     def test_session_transaction_by_host_and_https(self, make_site: MakeSite) -> None:
         """Its arguments make the request; what it sets is found there."""
         browser = make_site(SESSION_COOKIE_SECURE=True).browser()
@@ -1024,7 +1026,7 @@ class TestHandlers:
         assert browser.see() == {"name": "Ada", "missing": 2, "broken": True}
 
 
-class TestNotEncodable:
+class TestNotSerializable:
     def test_it_is_one_500_without_a_cookie(
         self, browser: Browser, store: WatchedStore, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -1045,7 +1047,7 @@ class TestNotEncodable:
     @pytest.mark.parametrize("option", ["PROPAGATE_EXCEPTIONS", "TESTING"])
     def test_it_is_raised_where_exceptions_are(self, option: str, make_site: MakeSite) -> None:
         """In the tests of an application."""
-        with pytest.raises(NotEncodable, match=r"session\['a'\]"):
+        with pytest.raises(NotSerializable, match=r"session\['a'\]"):
             make_site(**{option: True}).browser().visit(put(a=object()))
 
     def test_an_error_page_that_uses_the_session(
@@ -1064,13 +1066,13 @@ class TestNotEncodable:
         browser.visit(put(name="Ada"))
         answer = browser.visit(put(lock=object()))
         assert (answer.status, answer.text, answer.set_cookie) == (500, "sorry Ada", None)
-        assert pages == [NotEncodable]
+        assert pages == [NotSerializable]
         assert browser.see() == {"name": "Ada"}
 
     def test_a_late_one_is_raised_at_close(self, browser: Browser) -> None:
         """The headers have left; the server hears of it."""
         browser.visit(put(a=1))
-        with pytest.raises(NotEncodable):
+        with pytest.raises(NotSerializable):
             browser.serve(stream(put(lock=object())))
         assert browser.see() == {"a": 1}
 

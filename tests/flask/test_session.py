@@ -14,9 +14,11 @@ import pytest
 from flask.sessions import SessionMixin
 
 from sharedsession import SessionGone
+from sharedsession._core.session import exchange_of
 from sharedsession.testing import Clock
 from tests.flask.conftest import MakeSite
-from tests.flask.site import Browser, Site, WatchedStore, attributes, own, put, untouched
+from tests.flask.site import Browser, Site, attributes, give_cookie, own, put, untouched
+from tests.support.watched import WatchedStore
 
 LIFETIME = 1000
 
@@ -118,15 +120,17 @@ class TestPermanent:
     def test_set_again_it_repeats_no_cookie_either(
         self, make_site: MakeSite, store: WatchedStore
     ) -> None:
-        """Where the cookie is not refreshed; nor is False written where it is not permanent."""
+        """Where the cookie is not refreshed; False is written once, as Flask's own has it."""
         browser = make_site(SESSION_REFRESH_EACH_REQUEST=False).browser()
         browser.visit(permanent(a=1))
         assert browser.visit(be_permanent).set_cookie is None
         other = browser.site.browser()
         other.visit(put(a=1))
-        assert other.visit(lambda session: setattr(session, "permanent", False)).vary == "Cookie"
-        assert other.see() == {"a": 1}
-        assert "replace" not in store.calls
+        for _ in range(2):
+            answer = other.visit(lambda session: setattr(session, "permanent", False))
+            assert answer.vary == "Cookie"
+        assert other.see() == {"a": 1, "_permanent": False}
+        assert store.calls.count("replace") == 1
 
     @pytest.mark.parametrize("refresh", [True, False])
     def test_alone_it_is_nothing(
@@ -180,6 +184,7 @@ class TestFlags:
         browser.cookie = "forged"
         assert browser.visit(new).result is True
 
+    @pytest.mark.newest
     @pytest.mark.parametrize("known", [False, True], ids=["new client", "known client"])
     def test_accessed_only_by_whoever_asks_for_it(self, known: bool, browser: Browser) -> None:
         """open_session() alone does not count; asking for flask.session does, before any read."""
@@ -322,7 +327,7 @@ class TestTheCookieIsRepeated:
         """No cookie, a forged one, somebody else's that has ours as the end of its name."""
         browser = site.browser()
         if cookie == "other":
-            browser.client.set_cookie("mysession", "forged")
+            give_cookie(browser.client, "mysession", "forged")
         elif cookie:
             browser.cookie = cookie
         answer = browser.visit()
@@ -384,7 +389,7 @@ class TestTheCookieIsRepeated:
         answer = browser.visit()
         assert store.calls.count("load") > loads
         assert (answer.status, answer.text, answer.set_cookie) == (200, "ok", None)
-        store.down = set()
+        store.recover()
         if phase == "the second load":
             store.load = load  # type: ignore[method-assign]
         assert browser.visit().set_cookie
@@ -483,6 +488,33 @@ class TestIDs:
         session_id = browser.cookie.partition(".")[0]
 
         def shown() -> str:
-            return f"{flask.session!r} {own()!r} {flask.session.handle} {own()._backing!r}"
+            return f"{flask.session!r} {own()!r} {flask.session.handle} {exchange_of(own())!r}"
 
         assert session_id not in browser.serve(shown).result
+
+
+class TestComingFromFlaskSession:
+    def test_regenerate_gives_a_new_id(self, browser: Browser, store: WatchedStore) -> None:
+        """app.session_interface.regenerate(session): the same data, and the old ID is dead."""
+        browser.visit(put(a=1))
+        old = browser.cookie
+        interface: Any = browser.site.app.session_interface
+        browser.visit(lambda session: interface.regenerate(session))
+        assert browser.cookie is not None
+        assert old is not None
+        assert browser.cookie.split(".")[0] != old.split(".")[0]
+        assert browser.see() == {"a": 1}
+        browser.cookie = old
+        assert browser.see() == {}
+
+    def test_sid_names_the_session_and_signs_nobody_in(self, browser: Browser) -> None:
+        """It is the same in each request, and no cookie can be made of it."""
+        assert browser.visit(lambda session: session.sid).result is None
+        browser.visit(put(a=1))
+        sids = {browser.visit(lambda session: session.sid).result for _ in range(2)}
+        (sid,) = sids
+        assert sid == browser.visit(lambda session: session.handle).result
+        assert browser.cookie is not None
+        assert sid not in browser.cookie
+        browser.cookie = sid
+        assert browser.see() == {}

@@ -13,13 +13,15 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_sock import Sock
 from flask_socketio import SocketIO
+from markupsafe import Markup
 from websockets.sync.client import ClientConnection, connect
 from werkzeug.serving import make_server
 
 from sharedsession import LateChange
 from sharedsession.flask import SharedSession
 from sharedsession.testing import Clock
-from tests.flask.site import SECRET, WatchedStore, own, put
+from tests.flask.site import SECRET, own, put
+from tests.support.watched import WatchedStore
 
 LIMIT = 10
 Act = Callable[[Any], Any]
@@ -57,6 +59,11 @@ def commit(act: Act) -> Act:
     return committing
 
 
+class Html:
+    def __html__(self) -> str:
+        return "<b>x</b>"
+
+
 STORED = {"user_id": 1, "cart": ["tea"]}
 KEPT: list[tuple[Act, dict[str, Any]]] = [
     (put(a=1), STORED | {"a": 1}),
@@ -64,6 +71,7 @@ KEPT: list[tuple[Act, dict[str, Any]]] = [
     (count, STORED | {"n": 1}),
     (nested_by_function, STORED | {"cart": ["tea", "milk"]}),
     (commit(put(a=1)), STORED | {"a": 1}),
+    (put(a=Html()), STORED | {"a": Markup("<b>x</b>")}),  # what only Flask's own session takes
     (lambda session: session.pop("cart"), {"user_id": 1}),
     (lambda session: session.destroy(), {}),
     (lambda session: session.clear(), {}),
@@ -74,7 +82,7 @@ REFUSED: list[Act] = [
     sign_in_by_name,
     commit(sign_in),
     lambda session: session.renew(),
-    lambda session: session.authenticated(),
+    lambda session: session.mark_authenticated(),
     lambda session: (session.clear(), session.update(a=1)),
 ]
 FIRST: list[Act] = [put(a=1), sign_in, count, commit(put(a=1))]
@@ -226,7 +234,7 @@ class Served:
         self.events, self.client = events, events.app.test_client()
         self._server = make_server("127.0.0.1", 0, events.app, threaded=True)
         self.address = f"127.0.0.1:{self._server.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.01])
         self._thread.start()
 
     @property

@@ -289,7 +289,7 @@ class AsgiServer:
         **settings: Any,
     ) -> None:
         def wrap(app: ASGIApp) -> SessionMiddleware:
-            chosen = {"timeout": 10, **settings}
+            chosen = {"store_timeout": 10, **settings}
             self.middleware = SessionMiddleware(app, SECRET, store=store, **chosen)
             self.middleware.manager.clock = clock
             return self.middleware

@@ -20,7 +20,7 @@ from tests.guarantees.asgi import FASTAPI, close_loops
 from tests.guarantees.driver import Adapter, Browser, Server
 from tests.guarantees.places import Place
 from tests.guarantees.wsgi import WSGI_ADAPTERS
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 TIMEOUT = 10.0  # far above what a slow machine takes: these tests are not about deadlines
 SERVERS = 4

@@ -31,7 +31,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def through_asgi(store: str, cookie: str, number: int, each: int) -> list[int]:
-    app = SessionMiddleware(application, SECRET, store=store, timeout=10)
+    app = SessionMiddleware(application, SECRET, store=store, store_timeout=10)
 
     async def request(path: str) -> int:
         status = 0
@@ -69,7 +69,7 @@ def plain_application(environ: wsgi.Environ, start_response: wsgi.StartResponse)
 
 
 def through_wsgi(store: str, cookie: str, number: int, each: int) -> list[int]:
-    app = wsgi.SessionMiddleware(plain_application, SECRET, store=store, timeout=10)
+    app = wsgi.SessionMiddleware(plain_application, SECRET, store=store, store_timeout=10)
 
     def request(path: str) -> int:
         statuses: list[int] = []

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sharedsession import StoreUnavailable
+from sharedsession._core.record import Tombstone, decode_record
 from sharedsession.exceptions import StoreFull
-from sharedsession.record import EndMark, decode_record
 from sharedsession.stores.base import AsyncStore, Store
 from sharedsession.testing import Clock
 from tests.guarantees.driver import LIMIT, Gate
@@ -202,7 +202,7 @@ class Place:
             if entry is not None:
                 assert not asyncio.iscoroutine(entry)
                 record, data = decode_record(entry.data)
-                if not isinstance(record, EndMark):
+                if not isinstance(record, Tombstone):
                     living.append(data)
         return living
 

@@ -11,7 +11,9 @@ from sharedsession.asgi import SessionMiddleware
 from tests.guarantees.driver import SECRET, add_one
 
 app = FastAPI()
-app.add_middleware(SessionMiddleware, secret_key=SECRET, store=os.environ["STORE"], timeout=10)
+app.add_middleware(
+    SessionMiddleware, secret_key=SECRET, store=os.environ["STORE"], store_timeout=10
+)
 
 
 @app.post("/sign-in/{user}")

@@ -26,7 +26,7 @@ from tests.guarantees.driver import (
     sign_in,
 )
 from tests.guarantees.places import Place
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def own(name: str, foreign: list[object]) -> Application:
 def test_two_thousand_cancelled_requests(server: RedisServer) -> None:
     """Cancelled at random moments: each client's session reads as its own, in bounded time."""
     store = AsyncRedisStore.from_url(server.url, 1.0)
-    site = AsgiAdapter(starlette)(store, timeout=1.0)
+    site = AsgiAdapter(starlette)(store, store_timeout=1.0)
     browsers = {f"user {number}": Browser() for number in range(CLIENTS)}
     foreign: list[object] = []
     for name, browser in browsers.items():

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import pytest
+from markupsafe import Markup
+from werkzeug.datastructures import MultiDict
+from werkzeug.local import LocalProxy
 
 from tests.guarantees.conftest import FRAMEWORKS, Servers
 from tests.guarantees.driver import (
@@ -69,6 +74,42 @@ def test_g11_one_session_for_both(
     one.request(browser, destroy)
     assert other.request(browser, read).value == {}
     assert place.stored == []
+
+
+class Translated:
+    """A lazily translated text, which only Flask's own session could hold."""
+
+    def __html__(self) -> str:
+        return "Gespeichert"
+
+
+@dataclass
+class Point:
+    x: int
+
+
+ONLY_FLASK: dict[str, tuple[Any, Any]] = {
+    "args": (MultiDict([("city", "Oslo"), ("city", "Bergen")]), {"city": "Oslo"}),
+    "flashes": ([("message", Translated())], [("message", Markup("Gespeichert"))]),
+    "point": ({"at": [Point(1)]}, {"at": [{"x": 1}]}),
+    "profile": (LocalProxy(lambda: {"name": "ada"}), {"name": "ada"}),
+}
+
+
+@pytest.mark.parametrize("reader", [name for name in FRAMEWORKS if name != "Flask"])
+def test_g11_what_only_flask_could_hold_crosses(
+    servers: Servers, browser: Browser, place: Place, reader: str
+) -> None:
+    """Read as the plain values that it was stored as; to read it writes nothing."""
+    (one,) = servers(1, FRAMEWORKS["Flask"])
+    (other,) = servers(1, FRAMEWORKS[reader])
+    one.request(browser, put(**{name: value for name, (value, _) in ONLY_FLASK.items()}))
+    place.forget()
+    found = other.request(browser, read).value
+    assert same(found, {name: plain for name, (_, plain) in ONLY_FLASK.items()})
+    assert place.writes == []
+    other.request(browser, append("cart", "tea"))
+    assert one.request(browser, read).value == {**found, "cart": ["tea"]}
 
 
 def test_g11_two_applications_stay_apart(servers: Servers, browser: Browser) -> None:

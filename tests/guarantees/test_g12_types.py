@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from markupsafe import Markup
 
-from sharedsession import NotEncodable, Session
+from sharedsession import NotSerializable, Session
 from tests.guarantees.conftest import Servers
 from tests.guarantees.driver import Adapter, Browser, Commit, put, read
 from tests.guarantees.places import Place
@@ -251,7 +251,7 @@ def test_g12_what_would_not_come_back_is_refused(
         answer = first.request(browser, put(a=2, bad=value))
         assert answer.status == 500, case
         assert answer.cookies == [], case
-        assert isinstance(answer.error, NotEncodable), case
+        assert isinstance(answer.error, NotSerializable), case
         assert answer.error.path.startswith(path), case
         assert kind in str(answer.error), case
         assert place.writes == [], case
@@ -267,7 +267,7 @@ def test_g12_refused_where_it_was_put_in(servers: Servers, browser: Browser, pla
         session["bad"] = [Cart()]
         try:
             yield Commit()
-        except NotEncodable as error:
+        except NotSerializable as error:
             del session["bad"]
             session["a"] = 2
             return error.path
@@ -283,6 +283,6 @@ def test_g12_a_first_session_with_a_wrong_value(
     """The same for a session that is not stored yet: no row and no cookie."""
     (server,) = servers(1)
     answer = server.request(browser, put(bad=Cart()))
-    assert isinstance(answer.error, NotEncodable)
+    assert isinstance(answer.error, NotSerializable)
     assert answer.cookies == []
     assert place.verbs == []

@@ -39,7 +39,7 @@ WHEN = pytest.mark.parametrize("when", [late, later], ids=["streaming", "backgro
 
 
 def authenticate(session: Session) -> None:
-    session.authenticated()
+    session.mark_authenticated()
 
 
 SAVED: dict[str, tuple[Application, dict[str, Any]]] = {

@@ -95,7 +95,7 @@ CHANGES: dict[str, Callable[[Session], object]] = {
     "clear": lambda session: session.clear(),
     "destroy": lambda session: session.destroy(),
     "renew": lambda session: session.renew(),
-    "authenticated": lambda session: session.authenticated(),
+    "authenticated": lambda session: session.mark_authenticated(),
     "mutate": lambda session: session.mutate(add_one),
     "commit": lambda session: session.commit(),
     "reload": lambda session: session.reload(),

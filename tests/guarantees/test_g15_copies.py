@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from sharedsession._core.settings import NearCache, gather
 from sharedsession.exceptions import ConfigurationError
 from sharedsession.flask import SharedSession
-from sharedsession.settings import NearCache, gather
 from sharedsession.stores import near
 from tests.guarantees.conftest import Servers
 from tests.guarantees.driver import (
@@ -45,7 +45,7 @@ def let_pass(place: Place, monkeypatch: pytest.MonkeyPatch) -> Let:
     fake = Time()
     place.advance(-place.clock() % 1)  # a cookie's time is in whole seconds
     monkeypatch.setattr(near, "time", fake)
-    monkeypatch.setattr("sharedsession.stores.copies.time", fake)
+    monkeypatch.setattr("sharedsession.stores.near.copies.time", fake)
 
     def let(seconds: float) -> None:
         fake.now += seconds
@@ -169,6 +169,20 @@ def test_a_newer_version_found_is_handed_out(
     assert second.request(browser, read).value["n"] == 2
 
 
+def test_a_newer_version_is_handed_out_by_a_request_that_need_not_touch(
+    servers: Servers, browser: Browser, place: Place, let_pass: Let
+) -> None:
+    """Another request of the page has touched; this one read what a third one wrote meanwhile."""
+    first, second = with_copies(servers, browser, let_pass, max_age=1000)
+    let_pass(101)
+    assert first.request(browser.copy(), read).cookies  # touches
+    second.request(browser.copy(), put(n=2))
+    let_pass(LEASE)
+    answer = first.request(browser, read)
+    assert answer.value["n"] == 2
+    assert answer.cookies
+
+
 def test_a_route_without_its_session_asks_nothing_more(
     servers: Servers, place: Place, browser: Browser, let_pass: Let
 ) -> None:
@@ -249,7 +263,7 @@ def test_a_touch_through_a_copy_prolongs_the_session(
 
 # --- outages --------------------------------------------------------------------------------------
 
-STALE = {"stale_if_outage": 30, "max_age": 100}
+STALE = {"stale_if_error": 30, "max_age": 100}
 EVERY = ("load", "create", "replace", "touch", "delete")
 
 
@@ -345,7 +359,7 @@ def test_a_server_without_copies_keeps_to_the_versions_of_an_id(
     assert asks(place, first, browser) == ["load"]
 
 
-def test_without_stale_if_outage_no_copy_outlives_its_lease(
+def test_without_stale_if_error_no_copy_outlives_its_lease(
     servers: Servers, place: Place, browser: Browser, let_pass: Let
 ) -> None:
     """The default: an outage shows as soon as the lease is over."""
@@ -385,7 +399,7 @@ def gathered(environ: Mapping[str, str] | None = None, **given: Any) -> Any:
         (False, None),
         (None, None),
         (NearCache(lease=3), NearCache(lease=3)),
-        ({"lease": 3, "entries": 5}, NearCache(lease=3, entries=5)),
+        ({"lease": 3, "max_entries": 5}, NearCache(lease=3, max_entries=5)),
         ({}, NearCache()),
     ],
 )
@@ -401,18 +415,18 @@ def test_near_cache_as_an_argument(given: Any, meant: NearCache | None) -> None:
         ("TRUE", NearCache()),
         ("false", None),
         ("none", None),
-        ('{"lease": 3, "pushed_lease": 0}', NearCache(lease=3, pushed_lease=0)),
+        ('{"lease": 3, "lease_with_push": 0}', NearCache(lease=3, lease_with_push=0)),
     ],
 )
 def test_near_cache_in_the_environment(written: str, meant: NearCache | None) -> None:
     """The same as JSON."""
-    environ = {"SHAREDSESSION_NEAR_CACHE": written, "SHAREDSESSION_READ_FROM": "redis://replica"}
+    environ = {"SHAREDSESSION_NEAR_CACHE": written, "SHAREDSESSION_REPLICA": "redis://replica"}
     found = gathered(environ)
     assert found.near_cache == meant
-    assert found.read_from == "redis://replica"
+    assert found.replica == "redis://replica"
     if meant is not None:
-        environ["SHAREDSESSION_STALE_IF_OUTAGE"] = "2.5"
-        assert gathered(environ).stale_if_outage == 2.5
+        environ["SHAREDSESSION_STALE_IF_ERROR"] = "2.5"
+        assert gathered(environ).stale_if_error == 2.5
 
 
 @pytest.mark.parametrize(
@@ -428,9 +442,9 @@ def test_near_cache_in_the_environment(written: str, meant: NearCache | None) ->
         {"lease": float("nan")},
         {"lease": "1"},
         {"lease": None},
-        {"entries": 0},
-        {"megabytes": -1},
-        {"pushed_lease": float("nan")},
+        {"max_entries": 0},
+        {"max_bytes": -1},
+        {"lease_with_push": float("nan")},
         {1: 2},
     ],
 )
@@ -441,12 +455,12 @@ def test_a_wrong_near_cache_is_refused_with_a_sentence(given: Any) -> None:
 
 
 @pytest.mark.parametrize("stale", [-1, "30", True, float("nan"), 10**10])
-def test_a_wrong_stale_if_outage_is_refused(stale: Any) -> None:
+def test_a_wrong_stale_if_error_is_refused(stale: Any) -> None:
     """It is a number of seconds, and it needs copies."""
-    with pytest.raises(ConfigurationError, match="stale_if_outage"):
-        gathered(near_cache=True, stale_if_outage=stale)
+    with pytest.raises(ConfigurationError, match="stale_if_error"):
+        gathered(near_cache=True, stale_if_error=stale)
     with pytest.raises(ConfigurationError, match="near_cache=True"):
-        gathered(stale_if_outage=5)
+        gathered(stale_if_error=5)
 
 
 def test_flask_reads_its_configuration() -> None:
@@ -456,13 +470,13 @@ def test_flask_reads_its_configuration() -> None:
         SECRET_KEY=SECRET,
         SESSION_STORE="memory://near",
         SESSION_NEAR_CACHE={"lease": 3},
-        SESSION_STALE_IF_OUTAGE=20,
+        SESSION_STALE_IF_ERROR=20,
     )
     SharedSession(app)
     settings = app.extensions["sharedsession"].manager.settings
     assert settings.near_cache == NearCache(lease=3)
-    assert settings.stale_if_outage == 20
-    assert app.extensions["sharedsession"].manager.lag == 3
+    assert settings.stale_if_error == 20
+    assert app.extensions["sharedsession"].manager.process.lag == 3
 
 
 def test_flask_refuses_what_makes_no_sense() -> None:
@@ -477,5 +491,5 @@ def test_flask_refuses_what_makes_no_sense() -> None:
 
 def test_the_environment_does_not_show_a_secret(caplog: pytest.LogCaptureFixture) -> None:
     """The address of a replica may carry a password, which no representation repeats."""
-    settings = gathered(read_from="redis://user:s3cret@replica/0", near_cache=True)
+    settings = gathered(replica="redis://user:s3cret@replica/0", near_cache=True)
     assert "s3cret" not in repr(settings)

@@ -37,7 +37,7 @@ DAY = 24 * 60 * 60
 
 
 def authenticate(session: Session) -> None:
-    session.authenticated()
+    session.mark_authenticated()
 
 
 def commit(session: Session) -> Generator[Any, Any, str]:

@@ -28,7 +28,7 @@ from tests.guarantees.driver import (
     sign_out,
 )
 from tests.guarantees.places import Place
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 
 def both(*browsers: Browser) -> Browser:

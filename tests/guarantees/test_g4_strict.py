@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
-from sharedsession.cookie import Cookie, CookieCodec, new_id
-from sharedsession.settings import gather
+from sharedsession._core.cookie import Cookie, CookieCodec, new_id
+from sharedsession._core.settings import gather
 from tests.guarantees.conftest import Servers
 from tests.guarantees.driver import SECRET, Browser, destroy, put, read, sign_in
 from tests.guarantees.places import Place

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sharedsession import Session
-from sharedsession.settings import DEFAULT_OWNER_KEYS, DEFAULT_SIGN_IN_NAMES
+from sharedsession._core.settings import DEFAULT_OWNER_KEYS, DEFAULT_SIGN_IN_NAMES
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.testing import Clock
 from tests.guarantees.conftest import Servers

@@ -41,7 +41,7 @@ def sign_in_after_destroy(session: Session) -> None:
 
 
 def authenticate(session: Session) -> None:
-    session.authenticated()
+    session.mark_authenticated()
 
 
 CHANGES: dict[str, tuple[dict[str, object], Application, dict[str, object]]] = {

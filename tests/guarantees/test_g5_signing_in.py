@@ -391,7 +391,7 @@ def strict(session: Session) -> None:
 
 def authenticate(session: Session) -> None:
     if session.get("code") == 42:
-        session.authenticated()
+        session.mark_authenticated()
 
 
 def renew_once(session: Session) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sharedsession.cookie import Cookie
+from sharedsession._core.cookie import Cookie
 from tests.guarantees.conftest import Servers
 from tests.guarantees.driver import (
     Application,

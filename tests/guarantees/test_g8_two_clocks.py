@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from sharedsession import Session
-from sharedsession.cookie import Cookie
+from sharedsession._core.cookie import Cookie
 from tests.guarantees.conftest import Servers
 from tests.guarantees.driver import (
     Application,
@@ -24,7 +26,7 @@ from tests.guarantees.test_g4_strict import id_of, signed
 
 
 def authenticate(session: Session) -> None:
-    session.authenticated()
+    session.mark_authenticated()
 
 
 def test_g8_idle_sessions_end(servers: Servers, browser: Browser, place: Place) -> None:
@@ -50,6 +52,31 @@ def test_g8_used_sessions_live_on(servers: Servers, browser: Browser, place: Pla
         assert first.request(browser, append("more", 1)).status == 200
         assert first.request(browser, read).value.pop("a") == 1
         second.request(browser, lambda session: session.pop("more"))
+
+
+@pytest.mark.parametrize("write", [put(a=2), append("more", 1)], ids=["puts", "appends"])
+def test_g8_a_write_whose_server_hangs_dates_no_cookie_later(
+    servers: Servers, browser: Browser, place: Place, write: Application
+) -> None:
+    """A cookie is as old as the write that gave its session its lifetime, however long that took.
+
+    A server may be paused between the two; with a later date in the cookie the next use would
+    not prolong the session.
+    """
+    first, second = servers(2, max_age=100)
+    first.request(browser, put(a=1))
+    place.advance(20)
+    at_store = place.hold("replace", after=True)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(first.request, browser, write)
+        at_store.wait_for()
+        place.advance(95)
+        at_store.open()
+        assert writing.result().status == 200
+    place.advance(3)
+    assert second.request(browser, read).value["a"]
+    place.advance(30)
+    assert second.request(browser, read).value["a"]
 
 
 @pytest.mark.parametrize("timestamp", [1, 10**9, 2**33])

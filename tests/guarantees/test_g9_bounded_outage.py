@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sharedsession import Session, StoreUnavailable
-from sharedsession.flows import BREAKER_TIMEOUT
+from sharedsession._core.manager import BREAKER_TIMEOUT
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
 from tests.guarantees.conftest import Servers
@@ -44,8 +44,8 @@ from tests.guarantees.driver import (
     sign_out,
 )
 from tests.guarantees.places import WRITES, Place
-from tests.guarantees.relay import Relay
-from tests.servers import RedisServer
+from tests.support.proxy import Proxy
+from tests.support.servers import RedisServer
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ def test_g9_a_store_that_never_answers(
     servers: Servers, browser: Browser, place: Place, adapter: Adapter
 ) -> None:
     """Each deadline holds for a store that has none of its own; the next attempts are shorter."""
-    (server,) = servers(1, timeout=DEADLINE)
+    (server,) = servers(1, store_timeout=DEADLINE)
     server.request(browser, put(n=0))
     cases = [(read, "load"), (ignore, "load"), (increment, "replace"), (renew, "create")]
     for application, verb in cases:
@@ -413,10 +413,10 @@ def fragile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fragile]
             store.close()
         return
     server: RedisServer = request.getfixturevalue("server")
-    relay = Relay(server.port)
+    proxy = Proxy(server.port)
 
     def open_redis(asynchronous: bool) -> Any:
-        url = f"redis://127.0.0.1:{relay.port}/0"
+        url = f"redis://127.0.0.1:{proxy.port}/0"
         return (AsyncRedisStore if asynchronous else RedisStore).from_url(url, DEADLINE)
 
     @contextmanager
@@ -435,12 +435,12 @@ def fragile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fragile]
 
     @contextmanager
     def unreachable() -> Iterator[None]:
-        relay.silence()
+        proxy.silence()
         yield
-        relay.restore()
+        proxy.restore()
 
     broken = {"Redis killed": killed, "Redis hung": hung, "Redis unreachable": unreachable}
-    with relay:
+    with proxy:
         yield Fragile(
             open_redis, broken[request.param], request.param == "Redis killed", blocks_reads=True
         )
@@ -449,7 +449,7 @@ def fragile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fragile]
 @pytest.fixture
 def fragile_servers(adapter: Adapter, fragile: Fragile) -> Iterator[list[Server]]:
     started = [
-        adapter(fragile.make(adapter.asynchronous), timeout=DEADLINE, clock=time.time)
+        adapter(fragile.make(adapter.asynchronous), store_timeout=DEADLINE, clock=time.time)
         for _ in range(2)
     ]
     yield started

@@ -272,7 +272,7 @@ class WsgiAdapter:
     def __call__(
         self, store: Any, clock: Callable[[], float] = time.time, **settings: Any
     ) -> WsgiServer:
-        chosen = {"timeout": 10, **settings}
+        chosen = {"store_timeout": 10, **settings}
         middleware = SessionMiddleware(self._wrapped, SECRET, store=store, **chosen)
         middleware.sessions.manager.clock = clock
         return WsgiServer(middleware, lambda: middleware.counts)
@@ -324,7 +324,7 @@ class FlaskAdapter:
         app = Flask("tests")
         app.config.update(SECRET_KEY=SECRET, **self._options)
         app.config["PERMANENT_SESSION_LIFETIME"] = timedelta(days=14)
-        given = {"timeout": 10, **settings}
+        given = {"store_timeout": 10, **settings}
         if given.get("max_age", 0) is None:
             del given["max_age"]
         for name in OPTIONS.keys() & given.keys():

@@ -37,7 +37,7 @@ class Mirror(dict[str, Any]):
     def renew(self) -> None:
         self.renewed = True
 
-    def authenticated(self) -> None:
+    def mark_authenticated(self) -> None:
         self.authenticated_now = True
 
     def destroy(self) -> None:
@@ -78,7 +78,7 @@ class Function:
                 if "base" not in session:
                     raise Refused(self)
                 del session["half"]
-            case "renew" | "authenticated" | "destroy" if session.get("n", 0) == self.seen:
+            case "renew" | "mark_authenticated" | "destroy" if session.get("n", 0) == self.seen:
                 getattr(session, self.kind)()
             case "limit" if session.get("n", 0) > (self.seen or 0):
                 session["half"] = self.mark
@@ -93,7 +93,8 @@ class Done:
     """One thing that a request has done to its session.
 
     ``what``: assign, same (assigned, with the value that it had), change (inside a value), remove,
-    call, reset (``key`` says how), renew, authenticated. ``maybe``: dropped or not, both are right.
+    call, reset (``key`` says how), renew, mark_authenticated. ``maybe``: dropped or not, both are
+    right.
     """
 
     what: str
@@ -175,7 +176,7 @@ def _begin(done: Sequence[Done]) -> Outcome:
     outcome = Outcome(Mirror(), reset=reset_by(done))
     for each in done:
         outcome.renews |= each.what == "renew"
-        outcome.authenticates |= each.what == "authenticated"
+        outcome.authenticates |= each.what == "mark_authenticated"
     return outcome
 
 

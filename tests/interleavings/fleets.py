@@ -20,11 +20,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from sharedsession.cookie import Cookie, new_id, store_key
-from sharedsession.flows import Manager, Visit, finishing, is_settled, opening
-from sharedsession.record import Record, encode_data, encode_record
-from sharedsession.session import UnusedSession
-from sharedsession.settings import gather
+from sharedsession._core.cookie import Cookie, new_id, store_key
+from sharedsession._core.exchange import Exchange
+from sharedsession._core.flows import opening
+from sharedsession._core.manager import Manager, Process
+from sharedsession._core.record import Record, encode_data, encode_record
+from sharedsession._core.settings import gather
+from sharedsession._core.steps import Pause
 from sharedsession.stores.base import FRESHEST, Entry
 
 LAG = 1.0  # seconds by which a copy may be behind
@@ -95,8 +97,8 @@ class Fleet:
     def __post_init__(self) -> None:
         settings = gather({"secret_key": "k", "store": "memory://", "max_age": IDLE}, environ={})
         for copies in (False, True):
-            self.managers[copies] = Manager(settings, lambda: self.now)
-            self.managers[copies].lag = LAG if copies else 0.0
+            process = Process(lambda: self.now, LAG if copies else 0.0)
+            self.managers[copies] = Manager(settings, process=process)
         self.first = Cookie(new_id(), int(self.versions), START - COOKIE_AGE)
         self.key = store_key(self.first.id, "")
         self.advance = cache(self._advance)
@@ -108,30 +110,31 @@ class Fleet:
     ) -> Step:
         """Do a request from the beginning; say what it asks after these answers."""
         sort = self.sorts[number]
-        visit = Visit(self.managers[sort.copies], [cookie])
-        session = UnusedSession()
+        exchange = Exchange(self.managers[sort.copies], [cookie])
+        session, found = exchange.session, View()
         answers = iter([*history, (now, None)])
 
         def flow() -> Iterator[Any]:
-            yield from opening(visit)
-            visit.fill(session)
+            nonlocal found
+            yield from opening(exchange)
+            found = View(exchange.found or ())
+            exchange.fill(session)
             session.get("a")
             if sort.writes:
                 session[f"w{number}"] = True
-            if not is_settled(session):
-                yield from finishing(session)
+            yield from exchange.respond(200, ()) or ()
 
         running: Any = flow()
         self.now, answer = history[0][0] if history else now, None
         for each in answers:
             try:
                 step = running.send(answer)
-                while step[0] == "pause":
+                while isinstance(step, Pause):
                     step = running.send(None)
             except StopIteration:
-                return Step(None, (), View(visit.data), View(dict.keys(session)), visit.answer)
+                return Step(None, (), found, View(dict.keys(session)), exchange.reply)
             self.now, answer = each
-        return Step(step[0], step[1:], View(visit.data))
+        return Step(type(step).__name__.lower(), tuple(step), found)
 
     # --- all of them ---
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from sharedsession import SessionGone, StoreUnavailable
-from sharedsession.cookie import Cookie, store_key
+from sharedsession._core.cookie import Cookie, store_key
 from sharedsession.exceptions import LateChange, TooLarge
 
 from .effects import (
@@ -302,12 +302,12 @@ class Judge(Writes):
 
     # --- the answer ---
 
-    def answered(self, ledger: Ledger, visit: Any, error: BaseException | None) -> None:
+    def answered(self, ledger: Ledger, exchange: Any, error: BaseException | None) -> None:
         """The response leaves: with a cookie, a removal, or neither."""
-        answer: Cookie | None = visit.answer
+        answer: Cookie | None = exchange.reply
         if error is not None:
             if ledger.blocked:  # what leaves carries no cookie where the core says that it failed
-                known = getattr(visit, "trouble", None) is not None
+                known = exchange.is_distrusted
                 demand(known or answer is None, "G5: a cookie after a failure")
             return
         ledger.acknowledged = True
@@ -320,7 +320,7 @@ class Judge(Writes):
             held = self._lineage(given)
             if held is not None:
                 held.held = True
-        if visit.removed:
+        if exchange.removed:
             rule = "G5: a removal cookie without an end at the response's start"
             demand(ledger.ended_shown, rule)
         if lineage is not None and lineage.maker is ledger and self.alive(key):
@@ -331,7 +331,10 @@ class Judge(Writes):
         if shown is None or shown.version:  # a new ID, or one whose cookies carry versions
             return
         due = self.clock() - shown.timestamp >= self.idle * TENTH
-        demand(due, "G5: a cookie of the old ID that the client has no need of")
+        demand(
+            due or ledger.changed_lifetime,
+            "G5: a cookie of the old ID that the client has no need of",
+        )
 
     # --- at rest ---
 

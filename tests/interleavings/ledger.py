@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sharedsession.cookie import Cookie
-from sharedsession.record import Record
+from sharedsession._core.cookie import Cookie
+from sharedsession._core.record import Record
 
 from .effects import Data, Done, Function, Mirror, Outcome
 
@@ -89,6 +89,7 @@ class Ledger:
     created: bool = False  # a session of its own
     destroyed: bool = False  # since it was last certain of what is stored: this can be done twice
     reloads: int = 0
+    changed_lifetime: bool = False  # of its session, so that the client needs another cookie
 
     def note(self, done: Done) -> None:
         self.done.append(done)

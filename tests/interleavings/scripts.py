@@ -16,11 +16,14 @@ from itertools import islice
 from typing import Any
 
 from sharedsession import StoreUnavailable
-from sharedsession.cookie import Cookie, new_id, store_key
+from sharedsession._core.cookie import Cookie, new_id, store_key
+from sharedsession._core.exchange import Exchange
+from sharedsession._core.flows import TOMBSTONE_KEPT, committing, opening, reloading
+from sharedsession._core.manager import Manager, Process
+from sharedsession._core.session import Session
+from sharedsession._core.settings import gather
+from sharedsession._core.steps import Flow, Pause
 from sharedsession.exceptions import SessionError, StoreFull, TooLarge
-from sharedsession.flows import MARK_KEPT, Manager, Visit, committing, finishing, opening, reloading
-from sharedsession.session import Session, UnusedSession
-from sharedsession.settings import gather
 from sharedsession.stores.base import Entry, fate_of
 from sharedsession.stores.memory import MemoryStore
 
@@ -117,12 +120,12 @@ PLAIN: tuple[tuple[int, Step], ...] = (
     (1, ("mutate", "refuse")),
     (1, ("mutate", "needs")),
     (1, ("mutate", "renew")),
-    (1, ("mutate", "authenticated")),
+    (1, ("mutate", "mark_authenticated")),
     (1, ("mutate", "destroy")),
 )
 ENDS: tuple[tuple[int, Step], ...] = (
     (2, ("renew",)),
-    (1, ("authenticated",)),
+    (1, ("mark_authenticated",)),
     (2, ("destroy",)),
     (1, ("clear",)),
     (2, ("refill",)),
@@ -223,7 +226,7 @@ def manager(absolute: bool, server: str = "") -> Manager:
         given["absolute_timeout"] = ABSOLUTE
     if server:
         given["owner_key"] = ["account"]
-    return Manager(gather(given, environ={}), CLOCK)
+    return Manager(gather(given, environ={}), process=Process(CLOCK))
 
 
 @dataclass(frozen=True)
@@ -250,12 +253,12 @@ def stored(kind: str, absolute: bool) -> Stored:
     if kind == "ended":
         changes.append(lambda session: session.destroy())
     for change in changes:
-        visit, session = Visit(manager(absolute), cookies), UnusedSession()
-        _drive(opening(visit), store)
-        visit.fill(session)
-        change(session)
-        _drive(finishing(session), store)
-        cookies = cookies if visit.answer is None else [visit.answer]
+        exchange = Exchange(manager(absolute), cookies)
+        _drive(opening(exchange), store)
+        exchange.fill(exchange.session)
+        change(exchange.session)
+        _drive(exchange.respond(200, ()), store)
+        cookies = cookies if exchange.reply is None else [exchange.reply]
     entry = store.load(store_key(cookies[0].id, ""))
     return Stored(cookies[0], entry, owner(data, ("user_id", "_user_id")))
 
@@ -263,11 +266,23 @@ def stored(kind: str, absolute: bool) -> Stored:
 def _drive(flow: Any, store: MemoryStore) -> None:
     answer = None
     try:
-        while True:
-            verb, *arguments = flow.send(answer)
-            answer = None if verb == "pause" else getattr(store, verb)(*arguments)
+        while flow is not None:
+            step = flow.send(answer)
+            answer = None if isinstance(step, Pause) else step.on(store)
     except StopIteration:
         pass
+
+
+def finishing(exchange: Exchange) -> Flow[None]:
+    """End the request."""
+    yield from exchange.finish() or ()
+
+
+def answering(exchange: Exchange) -> Flow[None]:
+    """Answer 200; what is answered in its place is raised."""
+    if (yield from exchange.respond(200, ()) or ()) is not None:
+        assert exchange.cause is not None
+        raise exchange.cause
 
 
 class Cancelled(Exception):
@@ -278,7 +293,7 @@ class Cancelled(Exception):
 class Request:
     number: int
     script: Script
-    visit: Any = None
+    exchange: Any = None
     session: Any = None
     ledger: Any = None
     calls: int = 0
@@ -376,26 +391,26 @@ class Run:
     def _serve(self, request: Request) -> Generator[None, None, None]:
         yield
         script, settings = request.script, manager(self.case.absolute, request.script.server)
-        visit = request.visit = Visit(settings, self._cookies(request))
+        exchange = request.exchange = Exchange(settings, self._cookies(request))
         names = getattr(settings.settings, "sign_in_names", ())
-        ledger = Ledger(request.number, visit.cookies, settings.settings.owner_key, tuple(names))
+        ledger = Ledger(request.number, exchange.cookies, settings.settings.owner_key, tuple(names))
         request.ledger = ledger
         if self.case.at_once:
             yield
-        session = request.session = UnusedSession()
-        if (yield from self._flow(request, "opening", opening(visit))) is not None:
+        request.session = exchange.session
+        if (yield from self._flow(request, "opening", opening(exchange))) is not None:
             return  # 503
-        visit.fill(session)
+        exchange.fill(exchange.session)
         for step in script.steps:
             yield from self._step(request, step)
         error = yield from self._flow(
-            request, "response", finishing(session), beside=[(1, each) for each in script.beside]
+            request, "response", answering(exchange), beside=[(1, each) for each in script.beside]
         )
         if isinstance(error, Cancelled):
             return
-        self._note(f"request {request.number} answers {visit.answer}, removal {visit.removed}")
-        self.judge.answered(ledger, visit, error)
-        answer, removed = visit.answer, visit.removed
+        self._note(f"request {request.number} answers {exchange.reply}, removal {exchange.removed}")
+        self.judge.answered(ledger, exchange, error)
+        answer, removed = exchange.reply, exchange.removed
         if error is None:
             if self.case.held_back:
                 yield
@@ -406,8 +421,7 @@ class Run:
             if script.late or script.beside:
                 for step in script.late:
                     self._plain(request, step)
-                late = finishing(session, late=True)
-                yield from self._flow(request, "late", late)
+                yield from self._flow(request, "late", finishing(exchange))
 
     def _cookies(self, request: Request) -> list[Cookie]:
         cookies = [] if self.jar is None else [self.jar]
@@ -421,15 +435,14 @@ class Run:
         return cookies
 
     def _step(self, request: Request, step: Step) -> Generator[None, None, None]:
-        session = request.session
         if step[0] == "commit":
             function = Function(step[1], request.mark()) if step[1] else None
             if function is not None:
                 request.ledger.note(Done("call", function=function))
-            flow = committing(request.visit, session, function)
+            flow = committing(request.exchange, function)
             yield from self._flow(request, "commit", flow, function, [step[2:]] if step[2:] else ())
         elif step[0] == "reload":
-            yield from self._flow(request, "reload", reloading(request.visit, session))
+            yield from self._flow(request, "reload", reloading(request.exchange))
         else:
             self._plain(request, step)
 
@@ -447,14 +460,15 @@ class Run:
         result = None
         self._note(f"request {request.number} {kind} {function or ''}: {ledger.done}")
         self.judge.begin(ledger, kind)
-        counts = request.visit.manager.counts
+        counts = request.exchange.manager.counts
         calls, answer, failure, gone = 0, None, None, counts["gone"]
         try:
             while True:
-                verb, *arguments = flow.throw(failure) if failure else flow.send(answer)
+                step = flow.throw(failure) if failure else flow.send(answer)
                 answer = failure = None
-                if verb == "pause":
+                if isinstance(step, Pause):
                     continue
+                verb, arguments = type(step).__name__.lower(), list(step)
                 yield
                 calls += 1
                 if waiting and waiting[0][0] <= calls:
@@ -468,7 +482,7 @@ class Run:
         except (SessionError, Refused, Cancelled) as raised:
             error = raised
         self._note(f"request {request.number} {kind}: {error!r} {result!r}")
-        handle = request.visit.handle
+        handle = request.exchange.handle
         # What a flow that failed has dropped was counted then.
         earlier = ledger.ever_in_trouble and ledger.counted
         ledger.counted = earlier or counts["gone"] > gone
@@ -552,7 +566,7 @@ class Run:
     ) -> Generator[None, None, None]:
         sent = CLOCK.now
         yield
-        if CLOCK.now - sent >= MARK_KEPT:  # no network holds a command back for so long
+        if CLOCK.now - sent >= TOMBSTONE_KEPT:  # no network holds a command back for so long
             return
         self._note(f"    a late {verb} arrives")
         self._reach(replace(issued, late=True), verb, arguments)
@@ -589,7 +603,7 @@ class Run:
                 except Refused:
                     return
                 note(Done("call", function=function))
-            case "renew" | "authenticated":
+            case "renew" | "mark_authenticated":
                 getattr(session, name)()
                 note(Done(name))
             case "destroy" | "clear":
@@ -602,7 +616,7 @@ class Run:
             case "replaced":
                 data = {f"own{request.number}": request.mark()}
                 data |= dict([arguments] if arguments else [])
-                session._replace_by(data)
+                request.exchange.replaced_by(data)
                 note(Done("reset", "dict"))
                 for key, value in data.items():
                     note(Done("assign", key, value))

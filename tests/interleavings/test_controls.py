@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from sharedsession import flows
+from sharedsession._core import flows
+from sharedsession._core.record import Record
+from sharedsession._core.state import State
+from sharedsession._core.steps import Load, Pause, Touch
 from sharedsession.stores.base import Entry
 from sharedsession.stores.memory import MemoryStore
 from tests.consistency.controls import create_then_delete
@@ -58,13 +61,13 @@ def test_a_removal_cookie_for_a_session_gone_meanwhile_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Removing the cookie of a session found ended signs out whoever has just signed in."""
-    lose = flows.Visit.lose
+    lose = State.lose
 
-    def lose_and_remove(visit: flows.Visit, found: object = None) -> None:
-        lose(visit, found)
-        visit.removed = True
+    def lose_and_remove(state: State, found: object = None) -> None:
+        lose(state, found)
+        state.removed = True
 
-    monkeypatch.setattr(flows.Visit, "lose", lose_and_remove)
+    monkeypatch.setattr(State, "lose", lose_and_remove)
     with pytest.raises(AssertionError, match=r"G[15]"):
         explore(lambda: World([world.SET_X, world.SIGN_IN]))
 
@@ -72,9 +75,9 @@ def test_a_removal_cookie_for_a_session_gone_meanwhile_is_caught(
 def test_a_touch_without_a_look_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handing out a cookie after a touch, without looking, displaces a fresh sign-in."""
 
-    def prolong(visit: flows.Visit, *, touch: bool) -> Any:
-        if touch and (yield "touch", visit.key, world.IDLE):
-            visit.issue(visit.manager.clock())
+    def prolong(state: State, *, touch: bool) -> Any:
+        if touch and (yield Touch(state.key or "", world.IDLE)):
+            state.issue(state.manager.clock())
 
     monkeypatch.setattr(flows, "_prolong", prolong)
     with pytest.raises(AssertionError, match=r"G[15]"):
@@ -84,9 +87,9 @@ def test_a_touch_without_a_look_is_caught(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_cookie_repeated_without_a_look_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Setting the cookie again from what was loaded, without looking, displaces a sign-in."""
 
-    def prolong(visit: flows.Visit, *, touch: bool) -> Any:
-        visit.issue()
-        yield "pause", 0
+    def prolong(state: State, *, touch: bool) -> Any:
+        state.issue()
+        yield Pause(0)
 
     monkeypatch.setattr(flows, "_prolong", prolong)
     with pytest.raises(AssertionError, match=r"G[15]"):
@@ -96,13 +99,13 @@ def test_a_cookie_repeated_without_a_look_is_caught(monkeypatch: pytest.MonkeyPa
 def test_looking_again_at_a_copy_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look that a copy may answer takes an ended session for one that is alive."""
 
-    def look_again(visit: flows.Visit) -> Any:
-        entry = yield "load", visit.key, visit.floor
-        found = visit.look(visit.key or "", entry)
-        if isinstance(found, tuple):
-            visit.entry, visit.record = entry, found[0]
+    def look_again(state: State) -> Any:
+        entry = yield Load(state.key or "", state.floor)
+        found = state.look(state.key or "", entry)
+        if isinstance(found, Record):
+            state.entry, state.record = entry, found
         else:
-            visit.lose(found)
+            state.lose(found)
 
     monkeypatch.setattr(flows, "_look_again", look_again)
     explore(lambda: World([world.SET_X, world.SIGN_IN]))  # without copies it does what it should
@@ -115,16 +118,16 @@ def test_looking_again_at_a_copy_is_caught(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_cookie_prolonged_by_a_copy_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A touch that looks at a copy hands out a cookie that displaces a fresh sign-in."""
 
-    def prolong(visit: flows.Visit, *, touch: bool) -> Any:
-        if touch and not (yield "touch", visit.key, world.IDLE):
-            visit.lose()
+    def prolong(state: State, *, touch: bool) -> Any:
+        if touch and not (yield Touch(state.key or "", world.IDLE)):
+            state.lose()
             return
-        entry = yield "load", visit.key, visit.floor
-        found = visit.look(visit.key or "", entry)
-        if isinstance(found, tuple):
-            visit.issue(visit.manager.clock() if touch else None)
+        entry = yield Load(state.key or "", state.floor)
+        found = state.look(state.key or "", entry)
+        if isinstance(found, Record):
+            state.issue(state.manager.clock() if touch else None)
         else:
-            visit.lose(found)
+            state.lose(found)
 
     monkeypatch.setattr(flows, "_prolong", prolong)
     for old, again in ((world.IDLE * 0.2, False), (0, True)):

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from sharedsession import flows
-from sharedsession.cookie import Cookie
+from sharedsession._core import decide, exchange
+from sharedsession._core.cookie import Cookie
+from sharedsession._core.manager import CLOCKS_APART, Manager
+from sharedsession._core.state import State
 
 from .fleets import LAG, Fleet, Sort
 
-# Minutes instead of seconds: SHAREDSESSION_INTERLEAVINGS=all
-ALL = os.environ.get("SHAREDSESSION_INTERLEAVINGS") == "all"
+# Minutes instead of seconds: INTERLEAVINGS=all
+ALL = os.environ.get("INTERLEAVINGS") == "all"
 WITHIN = LAG / 2  # a copy of before is still good
-WINDOW = LAG + flows.CLOCKS_APART  # no cookie of before is new any more, and no copy good
+WINDOW = LAG + CLOCKS_APART  # no cookie of before is new any more, and no copy good
 PAIRS = list(combinations_with_replacement((False, True), 2))
 SINGLE = [(False,), (True,)]
 
@@ -86,41 +88,41 @@ READS = [Sort(writes=False, copies=True)] * 2
 def test_a_server_that_adds_a_version_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A parallel write by a server without copies was sent before, and hands none out."""
 
-    def issue(visit: flows.Visit, timestamp: float | None = None) -> None:
-        assert visit.cookie is not None
-        assert visit.entry is not None
-        seconds = visit.cookie.timestamp  # even one that copies may answer at once
-        version = visit.entry.version if visit.cookie.version or visit.manager.lag else 0
-        visit.cookie = visit.answer = Cookie(visit.cookie.id, version, seconds)
+    def issue(state: State, timestamp: float | None = None) -> None:
+        assert state.cookie is not None
+        assert state.entry is not None
+        seconds = state.cookie.timestamp  # even one that copies may answer at once
+        version = state.entry.version if state.cookie.version or state.manager.process.lag else 0
+        state.cookie = state.reply = Cookie(state.cookie.id, version, seconds)
 
-    def inform(visit: flows.Visit, **more: Any) -> None:
-        assert visit.cookie is not None
-        if visit.cookie.version or visit.manager.lag:
-            issue(visit)
+    def inform(state: State, **more: Any) -> None:
+        assert state.cookie is not None
+        if state.cookie.version or state.manager.process.lag:
+            issue(state)
 
     explore([*MIXED, *READS], versions=False)
-    monkeypatch.setattr(flows.Visit, "issue", issue)
-    monkeypatch.setattr(flows.Visit, "inform", inform)
+    monkeypatch.setattr(State, "issue", issue)
+    monkeypatch.setattr(State, "inform", inform)
     with pytest.raises(AssertionError, match="G15"):
         explore([*MIXED, *READS], versions=False)
 
 
 def test_a_copy_for_a_cookie_without_a_version_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says nothing of what the client has seen."""
-    monkeypatch.setattr(flows.Manager, "floor", lambda manager, cookie, **more: cookie.version)
+    monkeypatch.setattr(Manager, "floor", lambda manager, cookie, **more: cookie.version)
     with pytest.raises(AssertionError, match="G15"):
         explore([*MIXED, *READS], versions=False)
 
 
 def test_a_server_that_drops_the_version_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A write by a server without copies that hands out no version, of an ID that has them."""
-    inform = flows.Visit.inform
+    inform = State.inform
 
-    def only_with_copies(visit: flows.Visit, **more: Any) -> None:
-        if visit.manager.lag:
-            inform(visit, **more)
+    def only_with_copies(state: State, **more: Any) -> None:
+        if state.manager.process.lag:
+            inform(state, **more)
 
-    monkeypatch.setattr(flows.Visit, "inform", only_with_copies)
+    monkeypatch.setattr(State, "inform", only_with_copies)
     with pytest.raises(AssertionError, match="G15"):
         explore([*MIXED, *READS], versions=True)
 
@@ -129,12 +131,13 @@ def test_a_read_that_hands_out_no_newer_version_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was read once is below no floor then, and a copy may show less the next time."""
-    upkeep = flows.upkeep
+    upkeep = decide.upkeep
 
-    def silent(visit: flows.Visit, **more: Any) -> flows.Action:
-        action = upkeep(visit, **more)
-        return flows.Action.NOTHING if action is flows.Action.REISSUE else action
+    def silent(state: State, **more: Any) -> decide.Action:
+        action = upkeep(state, **more)
+        return decide.Action.NOTHING if action is decide.Action.REISSUE else action
 
-    monkeypatch.setattr(flows, "upkeep", silent)
+    monkeypatch.setattr(decide, "upkeep", silent)
+    monkeypatch.setattr(exchange, "upkeep", silent)
     with pytest.raises(AssertionError, match="G15"):
         explore([MIXED[0], *READS], versions=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sharedsession import flows
-from sharedsession.record import decode_record
+from sharedsession._core import decide, flows, identity
+from sharedsession._core.record import decode_record
+from sharedsession._core.state import State
 from sharedsession.stores.base import Entry
 
 from .ledger import Violation
@@ -181,18 +182,18 @@ def test_a_store_that_breaks_the_contract_is_caught(
 
 def forgets_trouble(patch: pytest.MonkeyPatch) -> None:
     """A commit whose write was in doubt is made again, as it once was."""
-    patch.setattr(flows.Visit, "trouble", property(lambda visit: None, lambda visit, value: None))
+    patch.setattr(State, "doubt", lambda state, error, key: None)
 
 
 def removes_always(patch: pytest.MonkeyPatch) -> None:
     """The cookie of a session found ended is removed."""
-    lose = flows.Visit.lose
+    lose = State.lose
 
-    def lose_and_remove(visit: flows.Visit, found: object = None) -> None:
-        lose(visit, found)
-        visit.removed = True
+    def lose_and_remove(state: State, found: object = None) -> None:
+        lose(state, found)
+        state.removed = True
 
-    patch.setattr(flows.Visit, "lose", lose_and_remove)
+    patch.setattr(State, "lose", lose_and_remove)
 
 
 def forgets_last_owner(patch: pytest.MonkeyPatch) -> None:
@@ -202,12 +203,12 @@ def forgets_last_owner(patch: pytest.MonkeyPatch) -> None:
 
 def sees_no_sign_in(patch: pytest.MonkeyPatch) -> None:
     """A request whose session has ended is turned away, sign-in or not."""
-    patch.setattr(flows, "signs_in", lambda intent, settings, *, by_owner=False: False)
+    patch.setattr(decide, "signs_in", lambda outcome, settings, *, by_owner=False: False)
 
 
 def renews_for_no_name(patch: pytest.MonkeyPatch) -> None:
     """A sign-in under any key but the owner's leaves the ID as it is, as it once did."""
-    patch.setattr(flows, "_new_identities", lambda before, data, names: [])
+    patch.setattr(identity, "new_identities", lambda before, data, names: [])
 
 
 @pytest.mark.parametrize(

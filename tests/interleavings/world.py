@@ -18,11 +18,14 @@ from itertools import permutations
 from typing import Any
 
 from sharedsession import SessionGone, StoreUnavailable
-from sharedsession.cookie import Cookie, new_id, store_key
-from sharedsession.flows import Manager, Visit, closing, committing, opening
-from sharedsession.record import EndMark, Record, decode_record, encode_data, encode_record
-from sharedsession.session import Loading, Session, UnusedSession
-from sharedsession.settings import gather
+from sharedsession._core.cookie import Cookie, new_id, store_key
+from sharedsession._core.exchange import Exchange
+from sharedsession._core.flows import closing, committing, opening
+from sharedsession._core.manager import Manager, Process
+from sharedsession._core.record import Record, Tombstone, decode_record, encode_data, encode_record
+from sharedsession._core.session import Session
+from sharedsession._core.settings import gather
+from sharedsession._core.steps import Pause
 from sharedsession.stores.base import FRESHEST, Entry
 from sharedsession.stores.memory import MemoryStore
 
@@ -77,7 +80,7 @@ class Lineage:
 class Request:
     number: int
     kind: Kind
-    visit: Visit | None = None
+    exchange: Exchange | None = None
     session: Session | None = None
     loaded: dict[str, Any] = field(default_factory=dict)
     cookie_sent: Cookie | None = None
@@ -154,36 +157,31 @@ class World:
                     lineage.key = None
             return
         request.cookie_sent = self.jar
-        visit = Visit(self.manager, [self.jar] if self.jar else [])
-        session: Session = UnusedSession()
-        session._backing = request.visit = visit
-        request.session = session
-        try:
-            yield from self._steps(request, opening(visit))
-        except StoreUnavailable as outage:  # pragma: no cover - loads are not made to fail here
-            session = UnusedSession.unloaded(Loading(failure=outage))
-        visit.fill(session)
-        request.loaded = _copy(visit.data)
+        exchange = request.exchange = Exchange(self.manager, [self.jar] if self.jar else [])
+        session = request.session = exchange.session
+        yield from self._steps(request, opening(exchange))
+        request.loaded = _copy(exchange.found or {})
+        exchange.fill(session)
         if self.repeat:
             yield  # the application takes its time; without a write nothing else would show it
         try:
             steps = request.kind.application(session, request)
             if steps is not None:
                 yield from self._steps(request, steps)
-            yield from self._steps(request, closing(visit, session, repeat=self.repeat))
+            yield from self._steps(request, closing(exchange, late=False, repeat=self.repeat))
         except StoreUnavailable:
             request.outage = True
             return
         except SessionGone:
             request.gone = True
             return
-        request.gone = visit.entry is None and visit.ended
+        request.gone = exchange.entry is None and exchange.ended
         if not (request.gone or request.counted or request.created):
             was = self.lineages[0].data if self.lineages[0].key else request.loaded
             model = _copy(was)
             request.kind.effect(model, request)
             assert model == was, f"G2 {request.kind.name} was lost in silence"
-        request.answer, request.removed = visit.answer, visit.removed
+        request.answer, request.removed = exchange.reply, exchange.removed
         if request.answer is not None:
             key = store_key(request.answer.id, "")
             self.issued.add(key)
@@ -206,10 +204,10 @@ class World:
         try:
             step = flow.send(None)
             while True:
-                verb, *arguments = step
-                if verb == "pause":
+                if isinstance(step, Pause):
                     step = flow.send(None)
                     continue
+                verb, arguments = type(step).__name__.lower(), list(step)
                 # What happens under a key that nobody else knows yet commutes with every step of
                 # the others: no order is lost when it is taken together with the step before.
                 alone = verb == "create" or arguments[0] in request.private
@@ -306,7 +304,7 @@ class World:
                 assert data == lineage.data, f"G2 went on as {data}, expected {lineage.data}"
             return
         record, data = decode_record(after.data)
-        if isinstance(record, EndMark):
+        if isinstance(record, Tombstone):
             self.dead.add(key)
             request.private.discard(record.successor or "")
             if record.successor is None:
@@ -407,15 +405,17 @@ def _copy(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_mark(entry: Any) -> bool:
-    return entry is None or isinstance(decode_record(entry.data)[0], EndMark)
+    return entry is None or isinstance(decode_record(entry.data)[0], Tombstone)
 
 
 _SETTINGS = gather({"secret_key": "secret", "store": "memory://", "max_age": IDLE}, environ={})
 
 
 def _manager(clock: Clock) -> Manager:
-    manager = Manager.__new__(Manager)
-    manager.__dict__.update(_TEMPLATE.__dict__, clock=clock, counts=type(_TEMPLATE.counts)())
+    manager = Manager.__new__(Manager)  # without the keys of its cookies, which take their time
+    process = Process(clock)
+    shared = {"process": process, "clock": clock, "counts": process.counts}
+    manager.__dict__.update(_TEMPLATE.__dict__, **shared)
     return manager
 
 
@@ -469,7 +469,7 @@ def _mutate(session: Session, request: Request) -> None:
 
 
 def _commit(session: Session, request: Request) -> Any:
-    return committing(request.visit, session, _increment)  # type: ignore[arg-type]
+    return committing(request.exchange, _increment)  # type: ignore[arg-type]
 
 
 def _empty(session: Session, request: Request) -> None:
@@ -512,8 +512,8 @@ def _signed_out(model: dict[str, Any], request: Request) -> None:
 def _renew_twice(session: Session, request: Request) -> Iterator[Any]:
     session.renew()
     session["x"] = request.number
-    assert request.visit is not None
-    yield from committing(request.visit, session, None)  # type: ignore[misc]
+    assert request.exchange is not None
+    yield from committing(request.exchange, None)
     session.renew()
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sharedsession.cookie import store_key
-from sharedsession.record import Record, decode_record
+from sharedsession._core.cookie import store_key
+from sharedsession._core.record import Record, decode_record
 from sharedsession.stores.base import Entry
 
 from .effects import (
+    PERMANENT,
     Data,
     Done,
     Outcome,
@@ -132,7 +133,7 @@ class Writes:
     def faulted(self, ledger: Ledger, verb: str, arguments: Sequence[Any]) -> None:
         """A call has failed, or its flow was cancelled while it waited for the answer."""
         ledger.trouble = ledger.ever_in_trouble = True
-        if verb in ("create", "replace") or (verb == "delete" and len(arguments) > 1):
+        if verb in ("create", "replace") or (verb == "delete" and arguments[1] is not None):
             ledger.in_doubt = True
 
     def called(
@@ -340,6 +341,7 @@ class Writes:
         over_it = bool(signed_in) and signed_in != owned(before, ledger.owner_keys)
         ledger.may_end_all |= out
         ledger.ends_all |= out and (destroyed or not over_it)
+        ledger.changed_lifetime |= before.get(PERMANENT) != data.get(PERMANENT)
         lineage.data, lineage.record = data, record
         last = owner(before, ledger.owner_keys) or lineage.last_owner
         if outcome.reset in ("clear", "destroy") or outcome.data.destroyed:
@@ -403,7 +405,7 @@ class Writes:
             ours = lineage.maker is ledger and not lineage.held  # nobody can have planted this ID
             demand(ours or not named, "G5: signed in under the same ID", f"{before}, {data}")
             asked = outcome.renews or outcome.authenticates
-            demand(not asked, "G5: renew() or authenticated(), and the same ID")
+            demand(not asked, "G5: renew() or mark_authenticated(), and the same ID")
             again = outcome.reset in ("clear", "destroy") or outcome.data.destroyed
             demand(not again, "G5: cleared and filled again under the same ID")
 

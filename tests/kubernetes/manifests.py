@@ -21,8 +21,8 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
+from sharedsession._core.settings import NearCache, Settings, gather
 from sharedsession.exceptions import ConfigurationError
-from sharedsession.settings import NearCache, Settings, gather
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "kubernetes"
 BASE = sorted((EXAMPLE / "base").glob("*.yaml"))
@@ -360,7 +360,7 @@ def settings(of: Cluster) -> Iterator[str]:
         yield "the secret keys are one text, no list: a second key could not be added"
     (container,) = of["Deployment", "notepad"]["spec"]["template"]["spec"]["containers"]
     memory = megabytes(container["resources"]["limits"]["memory"])
-    if (found.near_cache or NearCache()).megabytes * 2 > memory:
+    if (found.near_cache or NearCache()).max_bytes * 2 > memory * 2**20:
         yield f"the near copies may take more than half of the pod's {memory} MiB"
 
 

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from tests.demo.demos import clean_environment, refuses
-from tests.deployments.running import wait_until
 from tests.kubernetes import manifests
-from tests.servers import RedisServer, ServerMissing, _free_port, redis_binary
+from tests.support.processes import ServerMissing, free_port, wait_until
+from tests.support.servers import RedisServer, redis_binary
 
 CLUSTER = manifests.cluster()
 LIMIT = 30.0
@@ -62,7 +62,7 @@ class Pod:
     def __init__(
         self, image: Path, store: str, log: Path, keys: list[str] | None, **more: str
     ) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.log = log
         values = manifests.environment(CLUSTER)

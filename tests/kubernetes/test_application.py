@@ -14,17 +14,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import httpx
 import pytest
 import redis
 
 from tests.demo.demos import clean_environment, refuses
-from tests.deployments.running import wait_until
 from tests.kubernetes import manifests
 from tests.kubernetes.pods import CLUSTER, ClusterRedis, Deployment, Visitor, deployed
-from tests.servers import _free_port
+from tests.support.processes import free_port, wait_until
 
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
@@ -199,6 +198,7 @@ class Busy:
         self._deployment = deployment
         self._enough = Event()
         self._under_way: Counter[str] = Counter()
+        self._choosing = Lock()
         self.statuses: list[int] = []
         self.written: list[str] = []
         self.visitor = Visitor()
@@ -206,17 +206,19 @@ class Busy:
 
     def _write(self) -> None:
         while not self._enough.is_set():
-            pods = self._deployment.pods
-            pod = pods[len(self.statuses) % len(pods)]
             note = str(len(self.statuses))
-            self._under_way[pod.address] += 1
+            with self._choosing:
+                pods = self._deployment.pods
+                pod = pods[len(self.statuses) % len(pods)]
+                self._under_way[pod.address] += 1
             self.statuses.append(self.visitor.ask(pod.address, note).status_code)
             self._under_way[pod.address] -= 1
             self.written.append(note)
 
     def serves(self, address: str) -> bool:
-        """Say whether a request to that pod is under way."""
-        return self._under_way[address] > 0
+        """Say whether a request to that pod is under way, or about to be."""
+        with self._choosing:
+            return self._under_way[address] > 0
 
     def lets_each_pod_answer(self) -> None:
         """Wait until every pod has been asked, old and new ones in turn."""
@@ -255,7 +257,7 @@ def the_key() -> str:
 @pytest.fixture
 def patient_deployment(store: ClusterRedis, tmp_path: Path) -> Iterator[Deployment]:
     """Pods that wait longer for the store: Redis waits for the disk, which others use as well."""
-    with deployed(tmp_path, store.url, SHAREDSESSION_TIMEOUT="20") as deployment:
+    with deployed(tmp_path, store.url, SHAREDSESSION_STORE_TIMEOUT="20") as deployment:
         yield deployment
 
 
@@ -289,7 +291,7 @@ def test_the_command_of_the_readme(store: ClusterRedis) -> None:
     """The application runs on one's own machine by the line that its page shows."""
     page = (manifests.EXAMPLE / "README.md").read_text()
     (line,) = re.findall(r"^    (SHAREDSESSION_.* uvicorn .*)$", page, re.MULTILINE)
-    port = _free_port()
+    port = free_port()
     there = line.replace("redis://localhost:6379/0", store.url)
     assert there != line
     with subprocess.Popen(
@@ -353,7 +355,7 @@ def nginx(folder: Path, http: str) -> Iterator[str]:
     """Run nginx with these lines in its http section, and a server that answers with the key."""
     binary = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     assert binary, "The map for ingress-nginx is tried with nginx itself: please install nginx."
-    port = _free_port()
+    port = free_port()
     (folder / "nginx.conf").write_text(
         f"""daemon off; pid {folder}/pid; error_log stderr; events {{}}
         http {{

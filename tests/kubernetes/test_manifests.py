@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sharedsession.settings import gather
+from sharedsession._core.settings import gather
 from tests.kubernetes import manifests
 from tests.kubernetes.manifests import Cluster, Document, cluster, problems, read, schema_problem
 
@@ -279,7 +279,9 @@ BROKEN: dict[str, tuple[str, tuple[str, str], Break, str]] = {
     "copies that the pod has no room for": (
         "ingress",
         ("Deployment", "notepad"),
-        lambda it: variable(it, "SHAREDSESSION_NEAR_CACHE").update(value='{"megabytes": 200}'),
+        lambda it: variable(it, "SHAREDSESSION_NEAR_CACHE").update(
+            value='{"max_bytes": 200000000}'
+        ),
         "more than half",
     ),
     "a probe of a path that is not there": (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sharedsession._core.settings import Settings, gather
 from sharedsession.asgi import SessionMiddleware
-from sharedsession.settings import Settings, gather
 from tests.kubernetes import manifests
 
 DOCS = manifests.EXAMPLE.parents[1] / "docs"
@@ -109,7 +109,7 @@ def test_the_figures_of_the_guide() -> None:
     settings = gather({}, environ=manifests.environment(manifests.cluster()))
     assert f"`SHAREDSESSION_MAX_AGE` is {settings.max_age} seconds" in text
     assert settings.near_cache is not None
-    assert f"may take {settings.near_cache.megabytes} MiB" in text
+    assert f"may take {settings.near_cache.max_bytes // 2**20} MiB" in text
 
 
 def test_the_readme_lists_every_file() -> None:

@@ -14,7 +14,7 @@ from .clients import signed_in
 from .copies import loads_of, wait_until_copies_may_answer
 from .every import BALANCERS
 from .programs import Balancer
-from .world import World, gate, world
+from .world import BalancedServers, gate, world
 
 CLIENTS, ROUNDS = 36, 40
 ROOM = 24  # sessions, where there is not enough room for all in one server
@@ -30,7 +30,7 @@ HEAD = (
 def main(words: list[str]) -> None:
     chosen = [each for each in BALANCERS if not words or any(word in each.name for word in words)]
     enough = world(SHAREDSESSION_NEAR_CACHE="true")
-    scarce = world(SHAREDSESSION_NEAR_CACHE=f'{{"entries": {ROOM}}}')
+    scarce = world(SHAREDSESSION_NEAR_CACHE=f'{{"max_entries": {ROOM}}}')
     row(HEAD)
     row(["---"] * len(HEAD))
     with enough as servers, scarce as small:
@@ -45,7 +45,7 @@ def row(cells: Sequence[object]) -> None:
     sys.stdout.flush()
 
 
-def measure(balancer: Balancer, servers: World) -> tuple[str, str]:
+def measure(balancer: Balancer, servers: BalancedServers) -> tuple[str, str]:
     """Return the share of reads that the store answered, and what a killed server costs."""
     servers.heal()
     servers.empty()

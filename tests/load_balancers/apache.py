@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.deployments.running import wait_until
+from tests.support.processes import wait_until
 
 from .programs import Balancer
 from .world import Gate, Server
@@ -31,6 +31,7 @@ COOKIE = Balancer(
     command=("{program}", "-d", "{folder}", "-f", "httpd.conf", "-DFOREGROUND"),
     version=("-v",),
     sticky="cookie",
+    impatient={" timeout=30": " timeout=3"},
     take_out=take_out,
 )
 ROUND_ROBIN = replace(COOKIE, name="Apache, round robin", section="Round robin", sticky="")

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sharedsession import Session
 from sharedsession.asgi import SessionMiddleware
@@ -70,6 +72,41 @@ async def plain(request: Request) -> JSONResponse:
     return JSONResponse({"scheme": request.url.scheme, "client": client, "url": str(request.url)})
 
 
+async def private(request: Request) -> RedirectResponse:
+    """Send who is not signed in to the form, with the way back in the address, so many bytes."""
+    return RedirectResponse("/login?next=" + "x" * int(request.query_params["size"]), 302)
+
+
+async def who(request: Request) -> Response:
+    """Say whether somebody is signed in, to a balancer that asks before it goes on."""
+    return Response(status_code=204 if request.session.get("user_id") else 401)
+
+
+async def status(request: Request) -> JSONResponse:
+    return JSONResponse({}, int(request.query_params["status"]))
+
+
+async def give_up(scope: Scope, receive: Receive, send: Send) -> None:
+    """End the connection: without any answer, or when one has begun."""
+    if scope["query_string"] == b"begun":
+        length = (b"content-length", b"100000")
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": b"x" * 10, "more_body": True})
+    receive.__self__.transport.abort()  # type: ignore[attr-defined] - uvicorn's connection
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def socket(websocket: WebSocket) -> None:
+    """Count up at each message, and say what the session holds."""
+    session: Session = websocket.session  # type: ignore[assignment]
+    await websocket.accept()
+    with suppress(WebSocketDisconnect):
+        while await websocket.receive_text():
+            await session.commit(count_up)
+            await websocket.send_json({"user": session.get("user_id"), "count": session["count"]})
+
+
 async def counts(request: Request) -> JSONResponse:
     return JSONResponse(
         {
@@ -99,6 +136,9 @@ class Inspected:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
+        if scope["path"] == "/give-up":
+            await give_up(scope, receive, send)
+            return
         self.in_flight += 1
         self.asked[scope["path"]] += 1
         try:
@@ -116,6 +156,10 @@ site = Starlette(
         Route("/sign-in", sign_in, methods=["POST"]),
         Route("/sign-out", sign_out, methods=["POST"]),
         Route("/plain", plain),
+        Route("/private", private),
+        Route("/status", status),
+        Route("/who", who),
+        WebSocketRoute("/socket", socket),
         Route("/counts", counts),
     ]
 )

@@ -18,6 +18,10 @@ HASH = Balancer(
     ),
     version=("version",),
     sticky="hash",
+    impatient={"response_header_timeout 30s": "response_header_timeout 3s"},
 )
 ROUND_ROBIN = replace(HASH, name="Caddy, round robin", section="Round robin", sticky="")
 BALANCERS = (HASH, ROUND_ROBIN)
+FORWARD_AUTH = replace(
+    HASH, name="Caddy, forward auth", section="Forward auth", sticky="", ports=(8004,)
+)

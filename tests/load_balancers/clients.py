@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from tests.deployments.running import LIMIT, wait_until
+from tests.support.processes import LIMIT, wait_until
 
 
 class Lost(Exception):

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from tests.deployments.running import wait_until
+from tests.support.processes import wait_until
 
 from .clients import Client, signed_in
-from .world import World
+from .world import BalancedServers
 
 
-def loads_of(world: World, clients: Sequence[Client], rounds: int) -> Counter[str]:
+def loads_of(world: BalancedServers, clients: Sequence[Client], rounds: int) -> Counter[str]:
     """Let each client read that often, in no order; return where the sessions came from."""
     before = world.loads()
     chance = random.Random(rounds)
@@ -24,7 +24,7 @@ def loads_of(world: World, clients: Sequence[Client], rounds: int) -> Counter[st
     return Counter({kind: after[kind] - before[kind] for kind in after})
 
 
-def wait_until_copies_may_answer(world: World) -> None:
+def wait_until_copies_may_answer(world: BalancedServers) -> None:
     """Wait until the cookies that exist are old enough: within three seconds of a write the store
     is asked.
 

@@ -18,6 +18,7 @@ HASH = Balancer(
     ),
     version=("--version",),
     sticky="hash",
+    impatient={"timeout: 60s": "timeout: 3s"},
 )
 ROUND_ROBIN = replace(HASH, name="Envoy, round robin", section="Round robin", sticky="")
 BALANCERS = (HASH, ROUND_ROBIN)

@@ -15,6 +15,7 @@ HASH = Balancer(
     command=("{program}", "-W", "-f", "{folder}/haproxy.cfg"),
     version=("-v",),
     sticky="hash",
+    impatient={"timeout server 60s": "timeout server 3s"},
     says_down="Server application/{server} is DOWN",
 )
 TABLE = replace(HASH, name="HAProxy, stick table", section="A stick table", sticky="table")

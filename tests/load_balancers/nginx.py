@@ -6,6 +6,7 @@ import subprocess
 import time
 from dataclasses import replace
 
+from .pages import files_of
 from .programs import Balancer
 from .world import Gate, Server
 
@@ -42,6 +43,7 @@ HASH = Balancer(
     command=("{program}", "-c", "{folder}/nginx.conf", "-p", "{folder}", "-g", DIRECTIVES),
     version=("-v",),
     sticky="hash",
+    impatient={"proxy_read_timeout 60s": "proxy_read_timeout 3s"},
     checks=False,
     substitutes={"/var/log/nginx/": "{folder}/"},
     take_out=take_out,
@@ -55,4 +57,16 @@ TLS = replace(
     section="TLS ends here",
     substitutes={**HASH.substitutes, "/etc/ssl/application/": "{folder}/"},
     tls=True,
+)
+
+_ASKS = files_of(HASH.page, "Forward auth")["forward-auth.conf"]
+_BEFORE = "        location / {"
+FORWARD_AUTH = replace(
+    HASH,
+    name="nginx, forward auth",
+    substitutes={
+        **HASH.substitutes,
+        _BEFORE: f"{_ASKS}{_BEFORE}".replace("{", "{{").replace("}", "}}"),
+    },
+    ports=(8004,),
 )

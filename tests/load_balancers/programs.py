@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tests.deployments.running import SCRIPTS
+from tests.support.processes import SCRIPTS
 
 from .pages import files_of
 
@@ -40,7 +40,8 @@ class Balancer:
     file name becomes that file in a new folder, where the program is started: ``{program}`` and
     ``{folder}`` of ``command`` are filled in. ``substitutes`` replaces further texts of the files,
     where ``{folder}`` is filled in as well; ``ports`` are more ports written on the page, which
-    are replaced by free ones.
+    are replaced by free ones. The files of the section ``instead`` take the place of those that
+    have the same name.
 
     ``sticky`` says what keeps a client with one server: "hash" of the session's ID, so that a
     server that has come back has its old clients again; a "table" of the balancer's, or a "cookie"
@@ -48,7 +49,8 @@ class Balancer:
     ``checks`` says that it asks /ready itself. Where it does not, or where a failed check is not
     how a server is drained, ``take_out`` and ``put_back`` do it as the page says. With ``tls`` the
     folder has a certificate, ``certificate.pem``, and its key, ``key.pem``. ``says_down`` is in
-    the log once a check has found a ``{server}`` down.
+    the log once a check has found a ``{server}`` down. ``impatient`` replaces texts as
+    ``substitutes`` does, and makes the longest time that a page may take three seconds.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Balancer:
     ports: tuple[int, ...] = ()
     tls: bool = False
     says_down: str = ""
+    impatient: Mapping[str, str] = field(default_factory=dict)
+    instead: str = ""
     take_out: Callable[[Gate, Server], None] | None = None
     put_back: Callable[[Gate, Server], None] | None = None
 
@@ -77,6 +81,8 @@ class Balancer:
     def write(self, folder: Path, ports: Mapping[int, int]) -> None:
         """Write its files, for a balancer and servers on these ports."""
         texts = files_of(self.page, self.section)
+        if self.instead:
+            texts.update(files_of(self.page, self.instead))
         for old, new in self.substitutes.items():
             assert any(old in text for text in texts.values()), f"{self.page} has no {old!r}"
             filled = new.format(folder=folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.deployments.running import LIMIT
+from tests.support.processes import LIMIT
 
 from . import nginx
 from .world import gate, world
@@ -20,7 +20,7 @@ NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])  # the browser below keeps 
 HOW: Any = {"trust_env": False, "timeout": LIMIT, "cookies": CookieJar(NO_COOKIES)}
 
 
-class Browser:
+class BurstingBrowser:
     """Holds one cookie: that of the answer which came last."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
@@ -55,7 +55,7 @@ async def bursts(address: str) -> list[tuple[bool, bool]]:
 
     async def one(number: int) -> tuple[bool, bool]:
         async with places, httpx.AsyncClient(base_url=address, **HOW) as client:
-            return await Browser(client).burst(f"user-{number}")
+            return await BurstingBrowser(client).burst(f"user-{number}")
 
     return await asyncio.gather(*(one(number) for number in range(BURSTS)))
 

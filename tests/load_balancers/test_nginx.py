@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
-from tests.deployments.running import LIMIT
+from tests.support.processes import LIMIT
 
 from . import nginx
 from .clients import signed_in
 from .pages import section_of
-from .world import Gate, World, gate, world
+from .world import BalancedServers, Gate, gate, world
 
 COOKIE = "__Host-session"
 
@@ -65,7 +67,8 @@ def test_the_application_sees_the_request_as_it_came(secure: Gate, browser: http
 def test_a_client_of_http2_stays_with_one_server(secure: Gate) -> None:
     """The hash finds the ID of a __Host- cookie, wherever it stands among others, also when HTTP/2
     sends each cookie in a header of its own."""
-    with signed_in(secure.address, 12, cookie=COOKIE, http2=True) as clients:
+    # So many that each server has some of them, wherever their IDs lead.
+    with signed_in(secure.address, 40, cookie=COOKIE, http2=True) as clients:
         homes = [client.read() for client in clients]
         for client, home in zip(clients, homes, strict=True):
             assert {client.up(), client.read(), client.up(), client.read()} == {home}
@@ -79,7 +82,25 @@ def test_a_client_of_http2_stays_with_one_server(secure: Gate) -> None:
     assert len(set(homes)) == 3
 
 
-def test_a_server_that_does_not_trust_nginx_says_so_once(healed: World) -> None:
+def test_a_websocket_by_tls_has_the_session_of_its_visitor(secure: Gate) -> None:
+    """A WebSocket passes where TLS ends as well, with a cookie named __Host-…."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    with (
+        signed_in(secure.address, 1, cookie=COOKIE) as [client],
+        connect(
+            secure.address.replace("https", "wss", 1) + "/socket",
+            additional_headers={"Cookie": f"{COOKIE}={client.cookie}"},
+            ssl=trusting,
+            proxy=None,
+        ) as connection,
+    ):
+        connection.send("up")
+
+        assert client.user in str(connection.recv(timeout=LIMIT))
+
+
+def test_a_server_that_does_not_trust_nginx_says_so_once(healed: BalancedServers) -> None:
     """Without --proxy-headers the cookie of a client that came by https lacks Secure, and the
     server's log says what to set, once."""
     server = healed.servers[0]

@@ -8,12 +8,12 @@ from http.cookies import SimpleCookie
 import httpx
 import pytest
 
-from tests.deployments.running import LIMIT
+from tests.support.processes import LIMIT
 
 from . import apache, traefik
 from .clients import signed_in
 from .programs import Balancer
-from .world import World, gate
+from .world import BalancedServers, gate
 
 OWN = (traefik.COOKIE, apache.COOKIE)
 NAMES = {traefik.COOKIE.name: "server", apache.COOKIE.name: "ROUTEID"}
@@ -21,7 +21,9 @@ each = pytest.mark.parametrize("balancer", OWN, ids=str)
 
 
 @each
-def test_a_balancers_own_cookie_survives_the_sign_in(balancer: Balancer, healed: World) -> None:
+def test_a_balancers_own_cookie_survives_the_sign_in(
+    balancer: Balancer, healed: BalancedServers
+) -> None:
     """A visitor who has the balancer's cookie stays with one server while signing in and out,
     though the session's ID is renewed."""
     with gate(balancer, healed) as made:
@@ -40,7 +42,9 @@ def test_a_balancers_own_cookie_survives_the_sign_in(balancer: Balancer, healed:
 
 
 @each
-def test_no_script_reads_a_balancers_own_cookie(balancer: Balancer, healed: World) -> None:
+def test_no_script_reads_a_balancers_own_cookie(
+    balancer: Balancer, healed: BalancedServers
+) -> None:
     """It is HttpOnly and SameSite=Lax, has the name that its page says, is set once, and names no
     address."""
     with gate(balancer, healed) as made:
@@ -57,7 +61,7 @@ def test_no_script_reads_a_balancers_own_cookie(balancer: Balancer, healed: Worl
     assert again == []
 
 
-def test_apache_does_not_find_a_server_in_our_cookie(healed: World) -> None:
+def test_apache_does_not_find_a_server_in_our_cookie(healed: BalancedServers) -> None:
     """With `stickysession=session` clients go anywhere: what Apache reads behind the first dot is
     the name of no server."""
     wrong = replace(

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from tests.deployments.running import ROOT
+from tests.support.processes import ROOT
 
-from . import nginx
+from . import caddy, nginx, traefik
 from .every import BALANCERS
 from .pages import FOLDER, files_of, text_of
 
@@ -41,7 +41,11 @@ def test_the_overview_leads_to_every_page_and_names_every_configuration() -> Non
 def test_every_configuration_that_is_shown_is_tested(page: str) -> None:
     """Each block of a page that is a file belongs to a section that is run with its program."""
     shown = FILE.findall(text_of(page))
-    sections = {each.section for each in (*BALANCERS, nginx.TLS) if each.page == page}
+    others = (nginx.TLS, nginx.FORWARD_AUTH, traefik.FORWARD_AUTH, caddy.FORWARD_AUTH)
+    ours = [each for each in (*BALANCERS, *others) if each.page == page]
+    sections = {each.section for each in ours}
+    if any(each in others and "forward auth" in each.name for each in ours):
+        sections.add("Forward auth")
     tested = [name for section in sections for name in files_of(page, section)]
 
     assert shown

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 import httpx
 import pytest
 
-from sharedsession.cookie import CookieCodec
-from sharedsession.settings import gather
-from tests.deployments.running import wait_until
+from sharedsession._core.cookie import CookieCodec
+from sharedsession._core.settings import gather
+from tests.support.processes import wait_until
 
 from . import haproxy
 from .clients import Client, Crowd, signed_in
 from .pages import text_of
-from .world import KEY, Gate, World, gate, world
+from .world import KEY, BalancedServers, Gate, gate, world
 
 NEW = "the key from now on"
 
@@ -32,7 +32,7 @@ KNOWN, SIGNS, ALONE = steps_of_the_page()
 
 
 @pytest.fixture
-def old() -> Iterator[World]:
+def old() -> Iterator[BalancedServers]:
     """Servers of the old version, that know the old key only."""
     with world(SHAREDSESSION_NEAR_CACHE="true") as made:
         yield made
@@ -54,7 +54,7 @@ def is_signed_anew(client: Client, crowd: Crowd) -> bool:
     return bool(CookieCodec(settings).read([f"session={client.cookie}"]))
 
 
-def test_a_new_version_and_a_new_key_sign_nobody_out(old: World) -> None:
+def test_a_new_version_and_a_new_key_sign_nobody_out(old: BalancedServers) -> None:
     """First every server learns to verify the new key, then it signs, and when all cookies have
     been signed anew the old one goes: under load no request finds its session missing, nothing is
     lost, and a client that was quiet all the time is still signed in."""
@@ -73,7 +73,7 @@ def test_a_new_version_and_a_new_key_sign_nobody_out(old: World) -> None:
     assert set(crowd.answered) == {server.name for server in old.servers}
 
 
-def test_a_new_key_in_front_at_once_signs_people_out(old: World) -> None:
+def test_a_new_key_in_front_at_once_signs_people_out(old: BalancedServers) -> None:
     """Where the new key signs before every server knows it, a client that meets a server with the
     old key only looks signed out: that is what the first step is for."""
     new, other, _ = old.servers

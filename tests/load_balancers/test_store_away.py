@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import httpx
 
-from tests.deployments.running import LIMIT
+from tests.support.processes import LIMIT
 
 from . import traefik
-from .world import Gate, World, gate
+from .world import BalancedServers, Gate, gate
 
 TRANSPORT = "        serversTransport: application\n"
 PASSIVE = "        passiveHealthCheck:\n          maxFailedAttempts: 1\n"
 
 
 @contextmanager
-def without_store(world: World) -> Iterator[None]:
+def without_store(world: BalancedServers) -> Iterator[None]:
     world.store.kill()
     try:
         yield
@@ -39,7 +39,7 @@ def test_pages_without_a_session_are_served_while_the_store_is_away(balanced: Ga
     assert set(served) == {server.name for server in balanced.world.servers}
 
 
-def test_a_passive_health_check_of_traefik_takes_all_servers_away(healed: World) -> None:
+def test_a_passive_health_check_of_traefik_takes_all_servers_away(healed: BalancedServers) -> None:
     """With the passive health check that the page leaves out, pages without a session are gone as
     well."""
     passive = replace(

@@ -15,6 +15,10 @@ COOKIE = Balancer(
     command=("{program}", "--configfile={folder}/traefik.yaml"),
     version=("version",),
     sticky="cookie",
+    impatient={"responseHeaderTimeout: 30s": "responseHeaderTimeout: 3s"},
 )
 ROUND_ROBIN = replace(COOKIE, name="Traefik, round robin", section="Round robin", sticky="")
 BALANCERS = (COOKIE, ROUND_ROBIN)
+FORWARD_AUTH = replace(
+    COOKIE, name="Traefik, forward auth", instead="Forward auth", sticky="", ports=(8004,)
+)

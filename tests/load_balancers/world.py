@@ -21,8 +21,8 @@ import httpx
 import redis
 import trustme
 
-from tests.deployments.running import LIMIT, ROOT, wait_until
-from tests.servers import RedisServer, _free_port
+from tests.support.processes import LIMIT, ROOT, free_port, wait_until
+from tests.support.servers import RedisServer
 
 from .pages import text_of
 from .programs import BALANCER, SERVERS, Balancer
@@ -42,7 +42,7 @@ class Server:
     """One server with the application, on a port that it keeps."""
 
     def __init__(self, name: str, store: str, log: Path, environment: dict[str, str]) -> None:
-        self.name, self.port = name, _free_port()
+        self.name, self.port = name, free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.log = log
         self._environment = {"SHAREDSESSION_STORE": store, **environment}
@@ -117,7 +117,7 @@ class Server:
         self.process = None
 
 
-class World:
+class BalancedServers:
     """A store and three servers, which balancers may come and go before."""
 
     def __init__(self, store: RedisServer, folder: Path, **environment: str) -> None:
@@ -157,7 +157,7 @@ class World:
         """Return what the store holds of sessions."""
         with redis.Redis(port=self.store.port) as admin:
             found = [key.decode() for key in admin.scan_iter(count=1000)]
-        return [key for key in found if ";beat:" not in key]
+        return [key for key in found if ";heartbeat:" not in key]
 
     def empty(self) -> None:
         with redis.Redis(port=self.store.port) as admin:
@@ -189,12 +189,12 @@ def _is_connected_to(port: int) -> bool:
 class Gate:
     """A balancer that runs before the servers of a world; ``address`` is where clients come to."""
 
-    def __init__(self, balancer: Balancer, world: World, folder: Path) -> None:
+    def __init__(self, balancer: Balancer, world: BalancedServers, folder: Path) -> None:
         self.balancer, self.world, self.folder = balancer, world, folder
-        self.port = _free_port()
+        self.port = free_port()
         own = [server.port for server in world.servers]
         self.ports = {BALANCER: self.port, **dict(zip(SERVERS, own, strict=True))}
-        self.ports.update({port: _free_port() for port in balancer.ports})
+        self.ports.update({port: free_port() for port in balancer.ports})
         self.address = f"{'https' if balancer.tls else 'http'}://127.0.0.1:{self.port}"
         self._log = folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -290,11 +290,11 @@ class Gate:
 
 
 @contextmanager
-def world(**environment: str) -> Iterator[World]:
+def world(**environment: str) -> Iterator[BalancedServers]:
     """Three servers and their store, with these settings in the servers' environment."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sharedsession-")))
-        made = World(stack.enter_context(RedisServer()), folder, **environment)
+        made = BalancedServers(stack.enter_context(RedisServer()), folder, **environment)
         for server in made.servers:
             stack.callback(server.kill)
         made.heal()
@@ -304,7 +304,7 @@ def world(**environment: str) -> Iterator[World]:
 
 
 @contextmanager
-def gate(balancer: Balancer, before: World) -> Iterator[Gate]:
+def gate(balancer: Balancer, before: BalancedServers) -> Iterator[Gate]:
     """A balancer before these servers."""
     with tempfile.TemporaryDirectory(prefix="sharedsession-balancer-") as folder:
         Path(folder).chmod(0o755)  # a program that gives up being root reads there as well

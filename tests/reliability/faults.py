@@ -18,11 +18,11 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 
-from tests.redis_servers import until
 from tests.reliability.harness import Run, Span, Tally
-from tests.reliability.places import Keeps, Place
-from tests.reliability.proxy import Fate
-from tests.servers import RedisServer
+from tests.reliability.places import Keeps, ProxiedStore
+from tests.support.proxy import Fate
+from tests.support.redis_servers import until
+from tests.support.servers import RedisServer
 
 DAY = 24 * 60 * 60
 CHANCE = 0.15  # share of the answers that something becomes of
@@ -32,7 +32,7 @@ CHANCE = 0.15  # share of the answers that something becomes of
 class Moment:
     """Where and how long something happens."""
 
-    place: Place
+    place: ProxiedStore
     span: Span
     lasts: float
     timeout: float
@@ -54,12 +54,12 @@ class Fault:
 
     name: str
     happen: Happening
-    where: Callable[[Place], bool]
+    where: Callable[[ProxiedStore], bool]
     settings: dict[str, Any] = field(default_factory=dict)
     clocks: Callable[[int], Callable[[], float]] | None = None
 
 
-def run(fault: Fault, place: Place, timeout: float, lasts: float, clients: int) -> Tally:
+def run(fault: Fault, place: ProxiedStore, timeout: float, lasts: float, clients: int) -> Tally:
     """Let it happen among so many clients."""
     servers = place.servers(timeout, fault.clocks, **fault.settings)
     try:
@@ -300,27 +300,27 @@ def nothing(moment: Moment) -> None:
 # --- the table ------------------------------------------------------------------------------------
 
 
-def _behind_proxy(place: Place) -> bool:
+def _behind_proxy(place: ProxiedStore) -> bool:
     return place.proxy is not None
 
 
-def _has_server(place: Place) -> bool:
+def _has_server(place: ProxiedStore) -> bool:
     return hasattr(place.server, "pause")
 
 
-def _is_file(place: Place) -> bool:
+def _is_file(place: ProxiedStore) -> bool:
     return place.file is not None
 
 
-def _everywhere(place: Place) -> bool:
+def _everywhere(place: ProxiedStore) -> bool:
     return True
 
 
-def is_sql_server(place: Place) -> bool:
+def is_sql_server(place: ProxiedStore) -> bool:
     return place.url.startswith(("postgresql", "mariadb"))
 
 
-def _url(*schemes: str) -> Callable[[Place], bool]:
+def _url(*schemes: str) -> Callable[[ProxiedStore], bool]:
     return lambda place: place.url.startswith(schemes)
 
 

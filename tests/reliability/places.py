@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from sharedsession.stores import open_store
-from sharedsession.stores.sql import AsyncSQLStore, SQLStore
-from tests.databases import MariaDB, PostgreSQL
+from sharedsession.stores.sql import SQLStore
 from tests.guarantees.asgi import AsgiAdapter, bare, starlette
 from tests.guarantees.driver import Adapter, Server
 from tests.guarantees.wsgi import FlaskAdapter, WsgiAdapter, plain
-from tests.memcached_servers import MemcachedServer
-from tests.redis_servers import SixNodes, Watched
-from tests.reliability.proxy import Proxy
-from tests.servers import RedisServer, binaries
+from tests.support.databases import MariaDB, PostgreSQL
+from tests.support.memcached_servers import MemcachedServer
+from tests.support.proxy import Proxy
+from tests.support.redis_servers import SixNodes, Watched
+from tests.support.servers import RedisServer, binaries
 
 ADAPTERS: dict[str, Adapter] = {
     "ASGI": AsgiAdapter(bare),
@@ -44,7 +44,7 @@ class Keeps(Enum):
 
 
 @dataclass
-class Place:
+class ProxiedStore:
     """One store, as applications reach it, and the server behind it."""
 
     name: str
@@ -71,7 +71,9 @@ class Place:
             if clocks is not None:
                 given["clock"] = clocks(number)
                 store = partial(self._store_with_clock, given["clock"])
-            started[name] = adapter(store(adapter.asynchronous, timeout), timeout=timeout, **given)
+            started[name] = adapter(
+                store(adapter.asynchronous, timeout), store_timeout=timeout, **given
+            )
         return started
 
     def _store(self, asynchronous: bool, timeout: float) -> Any:
@@ -80,36 +82,35 @@ class Place:
     def _store_with_clock(
         self, clock: Callable[[], float], asynchronous: bool, timeout: float
     ) -> Any:
-        if not self.url.startswith(("sqlite", "postgresql", "mariadb")):
+        if not self.url.startswith("sqlite"):
             return self.url  # the server's own clock is the only one
-        awaited = asynchronous and not self.url.startswith("sqlite")
-        return (AsyncSQLStore if awaited else SQLStore).from_url(self.url, timeout, clock=clock)
+        return SQLStore.from_url(self.url, timeout, clock=clock)
 
 
 def _redis(name: str, keeps: Keeps, kind: str = "redis") -> Callable[[], Any]:
     @contextmanager
-    def opened() -> Iterator[Place]:
+    def opened() -> Iterator[ProxiedStore]:
         if keeps is not Keeps.ALL:  # to the network it is all the same
             with RedisServer(binaries()[kind]) as server:
-                yield Place(name, server.url, server, keeps=keeps)
+                yield ProxiedStore(name, server.url, server, keeps=keeps)
             return
         with RedisServer(binaries()[kind], *ALWAYS) as server, Proxy(server.port) as proxy:
             url = f"{kind}://localhost:{proxy.port}/0"
-            yield Place(name, url, server, proxy, words=(b"EVAL",))
+            yield ProxiedStore(name, url, server, proxy, words=(b"EVAL",))
 
     return opened
 
 
 @contextmanager
-def _sqlite() -> Iterator[Place]:
+def _sqlite() -> Iterator[ProxiedStore]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "sessions.db"
-        yield Place("SQLite", f"sqlite:///{file}", file=file)
+        yield ProxiedStore("SQLite", f"sqlite:///{file}", file=file)
 
 
 def _database(name: str, driver: str, *adapters: str) -> Callable[[], Any]:
     @contextmanager
-    def opened() -> Iterator[Place]:
+    def opened() -> Iterator[ProxiedStore]:
         # MariaDB, in these tests, writes its log once a second otherwise.
         server = (
             MariaDB("--innodb-flush-log-at-trx-commit=2")
@@ -122,38 +123,38 @@ def _database(name: str, driver: str, *adapters: str) -> Callable[[], Any]:
             chosen = adapters or ("ASGI", "WSGI", "Flask")
             # What asyncpg has prepared is named, not repeated.
             words = (b"",) if driver.endswith("asyncpg") else (b"UPDATE", b"INSERT")
-            yield Place(name, url, server, proxy, adapters=chosen, words=words)
+            yield ProxiedStore(name, url, server, proxy, adapters=chosen, words=words)
 
     return opened
 
 
 def _memcached(name: str, count: int) -> Callable[[], Any]:
     @contextmanager
-    def opened() -> Iterator[Place]:
+    def opened() -> Iterator[ProxiedStore]:
         with ExitStack() as stack:
             servers = [stack.enter_context(MemcachedServer()) for _ in range(count)]
             proxy = stack.enter_context(Proxy(servers[0].port))
             first = f"localhost:{proxy.port}"
             url = ",".join([f"memcached://{first}", *(each.name for each in servers[1:])])
             words = (b"add ", b"cas ")
-            yield Place(name, url, servers[0], proxy, Keeps.NOTHING, words=words)
+            yield ProxiedStore(name, url, servers[0], proxy, Keeps.NOTHING, words=words)
 
     return opened
 
 
 @contextmanager
-def _sentinel() -> Iterator[Place]:
+def _sentinel() -> Iterator[ProxiedStore]:
     with Watched(down_after=1000) as watched:
-        yield Place("Redis by Sentinel", watched.url, watched)
+        yield ProxiedStore("Redis by Sentinel", watched.url, watched)
 
 
 @contextmanager
-def _cluster() -> Iterator[Place]:
+def _cluster() -> Iterator[ProxiedStore]:
     with SixNodes() as nodes:
-        yield Place("Redis Cluster", nodes.url, nodes)
+        yield ProxiedStore("Redis Cluster", nodes.url, nodes)
 
 
-PLACES: dict[str, Callable[[], AbstractContextManager[Place]]] = {
+PLACES: dict[str, Callable[[], AbstractContextManager[ProxiedStore]]] = {
     "Redis": _redis("Redis, appendfsync always", Keeps.ALL),
     "Redis, snapshots": _redis("Redis, a snapshot", Keeps.SNAPSHOT),
     "Redis, in memory": _redis("Redis, nothing on disk", Keeps.NOTHING),

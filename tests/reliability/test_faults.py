@@ -9,7 +9,7 @@ import pytest
 
 from tests.reliability.faults import FAULTS, run
 from tests.reliability.judging import is_as_promised
-from tests.reliability.places import PLACES, Place
+from tests.reliability.places import PLACES, ProxiedStore
 
 TIMEOUT = 0.5
 LASTS = 0.6
@@ -37,12 +37,12 @@ CASES: dict[str, list[str]] = {
 
 
 @pytest.fixture(scope="module")
-def open_place() -> Iterator[Callable[[str], Place]]:
+def open_place() -> Iterator[Callable[[str], ProxiedStore]]:
     """Places by name; one at a time, for as long as its cases last."""
-    opened: dict[str, Place] = {}
+    opened: dict[str, ProxiedStore] = {}
     with ExitStack() as stack:
 
-        def find(name: str) -> Place:
+        def find(name: str) -> ProxiedStore:
             if name not in opened:
                 stack.pop_all().close()
                 opened.clear()
@@ -56,7 +56,7 @@ def open_place() -> Iterator[Callable[[str], Place]]:
     ("place", "fault"), [(place, fault) for place, faults in CASES.items() for fault in faults]
 )
 def test_what_was_acknowledged_stands(
-    open_place: Callable[[str], Place], place: str, fault: str
+    open_place: Callable[[str], ProxiedStore], place: str, fault: str
 ) -> None:
     """200 or 503 in time; nothing lost, revived or done twice but by the server; back by itself."""
     tally = run(FAULTS[fault], open_place(place), TIMEOUT, LASTS, CLIENTS)
@@ -64,7 +64,7 @@ def test_what_was_acknowledged_stands(
     is_as_promised(tally, TIMEOUT)
 
 
-def test_what_a_server_forgets_is_seen(open_place: Callable[[str], Place]) -> None:
+def test_what_a_server_forgets_is_seen(open_place: Callable[[str], ProxiedStore]) -> None:
     """The counts can be other than nought: what a flushed server forgot is missed at once."""
     tally = run(FAULTS["FLUSHALL"], open_place("Redis"), TIMEOUT, LASTS, CLIENTS)
 

@@ -7,26 +7,26 @@ from collections.abc import Iterator
 import pytest
 
 from sharedsession import Session
-from sharedsession.record import EndMark, decode_record
+from sharedsession._core.record import Tombstone, decode_record
 from sharedsession.stores import open_store
 from sharedsession.stores.base import Entry
 from sharedsession.testing import LoopThread
 from tests.guarantees.driver import Browser, destroy, increment, put, read
-from tests.reliability.places import PLACES, Place
-from tests.reliability.proxy import Fate
+from tests.reliability.places import PLACES, ProxiedStore
+from tests.support.proxy import Fate
 
 TIMEOUT = 5.0
 STORES = ["Redis", "Valkey", "Memcached", "PostgreSQL", "PostgreSQL, asyncpg", "MariaDB"]
 
 
 @pytest.fixture(scope="module", params=STORES)
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest) -> Iterator[ProxiedStore]:
     """Each store that is reached through a network."""
     with PLACES[request.param]() as opened:
         yield opened
 
 
-def stored(place: Place, key: str) -> Entry | None:
+def stored(place: ProxiedStore, key: str) -> Entry | None:
     """Look at the server itself."""
     pair = open_store(place.url, TIMEOUT)
     if pair.sync is not None:
@@ -36,7 +36,7 @@ def stored(place: Place, key: str) -> Entry | None:
         return loop.run(pair.asynchronous.load(key))
 
 
-def test_an_update_whose_answer_was_lost_appears_once(place: Place) -> None:
+def test_an_update_whose_answer_was_lost_appears_once(place: ProxiedStore) -> None:
     """The store sends the write again and finds it done: the request succeeds, and once."""
     for name, server in place.servers(TIMEOUT).items():
         browser, keys = Browser(), []
@@ -71,6 +71,6 @@ def test_an_update_whose_answer_was_lost_appears_once(place: Place) -> None:
         assert server.request(old, read).value == {}, name
         entry = stored(place, keys[0])
         assert entry is not None
-        assert isinstance(decode_record(entry.data)[0], EndMark), name
+        assert isinstance(decode_record(entry.data)[0], Tombstone), name
         assert len(proxy.fates) == 2, name
         server.close()

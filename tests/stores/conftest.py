@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.databases import MariaDB, PostgreSQL
+from tests.support.databases import MariaDB, PostgreSQL
 
 
 @pytest.fixture(scope="module")

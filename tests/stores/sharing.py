@@ -35,7 +35,7 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
 
 def assert_shared(url: str) -> None:
     """Two applications, one plain and one async, see each other's changes of one session."""
-    options: dict[str, Any] = {"secret_key": SECRET, "store": url, "timeout": 5.0}
+    options: dict[str, Any] = {"secret_key": SECRET, "store": url, "store_timeout": 5.0}
     plain, asynchronous = WSGISessions(_wsgi, **options), ASGISessions(_asgi, **options)
 
     async def ask(cookies: dict[str, str]) -> httpx.Response:

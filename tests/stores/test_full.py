@@ -17,9 +17,9 @@ from sharedsession.stores.base import Store
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.testing import Awaited, LoopThread, found, new_key, race, stored
-from tests.memcached_servers import MemcachedServer
-from tests.redis_servers import SixNodes, Watched, replicated, until
-from tests.servers import RedisServer, binaries
+from tests.support.memcached_servers import MemcachedServer
+from tests.support.redis_servers import SixNodes, Watched, replicated, until
+from tests.support.servers import RedisServer, binaries
 
 PATIENT = 10.0
 LARGE = 1000  # bytes

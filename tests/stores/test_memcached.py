@@ -8,7 +8,6 @@ import os
 import random
 import socket
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,15 +18,16 @@ import pytest
 
 from sharedsession import TooLarge
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
-from sharedsession.stores import ages, open_store
+from sharedsession.stores import open_store
+from sharedsession.stores._support import ages
 from sharedsession.stores.base import Entry, Store
-from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore, wire
-from sharedsession.stores.memcached.names import parse
+from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore, protocol
+from sharedsession.stores.memcached.addresses import parse
 from sharedsession.testing import Awaited, LoopThread, found, new_key, race, stored
-from tests.guarantees.relay import Relay
-from tests.memcached_servers import MemcachedServer, memcached_servers, url_of
-from tests.redis_servers import until
-from tests.reliability.proxy import Proxy
+from tests.support.losing import LosingRelay
+from tests.support.memcached_servers import MemcachedServer, memcached_servers, url_of
+from tests.support.proxy import Proxy
+from tests.support.redis_servers import until
 
 PATIENT = 10.0  # for tests that are not about time, on a machine that may be busy
 Open = Callable[..., Store]
@@ -158,7 +158,7 @@ def test_a_hanging_server_is_an_outage_within_the_timeout(
 
 def test_a_network_that_went_silent_is_left_behind(server: MemcachedServer, opened: Open) -> None:
     """Connections that stay dead when the network is back hold nobody up a second time."""
-    with Relay(server.port) as relay:
+    with Proxy(server.port) as relay:
         store = opened(f"memcached://127.0.0.1:{relay.port}", 0.4)
         key = new_key()
         stored(store, key, b"data", 600)
@@ -176,7 +176,7 @@ def test_a_request_that_gave_up_leaves_no_dead_connection_to_others(
     """Nobody waits behind an answer that does not come, and that nobody wants any more."""
 
     async def scenario() -> None:
-        with Relay(server.port) as relay:
+        with Proxy(server.port) as relay:
             store = AsyncMemcachedStore.from_url(f"memcached://127.0.0.1:{relay.port}", 5.0)
             assert await store.create("key", b"data", 60)
             relay.silence()
@@ -244,7 +244,7 @@ def test_a_write_whose_answer_was_lost_knows_itself(
     server: MemcachedServer, opened: Open, verb: str
 ) -> None:
     """A connection that breaks after the server has written: the repetition finds its token."""
-    proxy = _LosesAnswers(server.port)
+    proxy = LosingRelay(server.port).start()
     direct, store = opened(server.url), opened(f"memcached://127.0.0.1:{proxy.port}")
     # For both the server has one name only, or they would be two lists of servers.
     store = opened(f"memcached://127.0.0.1:{proxy.port}?prefix=proxy:")
@@ -253,11 +253,11 @@ def test_a_write_whose_answer_was_lost_knows_itself(
     entry = stored(store, key, b"one", 600)
     if verb == "create":
         key = new_key()
-        proxy.lose_next = b"STORED"
+        proxy.lose(answer=b"STORED")
         written = store.create(key, b"data", 60)
         expected = 1
     else:
-        proxy.lose_next = b"STORED"
+        proxy.lose(answer=b"STORED")
         written = store.replace(key, entry, b"data", 60)
         expected = 2
     assert written is not None
@@ -266,50 +266,6 @@ def test_a_write_whose_answer_was_lost_knows_itself(
     assert (after.data, after.version, after.token) == (b"data", expected, written.token)
     assert proxy.lost == 1
     proxy.close()
-
-
-class _LosesAnswers:
-    """A relay that, when told so, cuts a connection in the place of a certain answer."""
-
-    def __init__(self, server_port: int) -> None:
-        self.lose_next: bytes | None = None
-        self.lost = 0
-        self._server_port = server_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-        self._clients: list[socket.socket] = []
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._clients.append(client)
-            self._threads.append(threading.Thread(target=self._relay, args=[client]))
-            self._threads[-1].start()
-
-    def _relay(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._server_port)) as server:
-            while question := client.recv(2**16):
-                server.sendall(question)
-                answer = server.recv(2**16)
-                if self.lose_next is not None and answer.startswith(self.lose_next):
-                    self.lose_next = None
-                    self.lost += 1
-                    return
-                client.sendall(answer)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for client in self._clients:
-            if client.fileno() >= 0:
-                client.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
 
 
 # what is stored
@@ -409,10 +365,10 @@ def test_a_value_is_read_by_its_length_wherever_it_is_cut(value: bytes) -> None:
     stream = whole + b"STORED\r\n"
 
     async def scenario(size: int) -> None:
-        connection, transport = wire.Connection(), _Transport()
+        connection, transport = protocol.Connection(), _Transport()
         connection.connection_made(transport)
-        first = connection.ask(b"gets a b\r\n", wire.items(("a", "b")))
-        second = connection.ask(b"add a\r\n", wire.one_of(STORED=True, NOT_STORED=False))
+        first = connection.ask(b"gets a b\r\n", protocol.items(("a", "b")))
+        second = connection.ask(b"add a\r\n", protocol.one_of(STORED=True, NOT_STORED=False))
         for start in range(0, len(stream), size):
             assert first.done() == (start >= len(whole))
             connection.data_received(stream[start : start + size])
@@ -443,10 +399,10 @@ def test_what_is_not_understood_ends_the_connection(answer: bytes) -> None:
     """Whoever waits is told of an outage; never is it taken for an answer, or for absence."""
 
     async def scenario() -> None:
-        connection, transport = wire.Connection(), _Transport()
+        connection, transport = protocol.Connection(), _Transport()
         connection.connection_made(transport)
-        waiting = [connection.ask(b"gets a\r\n", wire.items(("a",)))]
-        waiting += [connection.ask(b"delete a\r\n", wire.one_of(DELETED=True, NOT_FOUND=False))]
+        waiting = [connection.ask(b"gets a\r\n", protocol.items(("a",)))]
+        waiting += [connection.ask(b"delete a\r\n", protocol.one_of(DELETED=True, NOT_FOUND=False))]
         connection.data_received(answer)
         if transport.aborted:
             connection.connection_lost(None)
@@ -701,7 +657,7 @@ def test_a_url_that_is_wrong_is_refused_at_once(url: str) -> None:
     """With a sentence that quotes nothing of it."""
     with pytest.raises(ConfigurationError) as caught:
         open_store(url)
-    assert "Memcached" in str(caught.value)
+    assert "memcached" in str(caught.value).lower()
     for error in (caught.value, caught.value.__cause__):
         assert "secret" not in str(error)
 

@@ -15,7 +15,7 @@ from sharedsession.stores.memcached.ring import Ring
 from tests.guarantees.asgi import AsgiAdapter, AsgiServer, close_loops, starlette
 from tests.guarantees.driver import Browser, destroy, handle, increment, put, read, sign_in
 from tests.guarantees.wsgi import WsgiAdapter, WsgiServer, plain
-from tests.memcached_servers import MemcachedServer, memcached_servers, url_of
+from tests.support.memcached_servers import MemcachedServer, memcached_servers, url_of
 
 TIMEOUT = 1.2
 MARGIN = 1.0
@@ -40,8 +40,8 @@ def sites(servers: list[MemcachedServer], timeout: float = 10.0) -> list[Site]:
     """A WSGI and an ASGI application, each with a client of its own."""
     url = url_of(servers)
     return [
-        WsgiAdapter(plain)(MemcachedStore.from_url(url, timeout), timeout=timeout),
-        AsgiAdapter(starlette)(AsyncMemcachedStore.from_url(url, timeout), timeout=timeout),
+        WsgiAdapter(plain)(MemcachedStore.from_url(url, timeout), store_timeout=timeout),
+        AsgiAdapter(starlette)(AsyncMemcachedStore.from_url(url, timeout), store_timeout=timeout),
     ]
 
 

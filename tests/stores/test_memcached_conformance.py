@@ -9,7 +9,7 @@ import pytest
 
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
 from sharedsession.testing import AsyncStoreConformance, StoreConformance
-from tests.memcached_servers import (
+from tests.support.memcached_servers import (
     MemcachedServer,
     advancing,
     memcached_servers,

@@ -18,11 +18,11 @@ import pytest
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores.base import Entry, Store
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
-from sharedsession.stores.memcached.pooled import _Limit
 from sharedsession.stores.memcached.ring import LISTS_KEPT, History, Ring, agreed
 from sharedsession.stores.memcached.steps import HISTORY
+from sharedsession.stores.memcached.sync import _Limit
 from sharedsession.testing import Awaited, LoopThread, found, new_key, stored
-from tests.memcached_servers import MemcachedServer, memcached_servers, url_of
+from tests.support.memcached_servers import MemcachedServer, memcached_servers, url_of
 
 Open = Callable[[list[MemcachedServer]], Store]
 KEYS = 60

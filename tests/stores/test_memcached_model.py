@@ -11,10 +11,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from sharedsession.stores import open_store
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
 from sharedsession.testing import Awaited, LoopThread
-from tests.memcached_servers import MemcachedServer, advancing, memcached_servers, url_of
 from tests.stores.processes import run_python
 from tests.stores.test_model import Pinned, Subject, machine
 from tests.stores.test_processes import ASYNC, EACH, PROCESSES, SYNC
+from tests.support.memcached_servers import MemcachedServer, advancing, memcached_servers, url_of
 
 PATIENT = 20.0
 

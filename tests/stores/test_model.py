@@ -25,7 +25,7 @@ from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import Awaited, Clock, LoopThread, new_key
 from tests.conftest import advance_server
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 
 @dataclass

@@ -24,13 +24,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from sharedsession._core.settings import NearCache
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
-from sharedsession.settings import NearCache
-from sharedsession.stores import near, open_store, open_with_copies, push
-from sharedsession.stores.base import ALL, FRESHEST, READY, AsyncStore, Entry, Event, StorePair
-from sharedsession.stores.copies import OVERHEAD, Copies
+from sharedsession.stores import near, open_store, open_with_copies
+from sharedsession.stores.base import (
+    ABSENT,
+    ALL,
+    FRESHEST,
+    READY,
+    AsyncStore,
+    Entry,
+    Event,
+    StorePair,
+)
 from sharedsession.stores.memory import MemoryStore
-from sharedsession.stores.near import AsyncNearStore, NearStore, with_copies
+from sharedsession.stores.near import AsyncNearStore, NearStore, invalidation, with_copies
+from sharedsession.stores.near.copies import OVERHEAD, Copies
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import (
@@ -62,9 +71,9 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> Time:
     """Stand in for the clock; no threads run."""
     fake = Time()
     monkeypatch.setattr(near, "time", fake)
-    monkeypatch.setattr("sharedsession.stores.copies.time", fake)
-    monkeypatch.setattr(push, "time", fake)
-    monkeypatch.setattr(push.Worker, "_start", lambda worker: None)
+    monkeypatch.setattr("sharedsession.stores.near.copies.time", fake)
+    monkeypatch.setattr(invalidation, "time", fake)
+    monkeypatch.setattr(invalidation.Worker, "_start", lambda worker: None)
     return fake
 
 
@@ -73,7 +82,7 @@ class Tells:
 
     pushes = True
 
-    def beat(self, listener: str, number: int) -> None:
+    def heartbeat(self, listener: str, number: int) -> None:
         """Go nowhere."""
 
     def listen(self, listener: str) -> Iterator[Event]:
@@ -85,7 +94,7 @@ def entry(version: int = 1, data: bytes = b"data", expires: float | None = None)
 
 
 def keep(
-    copies: Copies, key: str, found: Entry | None, *, as_of: float | None = None, told: bool = True
+    copies: Copies, key: str, found: Entry, *, as_of: float | None = None, told: bool = True
 ) -> None:
     """Ask, and have the answer at once."""
     asking = copies.ask(key)
@@ -121,49 +130,49 @@ def test_a_copy_answers_for_less_than_its_lease(passing: Time) -> None:
 def pushed(passing: Time, **limits: Any) -> Copies:
     """Return copies that listen, from now on, to a store that tells."""
     copies = Copies(NearCache(**limits), Tells())
-    copies.hearing.hear(READY)
+    copies.invalidations.receive(READY)
     return copies
 
 
-def beat(copies: Copies) -> None:
-    """A beat is sent, and comes back at once."""
-    copies.hearing.hear(Event(beat=copies.hearing.pulse.next()))
+def heartbeat(copies: Copies) -> None:
+    """A heartbeat is sent, and comes back at once."""
+    copies.invalidations.receive(Event(heartbeat=copies.invalidations.sender.next()))
 
 
-def test_a_copy_lives_longer_while_beats_come_back(passing: Time) -> None:
-    """The pushed lease holds while a beat younger than the short one has come back, no longer."""
+def test_a_copy_lives_longer_while_heartbeats_come_back(passing: Time) -> None:
+    """The long lease holds while a heartbeat younger than the short one has come back."""
     copies = pushed(passing)
     keep(copies, "key", entry())
     for _ in range(100):
         passing.now += 0.5
-        beat(copies)
+        heartbeat(copies)
     passing.now += 0.99
     assert copies.get("key", 0) is not None
     passing.now += 0.01
     assert copies.get("key", 0) is None
-    beat(copies)
+    heartbeat(copies)
     assert copies.get("key", 0) is not None
 
 
-def test_the_age_of_a_beat_counts_from_when_it_was_sent(passing: Time) -> None:
-    """A beat that took two seconds says nothing about these two seconds."""
+def test_the_age_of_a_heartbeat_counts_from_when_it_was_sent(passing: Time) -> None:
+    """A heartbeat that took two seconds says nothing about these two seconds."""
     copies = pushed(passing)
     keep(copies, "key", entry())
-    number = copies.hearing.pulse.next()
+    number = copies.invalidations.sender.next()
     passing.now += 2
-    copies.hearing.hear(Event(beat=number))
+    copies.invalidations.receive(Event(heartbeat=number))
     assert copies.get("key", 0) is None
 
 
-def test_the_pushed_lease_ends_as_well(passing: Time) -> None:
-    """Even with beats, a copy is loaded anew once its longer lease is over."""
-    copies = pushed(passing, pushed_lease=10.0)
+def test_the_lease_with_push_ends_as_well(passing: Time) -> None:
+    """Even with heartbeats, a copy is loaded anew once its longer lease is over."""
+    copies = pushed(passing, lease_with_push=10.0)
     keep(copies, "key", entry())
     passing.now += 9.9
-    beat(copies)
+    heartbeat(copies)
     assert copies.get("key", 0) is not None
     passing.now += 0.1
-    beat(copies)
+    heartbeat(copies)
     assert copies.get("key", 0) is None
 
 
@@ -172,10 +181,10 @@ def test_what_was_loaded_before_the_subscription_has_the_short_lease(passing: Ti
     copies = Copies(NearCache(), Tells())
     keep(copies, "before", entry())
     passing.now += 0.5
-    copies.hearing.hear(READY)
+    copies.invalidations.receive(READY)
     keep(copies, "after", entry())
     passing.now += 0.5
-    beat(copies)
+    heartbeat(copies)
     assert copies.get("before", 0) is None
     assert copies.get("after", 0) is not None
 
@@ -185,10 +194,10 @@ def test_a_new_subscription_makes_older_copies_what_they_were_without_it(passing
     copies = pushed(passing)
     keep(copies, "key", entry())
     passing.now += 1.5
-    beat(copies)
+    heartbeat(copies)
     assert copies.get("key", 0) is not None
-    copies.hearing.hear(READY)
-    beat(copies)
+    copies.invalidations.receive(READY)
+    heartbeat(copies)
     assert copies.get("key", 0) is None
 
 
@@ -197,20 +206,20 @@ def test_what_a_replica_answered_has_the_short_lease(passing: Time) -> None:
     copies = pushed(passing)
     keep(copies, "key", entry(), told=False)
     passing.now += 0.99
-    beat(copies)
+    heartbeat(copies)
     assert copies.get("key", 0) is not None
     passing.now += 0.01
     assert copies.get("key", 0) is None
 
 
 def test_a_store_that_tells_nothing_new_is_not_listened_to(passing: Time) -> None:
-    """With pushed_lease=0 nobody listens, and the store is never asked to tell."""
-    copies = Copies(NearCache(pushed_lease=0), Tells())
-    assert copies.hearing.store is None
-    copies.hearing.hear(READY)
+    """With lease_with_push=0 nobody listens, and the store is never asked to tell."""
+    copies = Copies(NearCache(lease_with_push=0), Tells())
+    assert copies.invalidations.store is None
+    copies.invalidations.receive(READY)
     keep(copies, "key", entry())
     passing.now += 1
-    beat(copies)
+    heartbeat(copies)
     assert copies.get("key", 0) is None
 
 
@@ -241,16 +250,16 @@ def test_an_outdated_copy_answers_for_as_long_as_it_was_told(passing: Time) -> N
     assert copies.outdated("key", 3, 30.0) is None
 
 
-def test_an_outdated_copy_counts_from_the_last_beat(passing: Time) -> None:
-    """While beats came back it was the current one: its age begins with the last of them."""
+def test_an_outdated_copy_counts_from_the_last_heartbeat(passing: Time) -> None:
+    """While heartbeats came back it was the current one: its age begins with the last of them."""
     copies = Copies(NearCache(), Tells())
     keep(copies, "before", entry())
     passing.now += 1
-    copies.hearing.hear(READY)
+    copies.invalidations.receive(READY)
     keep(copies, "told", entry())
     keep(copies, "of a replica", entry(), told=False)
     passing.now += 40
-    beat(copies)
+    heartbeat(copies)
     passing.now += 29
     assert copies.outdated("told", 0, 30.0) is not None
     assert copies.outdated("of a replica", 0, 30.0) is None
@@ -268,7 +277,7 @@ def test_what_is_told_of_is_dropped(passing: Time, event: Event) -> None:
     copies = pushed(passing)
     keep(copies, "key", entry())
     keep(copies, "another", entry())
-    copies.hearing.hear(event)
+    copies.invalidations.receive(event)
     assert copies.get("key", 0) is None
     assert (copies.get("another", 0) is None) == (event is ALL)
     assert copies.bytes == sum(each.size for each in copies._copies.values())
@@ -305,7 +314,7 @@ def test_an_answer_below_the_copy_ends_both(passing: Time) -> None:
     assert copies.get("key", 0) == entry(6)
     keep(copies, "key", entry(6, b"other"))
     assert copies.get("key", 0) == entry(6, b"other")
-    keep(copies, "key", None)
+    keep(copies, "key", ABSENT)
     assert copies.get("key", 0) is None
     assert copies.bytes == 0
 
@@ -315,7 +324,7 @@ def test_an_answer_below_the_copy_ends_both(passing: Time) -> None:
 
 def test_what_was_not_used_for_longest_goes_first(passing: Time) -> None:
     """A copy that is read stays; of those that are not, the oldest makes room."""
-    copies = Copies(NearCache(entries=3))
+    copies = Copies(NearCache(max_entries=3))
     for key in ("a", "b", "c"):
         keep(copies, key, entry())
     assert copies.get("a", 0) is not None
@@ -327,7 +336,7 @@ def test_what_was_not_used_for_longest_goes_first(passing: Time) -> None:
 def test_bytes_are_bounded(passing: Time) -> None:
     """Large copies push out small ones; what is larger than all room is not kept."""
     room = 3 * (OVERHEAD + 201)  # as stored, and decoded
-    copies = Copies(NearCache(megabytes=room / 2**20))
+    copies = Copies(NearCache(max_bytes=room))
     for key in ("a", "b", "c"):
         keep(copies, key, entry(data=bytes(100)))
     assert (len(copies), copies.bytes) == (3, room)
@@ -339,12 +348,12 @@ def test_bytes_are_bounded(passing: Time) -> None:
     assert [key for key in "abcde" if copies.get(key, 0)] == ["c"]
 
 
-@pytest.mark.parametrize("megabytes", [float("inf"), 10**400, 0])
-def test_any_bound_of_memory_will_do(passing: Time, megabytes: float) -> None:
+@pytest.mark.parametrize("max_bytes", [float("inf"), 10**400, 0])
+def test_any_bound_of_memory_will_do(passing: Time, max_bytes: float) -> None:
     """No bound at all, and no room at all, are bounds like any other."""
-    copies = Copies(NearCache(megabytes=megabytes))
+    copies = Copies(NearCache(max_bytes=max_bytes))
     keep(copies, "key", entry())
-    assert len(copies) == (1 if megabytes else 0)
+    assert len(copies) == (1 if max_bytes else 0)
 
 
 KEYS = st.sampled_from("abcdef")
@@ -356,7 +365,7 @@ class Bounded(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.copies = Copies(NearCache(entries=ENTRIES, megabytes=ROOM / 2**20, lease=1.0))
+        self.copies = Copies(NearCache(max_entries=ENTRIES, max_bytes=ROOM, lease=1.0))
         self.asked: list[tuple[str, Any, bool]] = []
         self.written = 0
 
@@ -373,14 +382,14 @@ class Bounded(RuleBasedStateMachine):
         chosen = data.draw(st.integers(0, len(self.asked) - 1))
         key, asking, void = self.asked.pop(chosen)
         before = self.copies._copies.get(key)
-        found = None if size > 1.5 * ROOM else entry(version, bytes(size))
+        found = ABSENT if size > 1.5 * ROOM else entry(version, bytes(size))
         self.copies.keep(key, asking, found, near.time.monotonic(), told=told)
         self.copies.leave(key, asking)
         if void:
             assert self.copies._copies.get(key) is before
-        elif before is not None and found is not None and found.version < before.entry.version:
+        elif before is not None and found.version < before.entry.version:
             assert key not in self.copies._copies
-        elif found is not None and OVERHEAD + 1 + 2 * size <= ROOM:
+        elif OVERHEAD + 1 + 2 * len(found.data) <= ROOM:
             assert self.copies._copies[key].entry is found
 
     @rule(key=KEYS)
@@ -494,7 +503,7 @@ class TestMemory(StoreConformance):
 class TestFewCopies(StoreConformance):
     @pytest.fixture
     def store(self, clock: Clock) -> NearStore:
-        return plain(MemoryStore(clock=clock), clock, limits=NearCache(entries=2))
+        return plain(MemoryStore(clock=clock), clock, limits=NearCache(max_entries=2))
 
 
 class TestSQLite(StoreConformance):
@@ -652,7 +661,7 @@ def test_a_load_without_an_answer_leaves_nothing_behind(how: str) -> None:
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
-        copies = store._shared.here().copies
+        copies = store._shared.state().copies
         assert copies is not None
         assert not copies._asking
         assert len(copies) == 0
@@ -689,11 +698,11 @@ def test_a_load_that_overlaps_a_write_is_not_kept() -> None:
 def test_eight_threads_read_their_own_writes_and_leave_the_count_right() -> None:
     """Loads, writes and pushes of eight threads: no own write is missed, no byte is miscounted."""
     memory = MemoryStore()
-    store = plain(memory, limits=NearCache(entries=8, megabytes=8 * (OVERHEAD + 80) / 2**20))
+    store = plain(memory, limits=NearCache(max_entries=8, max_bytes=8 * (OVERHEAD + 80)))
     keys = [new_key() for _ in range(12)]
     for key in keys:
         memory.create(key, b"0", 600)
-    copies = store._shared.here().copies
+    copies = store._shared.state().copies
     assert copies is not None
 
     def work(number: int) -> None:
@@ -751,7 +760,7 @@ def test_a_child_begins_with_no_copies() -> None:
     store = plain(MemoryStore())
     store.create("key", b"data", 60)
     store.load("key")
-    parents = store._shared.here()
+    parents = store._shared.state()
     assert parents.copies is not None
     with parents.copies._lock:  # held by another thread of the parent, which is not in the child
 
@@ -779,8 +788,8 @@ def test_threads_of_a_new_child_share_their_copies() -> None:
 
         shared._make = slowly
         with ThreadPoolExecutor(8) as pool:
-            places = list(pool.map(lambda _: shared.here(), range(8)))
-        return str(len({id(each) for each in [*places, shared.here()]})).encode()
+            places = list(pool.map(lambda _: shared.state(), range(8)))
+        return str(len({id(each) for each in [*places, shared.state()]})).encode()
 
     assert in_a_child(child) == b"1"
 

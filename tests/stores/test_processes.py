@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sharedsession.stores import open_store
-from tests.servers import RedisServer
 from tests.stores.processes import run_python
+from tests.support.servers import RedisServer
 
 PROCESSES = 8
 EACH = 15

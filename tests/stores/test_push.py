@@ -1,4 +1,4 @@
-"""Beats and what is heard of writes: when it is believed, when it is given up, who works for it."""
+"""Heartbeats and invalidations: when they are believed, when given up, who works for them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from typing import Any
 
 import pytest
 
-from sharedsession.settings import NearCache
-from sharedsession.stores import near, push
+from sharedsession._core.settings import NearCache
+from sharedsession.stores import near
 from sharedsession.stores.base import QUIET, READY, Entry, Event, NoPush, StorePair
 from sharedsession.stores.memory import MemoryStore
-from sharedsession.stores.near import NearStore, with_copies
-from sharedsession.stores.push import BEATS, DEAF, Hearing, Pulse, Worker
+from sharedsession.stores.near import NearStore, invalidation, with_copies
+from sharedsession.stores.near.invalidation import (
+    DEAF,
+    HEARTBEATS,
+    HeartbeatSender,
+    InvalidationListener,
+    Worker,
+)
 from tests.stores.test_near import Tells, Time, passing
 
 __all__ = ["passing"]  # the fixture
@@ -37,8 +43,8 @@ def until(condition: Callable[[], object], what: str = "it takes too long") -> N
 
 
 def ours() -> list[str]:
-    """Return the names of the threads that listen and beat."""
-    names = ("sharedsession-pulse", "sharedsession-listener")
+    """Return the names of the threads that listen and heartbeat."""
+    names = ("sharedsession-heartbeat", "sharedsession-listener")
     return [each.name for each in threading.enumerate() if each.name in names]
 
 
@@ -46,7 +52,7 @@ def ours() -> list[str]:
 def _rested() -> Iterator[None]:
     """No test leaves a thread behind, or meets one of another's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(push, "IDLE", 5.0)
+        patch.setattr(invalidation, "IDLE", 5.0)
         gc.collect()
         until(lambda: not ours(), "threads of another test")
         yield
@@ -57,14 +63,14 @@ def _rested() -> Iterator[None]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let threads rest, and give up, sooner than they would."""
-    monkeypatch.setattr(push, "IDLE", 0.3)
-    monkeypatch.setattr(push, "DEAF", 0.5)
-    monkeypatch.setattr(push, "SHORTEST_PAUSE", 0.02)
-    monkeypatch.setattr(push, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(invalidation, "IDLE", 0.3)
+    monkeypatch.setattr(invalidation, "DEAF", 0.5)
+    monkeypatch.setattr(invalidation, "SHORTEST_PAUSE", 0.02)
+    monkeypatch.setattr(invalidation, "LONGEST_PAUSE", 0.05)
 
 
 class Telling(MemoryStore):
-    """A memory that tells of its writes, on connections that the test can spoil."""
+    """A memory that publishes invalidations, on connections that the test can spoil."""
 
     pushes = True
 
@@ -73,7 +79,7 @@ class Telling(MemoryStore):
         self.lines: list[queue.Queue[Event | Exception]] = []
         self.connections = 0
         self.closed = 0
-        self.beats = 0
+        self.heartbeats = 0
         self.half_open = False  # what is told arrives nowhere, and nobody is told that
         self.refuses: Exception | None = None
         self.unsent: Exception | None = None
@@ -83,11 +89,11 @@ class Telling(MemoryStore):
             for line in list(self.lines):
                 line.put(event)
 
-    def beat(self, listener: str, number: int) -> None:
-        self.beats += 1
+    def heartbeat(self, listener: str, number: int) -> None:
+        self.heartbeats += 1
         if self.unsent is not None:
             raise self.unsent
-        self.tell(Event(beat=number))
+        self.tell(Event(heartbeat=number))
 
     def listen(self, listener: str) -> Iterator[Event]:
         line: queue.Queue[Event | Exception] = queue.Queue()
@@ -122,129 +128,129 @@ def copies_of(store: MemoryStore, **limits: Any) -> NearStore:
     return found
 
 
-def hearing_of(store: NearStore) -> Hearing:
-    copies = store._shared.here().copies
+def invalidations_of(store: NearStore) -> InvalidationListener:
+    copies = store._shared.state().copies
     assert copies is not None
-    return copies.hearing
+    return copies.invalidations
 
 
-def listening(store: NearStore) -> Hearing:
+def listening(store: NearStore) -> InvalidationListener:
     """Use a store until what it is told is believed."""
-    hearing = hearing_of(store)
+    invalidations = invalidations_of(store)
 
     def covered() -> bool:
         store.load("nobody")
         now = time.monotonic()
-        return hearing.covers(now, now)
+        return invalidations.covers(now, now)
 
     until(covered, "the store is not listened to")
-    return hearing
+    return invalidations
 
 
 def rest(store: NearStore) -> None:
     """Let the threads end, and with them what they hold open."""
-    hearing = hearing_of(store)
-    hearing._needed_at = hearing.pulse._needed_at = -math.inf
-    until(lambda: not hearing._runs and not hearing.pulse._runs)
+    invalidations = invalidations_of(store)
+    invalidations._needed_at = invalidations.sender._needed_at = -math.inf
+    until(lambda: not invalidations._runs and not invalidations.sender._runs)
     until(lambda: not ours())
 
 
 # --- what is believed -----------------------------------------------------------------------------
 
 
-def heard(passing: Time, lease: float = 1.0) -> Hearing:
-    """Return a hearing that has begun to listen, and has nobody to tell."""
-    hearing = Hearing(Tells(), lease, lambda event: None)
-    hearing.hear(READY)
-    return hearing
+def heard(passing: Time, lease: float = 1.0) -> InvalidationListener:
+    """Return a invalidations that has begun to listen, and has nobody to tell."""
+    invalidations = InvalidationListener(Tells(), lease, lambda event: None)
+    invalidations.receive(READY)
+    return invalidations
 
 
-def test_nothing_is_believed_before_a_beat_has_come_back(passing: Time) -> None:
+def test_nothing_is_believed_before_a_heartbeat_has_come_back(passing: Time) -> None:
     """A connection on which nothing happens is no proof that nothing has happened."""
-    hearing = heard(passing)
-    assert not hearing.covers(passing.now, passing.now)
-    hearing.hear(Event(beat=hearing.pulse.next()))
-    assert hearing.covers(passing.now, passing.now)
+    invalidations = heard(passing)
+    assert not invalidations.covers(passing.now, passing.now)
+    invalidations.receive(Event(heartbeat=invalidations.sender.next()))
+    assert invalidations.covers(passing.now, passing.now)
 
 
-def test_a_beat_is_believed_for_less_than_a_lease(passing: Time) -> None:
-    """A half-open connection, a process that was paused: the latest beat grows old by itself."""
-    hearing, begun = heard(passing), passing.now
-    hearing.hear(Event(beat=hearing.pulse.next()))
+def test_a_heartbeat_is_believed_for_less_than_a_lease(passing: Time) -> None:
+    """A half-open connection, a paused process: the latest heartbeat grows old by itself."""
+    invalidations, begun = heard(passing), passing.now
+    invalidations.receive(Event(heartbeat=invalidations.sender.next()))
     passing.now += 0.99
-    assert hearing.covers(begun, passing.now)
+    assert invalidations.covers(begun, passing.now)
     passing.now += 0.01
-    assert not hearing.covers(begun, passing.now)
+    assert not invalidations.covers(begun, passing.now)
     passing.now += 3600  # the process was paused
-    assert not hearing.covers(passing.now, passing.now)
+    assert not invalidations.covers(passing.now, passing.now)
 
 
-def test_a_beat_nobody_sent_says_nothing(passing: Time) -> None:
-    """Beats of another listener, and those of long ago, are not believed."""
-    hearing = heard(passing)
-    hearing.hear(Event(beat=12345))
-    assert not hearing.covers(passing.now, passing.now)
-    old = hearing.pulse.next()
+def test_a_heartbeat_nobody_sent_says_nothing(passing: Time) -> None:
+    """Heartbeats of another listener, and those of long ago, are not believed."""
+    invalidations = heard(passing)
+    invalidations.receive(Event(heartbeat=12345))
+    assert not invalidations.covers(passing.now, passing.now)
+    old = invalidations.sender.next()
     for _ in range(150):
-        hearing.pulse.next()
-    hearing.hear(Event(beat=old))
-    assert not hearing.covers(passing.now, passing.now)
+        invalidations.sender.next()
+    invalidations.receive(Event(heartbeat=old))
+    assert not invalidations.covers(passing.now, passing.now)
 
 
-def test_beats_out_of_order_do_not_make_it_older(passing: Time) -> None:
-    """The latest beat counts, whichever comes last: Redis also tells of a beat that expires."""
-    hearing = heard(passing)
-    first = hearing.pulse.next()
+def test_heartbeats_out_of_order_do_not_make_it_older(passing: Time) -> None:
+    """The latest heartbeat counts, whichever comes last: Redis also tells of one that expires."""
+    invalidations = heard(passing)
+    first = invalidations.sender.next()
     passing.now += 0.9
-    hearing.hear(Event(beat=hearing.pulse.next()))
-    hearing.hear(Event(beat=first))
+    invalidations.receive(Event(heartbeat=invalidations.sender.next()))
+    invalidations.receive(Event(heartbeat=first))
     passing.now += 0.9
-    assert hearing.covers(passing.now, passing.now)
+    assert invalidations.covers(passing.now, passing.now)
 
 
 def test_a_new_connection_begins_anew(passing: Time) -> None:
-    """What was so before it listened is not covered, and beats have to come back again."""
-    hearing, begun = heard(passing), passing.now
-    hearing.hear(Event(beat=hearing.pulse.next()))
+    """What was so before it listened is not covered, and heartbeats have to come back again."""
+    invalidations, begun = heard(passing), passing.now
+    invalidations.receive(Event(heartbeat=invalidations.sender.next()))
     passing.now += 0.1
-    hearing.hear(READY)
-    assert not hearing.covers(passing.now, passing.now)
-    hearing.hear(Event(beat=hearing.pulse.next()))
-    assert not hearing.covers(begun, passing.now)
-    assert hearing.covers(passing.now, passing.now)
-    assert hearing.known(begun) == begun
-    assert hearing.known(passing.now) == passing.now
+    invalidations.receive(READY)
+    assert not invalidations.covers(passing.now, passing.now)
+    invalidations.receive(Event(heartbeat=invalidations.sender.next()))
+    assert not invalidations.covers(begun, passing.now)
+    assert invalidations.covers(passing.now, passing.now)
+    assert invalidations.known(begun) == begun
+    assert invalidations.known(passing.now) == passing.now
 
 
-def test_a_connection_without_beats_is_given_up(passing: Time) -> None:
+def test_a_connection_without_heartbeats_is_given_up(passing: Time) -> None:
     """Something between may drop subscriptions: after some seconds another one is opened."""
-    hearing = heard(passing)
+    invalidations = heard(passing)
     passing.now += DEAF
-    hearing.hear(QUIET)
+    invalidations.receive(QUIET)
     passing.now += 0.01
-    with pytest.raises(NoPush, match="no beat has come back"):
-        hearing.hear(QUIET)
+    with pytest.raises(NoPush, match="no heartbeat has come back"):
+        invalidations.receive(QUIET)
 
 
 @pytest.mark.parametrize("lease", [0.001, 0.1, 1.0, 12.0, 60.0])
-def test_beats_are_sent_often_enough_and_not_too_often(passing: Time, lease: float) -> None:
+def test_heartbeats_are_sent_often_enough_and_not_too_often(passing: Time, lease: float) -> None:
     """However long or short the lease, a connection that works is not taken for a broken one."""
-    hearing = heard(passing, lease)
-    assert 0.05 <= hearing.pulse.every <= DEAF / 2
-    assert hearing.pulse.every <= max(lease / BEATS, 0.1)
+    invalidations = heard(passing, lease)
+    assert 0.05 <= invalidations.sender.every <= DEAF / 2
+    assert invalidations.sender.every <= max(lease / HEARTBEATS, 0.1)
     for _ in range(100):
-        number = hearing.pulse.next()
-        passing.now += hearing.pulse.every
-        hearing.hear(QUIET)
-        hearing.hear(Event(beat=number))
+        number = invalidations.sender.next()
+        passing.now += invalidations.sender.every
+        invalidations.receive(QUIET)
+        invalidations.receive(Event(heartbeat=number))
 
 
-def test_a_pulse_remembers_its_latest_beats_only(passing: Time) -> None:
-    """A server that runs for years holds no more beats than one that has just begun."""
-    pulse = Pulse(1.0)
+def test_a_sender_remembers_its_latest_heartbeats_only(passing: Time) -> None:
+    """A server that runs for years holds no more heartbeats than one that has just begun."""
+    sender = HeartbeatSender(1.0)
     for _ in range(1000):
-        pulse.next()
-    assert len(pulse._sent) == 100
+        sender.next()
+    assert len(sender._sent) == 100
 
 
 # --- threads that listen --------------------------------------------------------------------------
@@ -254,7 +260,7 @@ def test_a_write_by_another_server_is_heard() -> None:
     """A push ends the copy at once; without one it lives far longer than the short lease."""
     memory = Telling()
     store = copies_of(memory, lease=0.4)
-    hearing = listening(store)
+    invalidations = listening(store)
     memory.create("key", b"data", 600)
     store.load("key")
     before = store.counts["store"]
@@ -266,11 +272,11 @@ def test_a_write_by_another_server_is_heard() -> None:
     memory.delete("key")
     until(lambda: store.peek("key") is None)
     assert time.monotonic() < begun + 1.5
-    assert hearing.covers(begun, time.monotonic())
+    assert invalidations.covers(begun, time.monotonic())
 
 
 def test_a_half_open_connection_is_noticed(short: None, caplog: pytest.LogCaptureFixture) -> None:
-    """Beats that do not come back end the long lease within the short one; then it reconnects."""
+    """Without heartbeats the long lease ends within the short one; then it reconnects."""
     memory = Telling()
     store = copies_of(memory, lease=0.2)
     listening(store)
@@ -290,9 +296,9 @@ def test_a_half_open_connection_is_noticed(short: None, caplog: pytest.LogCaptur
     until(reconnected)
     warnings = [each for each in caplog.records if each.levelno >= logging.WARNING]
     assert [each.getMessage().partition(":")[0] for each in warnings] == [
-        "The session store does not tell of its writes, so copies are used for 0.2 s only"
+        "The session store publishes no invalidations, so copies are used for 0.2 s only"
     ]
-    assert "no beat has come back" in caplog.text
+    assert "no heartbeat has come back" in caplog.text
     memory.half_open = False
     listening(store)
 
@@ -352,20 +358,20 @@ def test_a_store_whose_listen_raises_at_once_is_asked_again(
     assert "not now" in caplog.text
 
 
-def test_beats_that_cannot_be_sent_are_no_error(
+def test_heartbeats_that_cannot_be_sent_are_no_error(
     short: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the store is down beats fail, without noise, and come back when it does."""
+    """While the store is down heartbeats fail, without noise, and come back when it does."""
     memory = Telling()
     store = copies_of(memory, lease=0.2)
-    hearing = listening(store)
+    invalidations = listening(store)
     memory.unsent = OSError("down")
-    until(lambda: not hearing.covers(time.monotonic(), time.monotonic()))
-    sent = memory.beats
+    until(lambda: not invalidations.covers(time.monotonic(), time.monotonic()))
+    sent = memory.heartbeats
 
     def more() -> bool:
         store.load("nobody")
-        return memory.beats > sent + 5
+        return memory.heartbeats > sent + 5
 
     until(more)
     memory.unsent = None
@@ -384,17 +390,17 @@ def test_nobody_works_before_the_first_load() -> None:
     store.create("key", b"data", 60)
     assert store.peek("another") is None
     assert not ours()
-    assert memory.connections == memory.beats == 0
+    assert memory.connections == memory.heartbeats == 0
 
 
 @pytest.mark.parametrize(
     ("kind", "limits"),
-    [(MemoryStore, {}), (Telling, {"pushed_lease": 0}), (Telling, {"pushed_lease": 1.0})],
+    [(MemoryStore, {}), (Telling, {"lease_with_push": 0}), (Telling, {"lease_with_push": 1.0})],
 )
 def test_nobody_works_where_pushes_are_not_used(
     kind: type[MemoryStore], limits: dict[str, float]
 ) -> None:
-    """A store that does not tell, or copies that need not be told: no thread, no connection."""
+    """A store without invalidations, or copies that need not be told: no thread, no connection."""
     memory = kind()
     store = copies_of(memory, **limits)
     memory.create("key", b"data", 60)
@@ -410,7 +416,7 @@ def test_a_store_that_says_it_does_not_push_is_not_listened_to() -> None:
     memory.pushes = False
     store = copies_of(memory)
     store.load("key")
-    assert hearing_of(store).store is None
+    assert invalidations_of(store).store is None
     assert not ours()
 
 
@@ -419,12 +425,12 @@ def test_threads_rest_when_nobody_needs_them(short: None) -> None:
     memory = Telling()
     store = copies_of(memory, lease=0.2)
     listening(store)
-    assert sorted(ours()) == ["sharedsession-listener", "sharedsession-pulse"]
+    assert sorted(ours()) == ["sharedsession-heartbeat", "sharedsession-listener"]
     until(lambda: not ours())
     assert memory.closed == memory.connections == 1
     store.load("nobody")
     until(lambda: memory.connections == 2)
-    assert sorted(ours()) == ["sharedsession-listener", "sharedsession-pulse"]
+    assert sorted(ours()) == ["sharedsession-heartbeat", "sharedsession-listener"]
 
 
 def test_threads_end_with_their_store() -> None:
@@ -432,7 +438,7 @@ def test_threads_end_with_their_store() -> None:
     memory = Telling()
     store = copies_of(memory)
     listening(store)
-    copies, primary = weakref.ref(store._shared.here().copies), weakref.ref(memory)  # type: ignore[arg-type]
+    copies, primary = weakref.ref(store._shared.state().copies), weakref.ref(memory)  # type: ignore[arg-type]
     gc.disable()  # no cycle keeps the copies until somebody looks for cycles
     try:
         del store
@@ -457,7 +463,7 @@ def test_many_threads_that_need_it_start_it_once(short: None) -> None:
             del worker
             time.sleep(0.01)
 
-    worker = Worker("pulse", run)
+    worker = Worker("sender", run)
 
     def need() -> None:
         barrier.wait(5)
@@ -493,7 +499,7 @@ def test_a_thread_that_cannot_be_started_fails_no_request(monkeypatch: pytest.Mo
 
 def test_no_threads_where_none_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under uWSGI without threads nothing is started, and copies have the short lease."""
-    monkeypatch.setattr(push, "threads_run", lambda: False)
+    monkeypatch.setattr(invalidation, "threads_run", lambda: False)
     memory = Telling()
     store = copies_of(memory, lease=0.1)
     memory.create("key", b"data", 60)
@@ -515,16 +521,17 @@ def test_what_is_heard_while_it_loads_is_not_kept(short: None) -> None:
         found = load(key, *more)
         if "key" in key:
             Telling.delete(memory, "key")
-            until(lambda: not store._shared.here().copies._asking)  # type: ignore[union-attr]
+            until(lambda: not store._shared.state().copies._asking)  # type: ignore[union-attr]
         return found
 
     setattr(memory, load.__name__, slow)
     found = store.load("key")
     assert isinstance(found, Entry)
     assert store.peek("key") is None
+    rest(store)  # which the memory holds by now
 
 
-def test_no_beat_begins_on_a_loop_that_is_about_to_end() -> None:
+def test_no_heartbeat_begins_on_a_loop_that_is_about_to_end() -> None:
     """A loop may live for one request: what its shutdown has closed is not opened again."""
 
     class Awaited(Telling):
@@ -534,7 +541,7 @@ def test_no_beat_begins_on_a_loop_that_is_about_to_end() -> None:
         async def load(self, key: str, at_least: int = 0) -> Entry | None:  # type: ignore[override]
             return super().load(key, at_least)
 
-        async def beat(self, listener: str, number: int) -> None:  # type: ignore[override]
+        async def heartbeat(self, listener: str, number: int) -> None:  # type: ignore[override]
             self.opened += 1
             self.late += self.over
             sent.set()
@@ -547,7 +554,7 @@ def test_no_beat_begins_on_a_loop_that_is_about_to_end() -> None:
         pairs.append(near)
         assert near.asynchronous is not None
         await near.asynchronous.load("key")
-        beats.append(near.asynchronous._shared.here().copies.hearing.pulse)  # type: ignore[attr-defined]
+        heartbeats.append(near.asynchronous._shared.state().copies.invalidations.sender)  # type: ignore[attr-defined]
         await asyncio.wait_for(sent.wait(), LIMIT)
 
         async def ends() -> Any:
@@ -557,22 +564,22 @@ def test_no_beat_begins_on_a_loop_that_is_about_to_end() -> None:
                 memory.over = True
                 for number in range(10):
                     await asyncio.sleep(0)
-                    beats[0].send(number)
+                    heartbeats[0].send(number)
                 await asyncio.sleep(0.05)
 
         kept.append(ends())
         await anext(kept[0])
 
-    memory, pairs, beats, kept = Awaited(), list[Any](), list[Any](), list[Any]()
+    memory, pairs, heartbeats, kept = Awaited(), list[Any](), list[Any](), list[Any]()
     sent = asyncio.Event()
     asyncio.run(main())
     assert memory.over
     assert memory.opened >= 1
     assert memory.late == 0
     for number in range(10):
-        beats[0].send(number)  # the loop is closed
+        heartbeats[0].send(number)  # the loop is closed
 
 
 def test_near_and_push_share_one_clock() -> None:
     """The tests' clock stands in for both."""
-    assert near.time is push.time is time
+    assert near.time is invalidation.time is time

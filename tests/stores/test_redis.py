@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-import select
 import socket
 import threading
 import time
@@ -17,16 +16,16 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-import redis.cache
 
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.stores.base import Entry, new_token
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
-from sharedsession.stores.redis.lines import MOST_BYTES, OVERDUE, batches
-from sharedsession.stores.redis.routes import Request
+from sharedsession.stores.redis.batching import MOST_BYTES, OVERDUE, batches
+from sharedsession.stores.redis.cluster import Request
 from sharedsession.testing import new_key
-from tests.redis_servers import replicated, until
-from tests.servers import RedisServer, binaries
+from tests.support.losing import LosingRelay
+from tests.support.redis_servers import replicated, until
+from tests.support.servers import RedisServer, binaries
 
 BRIEF = 2.0  # replicas have a fifth of it
 PATIENT = 10.0  # for tests that are not about time, on a machine that may be busy
@@ -51,13 +50,16 @@ def async_store(server: RedisServer) -> AsyncRedisStore:
 
 
 def calls(admin: redis.Redis) -> dict[str, int]:
-    """How often the server was given each command since the last count."""
+    """How often the server was given each command since the last count, but for its settings.
+
+    Those a store asks for beside its calls, some time after the first.
+    """
     counted = {
         name.removeprefix("cmdstat_"): int(figures["calls"])
         for name, figures in admin.info("commandstats").items()
     }
     admin.config_resetstat()
-    for name in ("info", "config|resetstat", "config"):
+    for name in ("info", "config|resetstat", "config", "config|get"):
         counted.pop(name, None)
     return counted
 
@@ -111,6 +113,7 @@ def test_a_lone_command_goes_directly(async_store: AsyncRedisStore, admin: redis
 
     async def scenario() -> None:
         key, entry = (await fill(async_store, 1))[0]
+        assert await settled(lambda: len(asyncio.all_tasks()) == 1)  # the settings were asked for
         calls(admin)
         for _ in range(5):
             assert await async_store.load(key)
@@ -143,6 +146,7 @@ def test_every_kind_of_command_shares_a_batch(
 
     async def scenario() -> None:
         (a, first), (b, second), (c, _), (d, _) = await fill(async_store, 4)
+        assert await settled(lambda: len(asyncio.all_tasks()) == 1)  # the settings were asked for
         before = admin.info("stats")["total_reads_processed"]
         answers = await asyncio.gather(
             async_store.load(a),
@@ -304,7 +308,7 @@ def test_loops_come_and_go_and_leave_nothing(
         loops.append(weakref.ref(asyncio.get_running_loop()))
         assert await async_store.load("nobody") is None
         assert len(await fill(async_store, 10)) == 10
-        assert connections(admin) == 1
+        assert await settled(lambda: connections(admin) == 1)
 
     for _ in range(20):
         asyncio.run(request())
@@ -344,6 +348,7 @@ def test_a_loop_that_was_closed_without_its_shutdown_is_let_go(
     """The next loop's first call drops what such a loop left behind."""
     loop = asyncio.new_event_loop()
     client = loop.run_until_complete(_client_of(async_store))
+    loop.run_until_complete(settled(lambda: len(asyncio.all_tasks()) == 1))
     loop.run_until_complete(client.aclose())
     loop.close()
     asyncio.run(_client_of(async_store))
@@ -365,7 +370,7 @@ def test_a_store_that_is_dropped_closes_its_sockets(
         cycle: list[Any] = [stores]
         cycle.append(cycle)
         await asyncio.gather(*(fill(store, 3) for store in stores))
-        assert connections(admin) == 3
+        assert await settled(lambda: connections(admin) == 3)
         del stores, cycle
         gc.collect()
         assert await settled(lambda: connections(admin) == 0)
@@ -439,8 +444,7 @@ def test_the_users_own_client_is_used_as_it_is(server: RedisServer, admin: redis
         assert await _client_of(store) is client
         del store
         gc.collect()
-        await asyncio.sleep(0.01)
-        assert connections(admin) == 1
+        assert await settled(lambda: connections(admin) == 1)
         await client.aclose()
 
     asyncio.run(scenario())
@@ -448,7 +452,7 @@ def test_the_users_own_client_is_used_as_it_is(server: RedisServer, admin: redis
         store = RedisStore(client)
         assert store.create("key", b"data", 60)
         store.close()
-        assert connections(admin) == 1
+        until(lambda: connections(admin) == 1, "only the user's own connection is left")
 
 
 # outages
@@ -596,7 +600,8 @@ def test_an_outage_does_not_quote_the_session() -> None:
         creates = (store.create(new_key(), b"private data", 60) for _ in range(3))
         return list(await asyncio.gather(*creates, return_exceptions=True))
 
-    with RedisServer(None, "--rename-command", "EVALSHA", "HIDDEN") as server:
+    hidden = ("--rename-command", "EVALSHA", "HIDDEN", "--rename-command", "EVAL", "HIDDEN2")
+    with RedisServer(None, *hidden) as server:
         store = RedisStore.from_url(server.url)
         with pytest.raises(StoreUnavailable) as caught:
             store.create("key-of-somebody", b"private data", 60)
@@ -651,12 +656,12 @@ def test_a_write_whose_answer_was_lost_knows_itself(
     """A connection that breaks after the server has written: the repetition finds its token."""
     entry = store.create("key", b"data", 60)
     assert entry is not None
-    relay = _LosesAnswers(server.port)
+    relay = LosingRelay(server.port).start()
     lossy = RedisStore.from_url(f"redis://127.0.0.1:{relay.port}/0", PATIENT)
     assert lossy.load("key")
-    relay.lose_next = True
+    relay.lose(answer=b":")  # a write's
     replaced = lossy.replace("key", entry, b"new", 60)
-    relay.lose_next = True
+    relay.lose(answer=b":")  # a write's
     created = lossy.create("other", b"other", 60)
     assert replaced is not None
     assert replaced.repeated
@@ -668,63 +673,34 @@ def test_a_write_whose_answer_was_lost_knows_itself(
     assert relay.lost == 2
     token = new_token()
     monkeypatch.setattr(lossy, "_new_token", lambda: token)
-    relay.lose_next = True
+    relay.lose(answer=b":")  # a write's
     assert lossy.replace("key", entry, b"stale", 60) is None
     lossy.close()
     relay.close()
 
 
-class _LosesAnswers:
-    """A relay in front of a server that, when told so, cuts a connection instead of answering."""
-
-    def __init__(self, server_port: int) -> None:
-        self.lose_next = False
-        self.lost = 0
-        self._server_port = server_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._threads.append(threading.Thread(target=self._relay, args=[client]))
-            self._threads[-1].start()
-
-    def _relay(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._server_port)) as server:
-            while True:
-                ready, _, _ = select.select([client, server], [], [])
-                said = ready[0].recv(2**16)
-                if not said or self._cuts(said, ready[0] is server):
-                    return
-                (client if ready[0] is server else server).sendall(said)
-
-    def _cuts(self, said: bytes, answer: bool) -> bool:
-        if not (answer and self.lose_next) or said.startswith(b"-NOSCRIPT"):
-            return False
-        self.lose_next = False
-        self.lost += 1
-        return True
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join()
-
-
-class _HangsUp(_LosesAnswers):
+class _HangsUp(LosingRelay):
     """A relay that cuts the connection when somebody asks for settings."""
 
-    def _cuts(self, said: bytes, answer: bool) -> bool:
-        asked = b"CONFIG" in said
-        self.lost += asked
-        return asked
+    def hangs_up(self, asked: bytes) -> bool:
+        about_settings = b"CONFIG" in asked or b"\nINFO\r" in asked
+        self.lost += about_settings
+        return about_settings
+
+
+class _Swallows(_HangsUp):
+    """A relay that keeps such a connection, and lets it wait."""
+
+    def __init__(self, server_port: int) -> None:
+        self._ended = threading.Event()
+        super().__init__(server_port)
+
+    def hangs_up(self, asked: bytes) -> bool:
+        return super().hangs_up(asked) and self._ended.wait()
+
+    def close(self) -> None:
+        self._ended.set()
+        super().close()
 
 
 # construction
@@ -774,18 +750,16 @@ def test_no_more_connections_than_its_bound(server: RedisServer, admin: redis.Re
 
 
 def test_a_new_connection_asks_nothing_of_the_server(shared_server: RedisServer) -> None:
-    """No client name, no library name, no health check; a store's first call asks for settings."""
+    """No client name, no library name, no health check."""
     store = RedisStore.from_url(shared_server.url)
     async_store = AsyncRedisStore.from_url(shared_server.url)
     with redis.Redis.from_url(shared_server.url) as admin:
         calls(admin)
-        store.load("nobody")
-        asyncio.run(_load(async_store))
-        assert calls(admin) == {"get": 2, "config|get": 6}
-        store.close()
-        store.load("nobody")
-        asyncio.run(_load(async_store))
-        assert calls(admin) == {"get": 2}
+        for _ in range(2):
+            store.load("nobody")
+            asyncio.run(_load(async_store))
+            assert calls(admin) == {"get": 2}
+            store.close()
     store.close()
 
 
@@ -918,7 +892,7 @@ def test_loads_do_not_wait_behind_confirmations(server: RedisServer) -> None:
 def test_a_write_that_was_repeated_is_confirmed_as_well(name: str) -> None:
     """WAIT looks at its own connection's writes (Valkey 9), and the repetition is on another."""
     with RedisServer(binaries()[name]) as server, following(server) as replica:
-        relay = _LosesAnswers(server.port)
+        relay = LosingRelay(server.port).start()
         store = RedisStore.from_url(f"redis://127.0.0.1:{relay.port}/0?wait_replicas=1", BRIEF)
         entry = store.create("key", b"data", 60)
         assert entry is not None
@@ -927,7 +901,7 @@ def test_a_write_that_was_repeated_is_confirmed_as_well(name: str) -> None:
             lambda: store.replace("key", entry, b"new", 60),
             lambda: store.delete("key"),
         ):
-            relay.lose_next = True
+            relay.lose(answer=b":")  # a write's
             with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
                 write()
         assert relay.lost == 2
@@ -951,9 +925,15 @@ def test_settings_that_sign_people_out_are_warned_of_once(
         async def scenario() -> None:
             await asyncio.gather(*(stores[1].load("nobody") for _ in range(5)))
 
-        for _ in range(2):
-            stores[0].load("nobody")
-            asyncio.run(scenario())
+        async def asked() -> None:
+            await scenario()
+            assert await settled(lambda: len(caplog.records) == 4)
+
+        stores[0].load("nobody")
+        until(lambda: len(caplog.records) == 2, "the settings are known")
+        asyncio.run(asked())
+        stores[0].load("nobody")
+        asyncio.run(scenario())
         stores[0].close()
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 4
     for text in (caplog.messages[:2], caplog.messages[2:]):
@@ -967,34 +947,84 @@ def test_what_is_set_well_is_not_warned_of(
     kept: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A log or snapshots, and noeviction, which is the default."""
-    with RedisServer(None, *kept) as server:
+    with RedisServer(None, *kept) as server, redis.Redis.from_url(server.url) as admin:
         store = RedisStore.from_url(server.url)
         store.load("nobody")
+        until(lambda: "cmdstat_info" in admin.info("commandstats"), "the settings were asked for")
+        until(lambda: connections(admin) == 1, "who asked has hung up")
         store.close()
     assert caplog.messages == []
 
 
-def test_where_settings_may_not_be_asked_nothing_is_said(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru"])
+def test_where_config_is_forbidden_info_shows_the_policy(
+    caplog: pytest.LogCaptureFixture, policy: str
 ) -> None:
-    """CONFIG is unknown, as with many hosts: the first call works, and there is no warning."""
-    with RedisServer(None, "--save", "", "--rename-command", "CONFIG", "") as server:
+    """CONFIG is unknown, as with many hosts: calls work, and eviction is warned of all the same."""
+    options = ("--save", "", "--rename-command", "CONFIG", "", "--maxmemory-policy", policy)
+    told = 0 if policy == "noeviction" else 1
+
+    async def scenario() -> None:
+        assert await async_store.load("nobody") is None
+        assert await settled(lambda: len(asyncio.all_tasks()) == 1)
+
+    with RedisServer(None, *options) as server, redis.Redis.from_url(server.url) as admin:
         store, async_store = RedisStore.from_url(server.url), AsyncRedisStore.from_url(server.url)
         assert store.create("key", b"data", 60)
-        assert asyncio.run(_load(async_store)) is None
+        until(lambda: "cmdstat_info" in admin.info("commandstats"), "the settings were asked for")
+        until(lambda: connections(admin) == 1 and len(caplog.messages) == told, "it was warned of")
+        asyncio.run(scenario())
         store.close()
-    assert caplog.messages == []
+    assert len(caplog.messages) == 2 * told
+    assert all(f"it is {policy}" in message for message in caplog.messages)
 
 
-def test_who_hangs_up_on_the_question_is_not_asked_again(server: RedisServer) -> None:
-    """A proxy that closes the connection at CONFIG: the first call is answered all the same."""
-    relay = _HangsUp(server.port)
-    for _ in range(2):
-        store = RedisStore.from_url(f"redis://127.0.0.1:{relay.port}/0")
-        assert store.create(new_key(), b"data", 60)
-        store.close()
-    assert relay.lost >= 2
+def test_who_hangs_up_on_questions_costs_no_call(server: RedisServer) -> None:
+    """A proxy that closes the connection at CONFIG and INFO: no call of an application is lost.
+
+    Nor is one of a client that the application made, which repeats nothing.
+    """
+    relay = _HangsUp(server.port).start()
+    url = f"redis://127.0.0.1:{relay.port}/0"
+
+    async def scenario() -> None:
+        client = redis.asyncio.Redis.from_url(url)
+        for store in (AsyncRedisStore.from_url(url), AsyncRedisStore(client)):
+            for _ in range(8):
+                assert all(await asyncio.gather(*(_create(store) for _ in range(3))))
+            assert await settled(lambda: len(asyncio.all_tasks()) == 1)
+        await client.aclose()
+
+    with redis.Redis.from_url(url) as client:
+        for store in (RedisStore.from_url(url), RedisStore(client)):
+            for _ in range(8):
+                assert store.create(new_key(), b"data", 60)
+            store.close()
+    asyncio.run(scenario())
+    until(lambda: relay.lost >= 8, "each store has asked")
     relay.close()
+
+
+def test_a_question_that_hangs_costs_no_call(server: RedisServer) -> None:
+    """A proxy that never answers to CONFIG and INFO: no call waits for it, nor does the end."""
+    relay = _Swallows(server.port).start()
+    url = f"redis://127.0.0.1:{relay.port}/0?max_connections=1"
+    store, async_store = RedisStore.from_url(url, 2.0), AsyncRedisStore.from_url(url, 2.0)
+
+    async def scenario() -> None:
+        for _ in range(20):
+            assert await _create(async_store)
+        assert await settled(lambda: relay.lost >= 2)
+
+    for _ in range(20):
+        assert store.create(new_key(), b"data", 60)
+    asyncio.run(scenario())
+    store.close()
+    relay.close()
+
+
+async def _create(store: AsyncRedisStore) -> Entry | None:
+    return await store.create(new_key(), b"data", 60)
 
 
 # clients of the user's own
@@ -1015,12 +1045,19 @@ def test_an_async_client_belongs_to_its_loop(server: RedisServer) -> None:
 
 
 def test_what_is_no_client_is_refused(server: RedisServer) -> None:
-    """A pipeline, or a client that answers from a cache: the sentence says what to pass."""
+    """A pipeline: the sentence says what to pass."""
     with redis.Redis.from_url(server.url) as client:
         with pytest.raises(TypeError, match="Pass the client that made it"):
             RedisStore(client.pipeline())
     with pytest.raises(TypeError, match="Pass the client that made it"):
         AsyncRedisStore(redis.asyncio.Redis().pipeline())
+
+
+@pytest.mark.newest
+def test_a_client_that_answers_from_a_cache_is_refused() -> None:
+    """It would not see what other servers have just written."""
+    import redis.cache
+
     cached = redis.Redis(protocol=3, cache_config=redis.cache.CacheConfig())
     with pytest.raises(ConfigurationError, match="cache"):
         RedisStore(cached)

@@ -1,4 +1,4 @@
-"""What Redis and Valkey tell of writes: whatever ends a session elsewhere ends its copy here."""
+"""The invalidations of Redis and Valkey: whatever ends a session elsewhere ends its copy here."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import redis
 
-from sharedsession.settings import NearCache
-from sharedsession.stores import open_store, push
+from sharedsession._core.settings import NearCache
+from sharedsession.stores import open_store
 from sharedsession.stores.base import Entry, StorePair
-from sharedsession.stores.near import AsyncNearStore, NearStore, with_copies
+from sharedsession.stores.near import AsyncNearStore, NearStore, invalidation, with_copies
 from sharedsession.stores.redis import PREFIX, RedisStore
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import LoopThread, new_key
-from tests.redis_servers import TLSServer, Watched
-from tests.reliability.proxy import Proxy
-from tests.servers import RedisServer
 from tests.stores.test_near import in_a_child
-from tests.stores.test_push import hearing_of, listening, ours, rest, until
+from tests.stores.test_push import invalidations_of, listening, ours, rest, until
+from tests.support.proxy import Proxy
+from tests.support.redis_servers import TLSServer, Watched
+from tests.support.servers import RedisServer
 
 PATIENT = 10.0
 LEASE = 0.5
@@ -143,56 +143,62 @@ def test_a_write_by_another_server_is_heard(
     other.close()
 
 
-def test_both_colours_hear(shared_server: RedisServer) -> None:
-    """Under ASGI beats go by the loop's own connection, and one listener serves both colours."""
+def test_sync_and_async_hear(shared_server: RedisServer) -> None:
+    """Under ASGI heartbeats go by the loop's own connection; one listener serves sync and async."""
     for near, awaited in near_to(shared_server.url):
         with LoopThread() as loop:
-            hearing = hearing_of(near)
+            invalidations = invalidations_of(near)
 
             def covered() -> bool:
                 loop.run(awaited.load("nobody"))
                 now = time.monotonic()
-                return hearing.covers(now, now)
+                return invalidations.covers(now, now)
 
             until(covered)
             key = new_key()
             loop.run(awaited.create(key, b"data", 600))
-            time.sleep(0.1)  # the push of one's own write ends a copy as well
-            loop.run(awaited.load(key))
-            time.sleep(LEASE + 0.1)
-            assert awaited.peek(key) is not None
+
+            def outlives_the_short_lease(key: str = key) -> bool:
+                time.sleep(0.1)  # the push of one's own write ends a copy as well
+                loop.run(awaited.load(key))
+                time.sleep(LEASE + 0.1)
+                return awaited.peek(key) is not None
+
+            until(outlives_the_short_lease)
             assert near.peek(key) is not None
             near.delete(key)
             assert awaited.peek(key) is None
-            assert sorted(ours()) == ["sharedsession-listener", "sharedsession-pulse"]
+            assert sorted(ours()) == ["sharedsession-heartbeat", "sharedsession-listener"]
 
 
-def test_beats_go_on_when_their_loop_ends(shared_server: RedisServer) -> None:
-    """A loop may live for one request: the next one, or a thread, sends the beats from then on."""
+def test_heartbeats_go_on_when_their_loop_ends(shared_server: RedisServer) -> None:
+    """A loop may live for one request: the next one, or a thread, goes on to send them."""
     for near, awaited in near_to(shared_server.url):
-        hearing = hearing_of(near)
+        invalidations = invalidations_of(near)
         for _ in range(3):
             with LoopThread() as loop:
                 until(
                     lambda: (
                         loop.run(awaited.load("nobody")) is None
-                        and hearing.covers(time.monotonic(), time.monotonic())
+                        and invalidations.covers(time.monotonic(), time.monotonic())
                     )
                 )
-                assert hearing.pulse.send is not None
+                assert invalidations.sender.send is not None
         time.sleep(LEASE + 0.1)
-        assert not hearing.covers(time.monotonic(), time.monotonic())
+        assert not invalidations.covers(time.monotonic(), time.monotonic())
         listening(near)
 
 
-def test_own_beats_are_all_that_a_listener_is_told_of(near: NearStore, admin: redis.Redis) -> None:
-    """Beats of one server do not disturb the copies of another, and are soon gone."""
+def test_own_heartbeats_are_all_that_a_listener_is_told_of(
+    near: NearStore, admin: redis.Redis
+) -> None:
+    """Heartbeats of one server do not disturb the copies of another, and are soon gone."""
     key, _ = with_a_copy(near)
     for number in range(50):
-        admin.set(f"sharedsession;beat:other:{number}", b"", ex=10)
+        admin.set(f"sharedsession;heartbeat:other:{number}", b"", ex=10)
     time.sleep(0.1)
     assert near.peek(key) is not None
-    left = [admin.ttl(name) for name in admin.scan_iter(match="sharedsession;beat:*")]
+    left = [admin.ttl(name) for name in admin.scan_iter(match="sharedsession;heartbeat:*")]
     assert left
     assert all(seconds <= 10 and seconds != -1 for seconds in left)  # -1: it would stay
 
@@ -200,7 +206,7 @@ def test_own_beats_are_all_that_a_listener_is_told_of(near: NearStore, admin: re
 def test_a_child_listens_for_itself(near: NearStore, admin: redis.Redis) -> None:
     """A process forked while threads run has its own connection, and leaves the parent's alone."""
     key, loaded = with_a_copy(near)
-    parents = hearing_of(near).pulse.listener
+    parents = invalidations_of(near).sender.listener
 
     def child() -> bytes:
         before = near.peek(key), ours()
@@ -208,7 +214,7 @@ def test_a_child_listens_for_itself(near: NearStore, admin: redis.Redis) -> None
         admin.connection_pool.reset()
         admin.delete(PREFIX + mine)
         is_heard(near, mine)
-        return repr((before, hearing_of(near).pulse.listener != parents)).encode()
+        return repr((before, invalidations_of(near).sender.listener != parents)).encode()
 
     assert in_a_child(child) == b"((None, []), True)"
     assert near.peek(key) is not None
@@ -248,7 +254,7 @@ def test_pushes_that_stop_alone_are_noticed(shared_server: RedisServer, how: str
 
 
 def test_late_pushes_are_noticed(shared_server: RedisServer) -> None:
-    """Pushes, and beats with them, that take longer than a lease: no copy outlives the lease."""
+    """Pushes and heartbeats that take longer than a lease: no copy outlives the lease."""
     with Proxy(shared_server.port) as proxy, redis.Redis(port=shared_server.port) as admin:
         for near, _ in near_to(f"redis://127.0.0.1:{proxy.port}/0"):
             key, _ = with_a_copy(near)
@@ -272,7 +278,9 @@ def test_a_restarted_server_is_listened_to_again(
         assert time.monotonic() - begun < LEASE + 0.3
         assert near.load(key) is None
         with_a_copy(near)
-        told = [each for each in caplog.records if "does not tell" in each.getMessage()]
+        told = [
+            each for each in caplog.records if "publishes no invalidations" in each.getMessage()
+        ]
         assert len([each for each in told if each.levelno >= logging.WARNING]) <= 2
 
 
@@ -284,7 +292,7 @@ def acl(admin: redis.Redis, *more: str) -> None:
     )
 
 
-@pytest.mark.parametrize("missing", ["CLIENT TRACKING", "the beats' keys"])
+@pytest.mark.parametrize("missing", ["CLIENT TRACKING", "the heartbeats' keys"])
 def test_a_missing_right_is_said_once(
     server: RedisServer,
     caplog: pytest.LogCaptureFixture,
@@ -292,9 +300,12 @@ def test_a_missing_right_is_said_once(
     missing: str,
 ) -> None:
     """Without the right there are copies for the short lease, and one warning that says why."""
-    monkeypatch.setattr(push, "DEAF", 0.6)
+    monkeypatch.setattr(invalidation, "DEAF", 0.6)
     with redis.Redis(port=server.port) as admin:
-        acl(admin, *(["~sharedsession;beat:*"] if missing == "CLIENT TRACKING" else ["+client"]))
+        acl(
+            admin,
+            *(["~sharedsession;heartbeat:*"] if missing == "CLIENT TRACKING" else ["+client"]),
+        )
         for near, _ in near_to(f"redis://app:s3cret@127.0.0.1:{server.port}/0"):
             key = new_key()
             near.create(key, b"data", 600)
@@ -305,11 +316,11 @@ def test_a_missing_right_is_said_once(
             assert 3 <= near.counts["store"] <= 5
             assert near.counts["copy"] > 20
             texts = [each.getMessage() for each in caplog.records if each.levelno > logging.INFO]
-            told = [each for each in texts if "does not tell" in each]
+            told = [each for each in texts if "publishes no invalidations" in each]
             assert len(told) == 1
             assert "no permissions" in told[0].lower()
             assert "s3cret" not in caplog.text
-            acl(admin, "~sharedsession;beat:*", "+client")
+            acl(admin, "~sharedsession;heartbeat:*", "+client")
             with_a_copy(near)  # without a restart
 
 
@@ -333,7 +344,7 @@ def test_every_way_to_a_server_hears(way: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "web:", "sharedsession", "s*[a]?:"])
 def test_any_prefix_hears(shared_server: RedisServer, prefix: str) -> None:
-    """A prefix is taken as it is written, also one below which the beats are, or none at all."""
+    """A prefix is taken as it is written, also none, or one below which the heartbeats are."""
     with redis.Redis(port=shared_server.port) as client:
         pair = StorePair(RedisStore(client, prefix), None)
         near = with_copies(pair, NearCache(lease=LEASE), None, 0.0).sync

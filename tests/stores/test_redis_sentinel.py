@@ -24,8 +24,8 @@ from sharedsession.testing import (
     StoreConformance,
     new_key,
 )
-from tests.redis_servers import SERVICE, Watched, advance, until
 from tests.stores.sharing import assert_shared
+from tests.support.redis_servers import SERVICE, Watched, advance, until
 
 PATIENT = 10.0
 TIMEOUT = 2.0  # of which replicas have a fifth, on a machine that may be busy

@@ -12,17 +12,18 @@ import pytest
 import redis
 import redis.asyncio
 
+from sharedsession._core.settings import NearCache
 from sharedsession.exceptions import StoreUnavailable
-from sharedsession.settings import NearCache
-from sharedsession.stores import StorePair, ages
+from sharedsession.stores import StorePair
+from sharedsession.stores._support import ages
 from sharedsession.stores.base import FRESHEST
 from sharedsession.stores.near import with_copies
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.testing import Awaited, LoopThread, new_key, race, stored
-from tests.redis_servers import until
-from tests.reliability.proxy import Proxy
-from tests.servers import RedisServer, binaries
 from tests.stores.test_push import rest
+from tests.support.proxy import Proxy
+from tests.support.redis_servers import until
+from tests.support.servers import RedisServer, binaries
 
 PATIENT = 5.0
 WAYS = ["sync", "async", "the user's client", "the user's async client"]
@@ -138,6 +139,8 @@ def test_who_only_reads_notices(pair: Pair, store: Any) -> None:
     began = time.monotonic()
     until(lambda: not any(race([lambda: store.load(key)] * 8)), "it is not signed in any more")
     assert time.monotonic() - began < AGE + 1.0
+    # Those eight may have missed an old connection, that others take: not at that age.
+    time.sleep(max(0.0, began + AGE - time.monotonic()))
     assert not any(race([lambda: store.load(key)] * 8))
 
 

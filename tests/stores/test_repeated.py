@@ -20,9 +20,9 @@ from sharedsession.stores.base import TOKENS_KEPT, Store
 from sharedsession.stores.memcached import MemcachedStore
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.testing import Awaited, LoopThread, found, new_key, stored
-from tests.losing import LosingRelay
-from tests.memcached_servers import MemcachedServer
-from tests.servers import RedisServer, binaries
+from tests.support.losing import LosingRelay
+from tests.support.memcached_servers import MemcachedServer
+from tests.support.servers import RedisServer, binaries
 
 
 class Between:

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
+from sharedsession._core.settings import NearCache
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
-from sharedsession.settings import NearCache
 from sharedsession.stores import open_store, open_with_copies
 from sharedsession.stores.base import FRESHEST, Entry, StorePair
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.near import LEASE, AsyncNearStore, Following, NearStore, with_copies
 from sharedsession.testing import LoopThread, new_key
-from tests.databases import PostgreSQL, Standby
-from tests.reliability.proxy import Proxy
-from tests.servers import RedisServer
 from tests.stores.test_push import ours, until
+from tests.support.databases import PostgreSQL, Standby
+from tests.support.proxy import Proxy
+from tests.support.servers import RedisServer
 
 TIMEOUT = 2.0
 
@@ -81,9 +81,9 @@ def paired(primary: Any, replica: Any, link: Proxy) -> Iterator[Pair]:
         assert isinstance(pair.sync, NearStore)
         assert isinstance(pair.asynchronous, AsyncNearStore)
         yield Pair(plain, behind, pair.sync, pair.asynchronous, link, way)
-        following = pair.sync._shared.here().following
+        following = pair.sync._shared.state().following
         assert following is not None
-        following.pulse._needed_at = float("-inf")
+        following.sender._needed_at = float("-inf")
         until(lambda: not ours())
 
 
@@ -109,7 +109,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 
 
 def test_a_replica_answers(pair: Pair) -> None:
-    """What it shows beside a young beat counts, for both colours, and knows its end."""
+    """What it shows beside a young heartbeat counts, for both colours, and knows its end."""
     key = pair.written()
     found, asked = pair.asked(lambda: pair.near.load(key))
     assert found is not None
@@ -171,7 +171,7 @@ def test_below_the_floor_the_primary_answers(pair: Pair) -> None:
 
 
 def test_a_replica_that_stands_still_answers_for_a_lease_at_most(pair: Pair) -> None:
-    """Nothing tells of a broken link but beats: within a second the primary answers alone."""
+    """Nothing tells of a broken link but heartbeats: within a second the primary answers alone."""
     key = pair.written()
     pair.link.silence()
     try:
@@ -271,7 +271,7 @@ def test_a_replica_that_used_up_the_time_of_a_request_is_left_alone() -> None:
 @pytest.mark.parametrize("url", ["redis+cluster://h", "valkeys+cluster://h1,h2", "memory://"])
 def test_what_is_no_replica_is_refused(url: str) -> None:
     """A cluster, of which no node has everything, and a store that cannot be read as a replica."""
-    with pytest.raises(ConfigurationError, match="read_from names"):
+    with pytest.raises(ConfigurationError, match="replica names"):
         open_with_copies("memory://", 1.0, None, url, 0.0)
 
 

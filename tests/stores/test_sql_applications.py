@@ -52,7 +52,7 @@ async def asgi_application(request: Request) -> JSONResponse:
 
 def test_a_sync_and_an_async_application_share_sessions(url: str) -> None:
     """A visitor who goes to and fro between WSGI and ASGI has one session, changed by both."""
-    settings: dict[str, Any] = {"secret_key": SECRET, "store": url, "timeout": 10.0}
+    settings: dict[str, Any] = {"secret_key": SECRET, "store": url, "store_timeout": 10.0}
     plain = Client(WsgiMiddleware(wsgi_application, **settings))
     application = AsgiMiddleware(Starlette(routes=[Route("/", asgi_application)]), **settings)
 

@@ -1,26 +1,27 @@
-"""What PostgreSQL tells of writes, by a trigger and LISTEN."""
+"""The invalidations of PostgreSQL, by a trigger and LISTEN."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from sharedsession import cli
-from sharedsession.settings import NearCache
-from sharedsession.stores import open_store, push
+from sharedsession._core.settings import NearCache
+from sharedsession.stores import open_store
 from sharedsession.stores.base import FRESHEST, StorePair
-from sharedsession.stores.near import AsyncNearStore, NearStore, with_copies
+from sharedsession.stores.near import AsyncNearStore, NearStore, invalidation, with_copies
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import LoopThread, new_key
-from tests.databases import PASSWORD, MariaDB, PgBouncer, PostgreSQL
-from tests.reliability.proxy import Proxy
-from tests.stores.test_push import hearing_of, ours, rest, until
+from tests.stores.test_push import invalidations_of, ours, rest, until
 from tests.stores.test_redis_pushes import LEASE, PATIENT, is_heard, near_to, with_a_copy
+from tests.support.databases import PASSWORD, MariaDB, PgBouncer, PostgreSQL
+from tests.support.proxy import Proxy
 
 
 @pytest.fixture
@@ -80,16 +81,16 @@ def test_a_write_by_another_server_is_heard(
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
-def test_beats_go_by_the_loop(postgresql: PostgreSQL, driver: str) -> None:
+def test_heartbeats_go_by_the_loop(postgresql: PostgreSQL, driver: str) -> None:
     """Under ASGI the loop's own connections send them, also those of a driver without LISTEN."""
     url = postgresql.asyncpg_url if driver == "asyncpg" else postgresql.url
     for near, awaited in near_to(url):
-        hearing = hearing_of(near)
+        invalidations = invalidations_of(near)
         with LoopThread() as loop:
             until(
                 lambda: (
                     loop.run(awaited.load("nobody")) is None
-                    and hearing.covers(time.monotonic(), time.monotonic())
+                    and invalidations.covers(time.monotonic(), time.monotonic())
                 )
             )
 
@@ -153,20 +154,20 @@ def test_names_that_need_quoting(postgresql: PostgreSQL, query: str) -> None:
 
 
 def test_init_makes_it(postgresql: PostgreSQL, capsys: pytest.CaptureFixture[str]) -> None:
-    """``sharedsession init --near-cache`` makes the table and the trigger, again and again."""
+    """``create-table --near-cache`` makes the table and the trigger, again and again."""
     url = f"{postgresql.url}?table=by_init"
     for _ in range(2):
-        assert cli.main(["init", "--near-cache", "--store", url]) == 0
+        assert cli.main(["create-table", "--near-cache", "--store", url]) == 0
         assert "trigger" in capsys.readouterr().out
         assert triggers(postgresql, "by_init") == TRIGGERS
-    assert cli.main(["init", "--store", f"{postgresql.url}?table=without"]) == 0
+    assert cli.main(["create-table", "--store", f"{postgresql.url}?table=without"]) == 0
     assert triggers(postgresql, "without") == []
 
 
 def test_init_prints_it(postgresql: PostgreSQL, capsys: pytest.CaptureFixture[str]) -> None:
     """What is printed can be run as it is, and is all that listening needs."""
     url = f"{postgresql.url}?table=printed_near"
-    assert cli.main(["init", "--print", "--near-cache", "--store", url]) == 0
+    assert cli.main(["create-table", "--print", "--near-cache", "--store", url]) == 0
     postgresql.in_app(f"SET ROLE app; {capsys.readouterr().out}")
     assert triggers(postgresql, "printed_near") == TRIGGERS
     for near, _ in near_to(url):
@@ -174,11 +175,11 @@ def test_init_prints_it(postgresql: PostgreSQL, capsys: pytest.CaptureFixture[st
 
 
 def test_another_store_needs_no_trigger(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
-    """Where nothing tells, init says so."""
+    """Where nothing tells, create-table says so."""
     url = f"sqlite:///{tmp_path}/sessions.db"
-    assert cli.main(["init", "--near-cache", "--store", url]) == 0
+    assert cli.main(["create-table", "--near-cache", "--store", url]) == 0
     assert "needs nothing more" in capsys.readouterr().out
-    assert cli.main(["init", "--print", "--near-cache", "--store", url]) == 0
+    assert cli.main(["create-table", "--print", "--near-cache", "--store", url]) == 0
     assert "TRIGGER" not in capsys.readouterr().out
 
 
@@ -186,7 +187,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         each.getMessage()
         for each in caplog.records
-        if each.levelno >= logging.WARNING and "does not tell" in each.getMessage()
+        if each.levelno >= logging.WARNING and "publishes no invalidations" in each.getMessage()
     ]
 
 
@@ -204,35 +205,35 @@ def short_lease_only(near: NearStore) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection without beats is given up sooner."""
-    monkeypatch.setattr(push, "DEAF", 1.0)
-    monkeypatch.setattr(push, "LONGEST_PAUSE", 0.3)
+    """A connection without heartbeats is given up sooner."""
+    monkeypatch.setattr(invalidation, "DEAF", 1.0)
+    monkeypatch.setattr(invalidation, "LONGEST_PAUSE", 0.3)
 
 
 def test_a_missing_right_is_said_once(
     postgresql: PostgreSQL, impatient: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who may not make the trigger is told, once, what somebody else has to run."""
-    assert cli.main(["init", "--store", postgresql.url]) == 0
+    assert cli.main(["create-table", "--store", postgresql.url]) == 0
     postgresql.in_app("CREATE TABLE granted (LIKE sharedsession INCLUDING ALL)")
     postgresql.in_app("GRANT SELECT, INSERT, UPDATE, DELETE ON granted TO app")
     for near, _ in near_to(f"{postgresql.url}?table=granted"):
         short_lease_only(near)
         (told,) = warnings_of(caplog)
-        assert "sharedsession init --near-cache" in told
+        assert "sharedsession create-table --near-cache" in told
         assert "\n" not in told
         administrator = f"postgresql://root@127.0.0.1:{postgresql.port}/app?table=granted"
-        assert cli.main(["init", "--near-cache", "--store", administrator]) == 0
+        assert cli.main(["create-table", "--near-cache", "--store", administrator]) == 0
         with_a_copy(near)  # without a restart
 
 
 @pytest.mark.parametrize(
     "how", ["DISABLE TRIGGER sharedsession_tell_delete", "DISABLE TRIGGER ALL", "dropped"]
 )
-def test_a_trigger_that_is_gone_stops_the_beats(
+def test_a_trigger_that_is_gone_stops_the_heartbeats(
     postgresql: PostgreSQL, impatient: None, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    """Beats come back only while the trigger works, so that its end is noticed within a lease."""
+    """Heartbeats come back only while the trigger works: its end is noticed within a lease."""
     url = f"{postgresql.url}?table=spoilt"
     for near, _ in near_to(url):
         key, _ = with_a_copy(near)
@@ -248,7 +249,7 @@ def test_a_trigger_that_is_gone_stops_the_beats(
             with_a_copy(near)  # it is made again
         else:
             short_lease_only(near)
-            assert "no beat has come back" in warnings_of(caplog)[0]
+            assert "no heartbeat has come back" in warnings_of(caplog)[0]
             postgresql.in_app("ALTER TABLE spoilt ENABLE TRIGGER ALL")
             with_a_copy(near)
 
@@ -284,9 +285,12 @@ def test_copies_of_mariadbs_sessions(mariadb: MariaDB) -> None:
     with LoopThread() as loop:
         key = new_key()
         created = near.sync.create(key, b"data", 60)
-        assert loop.run(near.asynchronous.load(key)) == created
-        assert near.sync.peek(key) == created
-        assert near.sync.load(key, FRESHEST) == created
+        loaded = loop.run(near.asynchronous.load(key))
+        assert created is not None
+        assert loaded is not None
+        assert loaded == replace(created, expires=loaded.expires)
+        assert near.sync.peek(key) == loaded
+        assert near.sync.load(key, FRESHEST) == loaded
         near.sync.delete(key)
         assert near.sync.load(key) is None
     assert not ours()
@@ -329,7 +333,7 @@ def test_a_restart_is_no_missing_right(impatient: None, caplog: pytest.LogCaptur
             server.end()
             begun = time.monotonic()
             while time.monotonic() < begun + 1.5:
-                near._shared.here().copies.hearing.need(time.monotonic())  # type: ignore[union-attr]
+                near._shared.state().copies.invalidations.need(time.monotonic())  # type: ignore[union-attr]
                 time.sleep(0.05)
             server.restart()
             until(lambda: _works(near))

@@ -26,17 +26,16 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from sharedsession.exceptions import StoreUnavailable
-from sharedsession.stores import sql_dialects
+from sharedsession.stores._support.deadline import within
 from sharedsession.stores.base import Entry, Store
-from sharedsession.stores.sql import AsyncSQLStore, SQLStore
-from sharedsession.stores.waiting import within
+from sharedsession.stores.sql import AsyncSQLStore, SQLStore, dialects
 from sharedsession.testing import Awaited, LoopThread, new_key
-from tests.databases import PASSWORD, Database, MariaDB, PgBouncer, PostgreSQL
 from tests.guarantees import test_cancelled
 from tests.guarantees.asgi import AsgiAdapter, close_loops, starlette
 from tests.guarantees.driver import Browser
-from tests.reliability.proxy import Proxy
-from tests.servers import ServerMissing
+from tests.support.databases import PASSWORD, Database, MariaDB, PgBouncer, PostgreSQL
+from tests.support.processes import ServerMissing
+from tests.support.proxy import Proxy
 
 T = TypeVar("T")
 TIMEOUT = 0.7
@@ -265,7 +264,7 @@ def test_a_server_that_hangs_is_an_outage_within_the_timeout(driver: str) -> Non
 def test_a_connection_that_comes_too_late_is_for_the_next_one(subject: Subject) -> None:
     """A database that needs longer for one than an attempt may take would never come back."""
     asked, slow = threading.Semaphore(0), threading.Event()
-    usual = sql_dialects._opener
+    usual = dialects._opener
 
     def hesitant(*words: Any) -> Callable[..., Any]:
         connect = usual(*words)
@@ -281,7 +280,7 @@ def test_a_connection_that_comes_too_late_is_for_the_next_one(subject: Subject) 
         return connect_slowly
 
     with pytest.MonkeyPatch.context() as patch, LoopThread() as loop:
-        patch.setattr(sql_dialects, "_opener", hesitant)
+        patch.setattr(dialects, "_opener", hesitant)
         other = open_subject(subject.driver, subject.server, loop)
         slow.set()
         assert asked.acquire(blocking=False) is False
@@ -336,9 +335,9 @@ def test_a_connection_that_nobody_takes_is_closed(subject: Subject) -> None:
             other.real.close()
 
 
-async def taken(connecting: sql_dialects.Connecting) -> bool:
+async def taken(connecting: dialects.Connecting) -> bool:
     connection = connecting._take()
-    sql_dialects._close(connection)
+    dialects._close(connection)
     return connection is not None
 
 
@@ -349,9 +348,9 @@ def engine_of(subject: Subject) -> sa.Engine:
     return cast(sa.Engine, line.verbs._engine)
 
 
-def connecting_of(subject: Subject) -> sql_dialects.Connecting:
+def connecting_of(subject: Subject) -> dialects.Connecting:
     (listener,) = engine_of(subject).dialect.dispatch.do_connect
-    return cast(sql_dialects.Connecting, listener)
+    return cast(dialects.Connecting, listener)
 
 
 @every_driver
@@ -460,7 +459,7 @@ def test_cancelled_requests_leave_every_connection_in_step(
     monkeypatch.setattr(test_cancelled, "CANCELLED", 300)
     server = request.getfixturevalue("mariadb" if driver == "asyncmy" else "postgresql")
     store = AsyncSQLStore.from_url(url_for(server, driver), 5.0)
-    site = AsgiAdapter(starlette)(store, timeout=5.0)
+    site = AsgiAdapter(starlette)(store, store_timeout=5.0)
     browsers = {f"user {number}": Browser() for number in range(test_cancelled.CLIENTS)}
     foreign: list[object] = []
     for name, browser in browsers.items():
@@ -645,41 +644,14 @@ def test_a_pooler_that_shares_connections_between_transactions(
             subject.real.close()
 
 
-# clocks
-
-
-@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
-def test_servers_whose_clocks_differ(name: str, request: pytest.FixtureRequest) -> None:
-    """Five seconds apart, each counts by its own clock: an end is early or late by as much."""
-    server = request.getfixturevalue(name)
-    now = time.time()
-    slow, fast = (SQLStore.from_url(server.url, 10.0, clock=lambda n=n: now + n) for n in (0, 5))
-    key, short = new_key(), new_key()
-    entry = stored(slow, key)
-    assert fast.load(key) == entry
-    replaced = fast.replace(key, entry, b"fast", 600)
-    assert replaced is not None
-    assert slow.replace(key, replaced, b"slow", 600)
-    assert slow.create(short, b"short", 3)
-    assert slow.load(short)
-    assert fast.load(short) is None  # early, by the difference
-    assert fast.touch(short, 600) is False
-    assert fast.create(short, b"anew", 60)
-    again = slow.load(short)
-    assert again is not None
-    assert again.data == b"anew"
-    slow.delete(key)
-    for store in (slow, fast):
-        assert store.load(key) is None
-        assert store.touch(key, 600) is False
-        store.close()
+# what is installed
 
 
 def test_a_server_that_is_not_there_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests fail with a sentence where a server is missing; they skip nothing."""
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(MariaDB, "program", "mariadbd-of-nobody")
-    from tests import databases
+    from tests.support import databases
 
     with pytest.raises(ServerMissing, match="install-system-packages mariadb-server"):
         databases._find("mariadbd-of-nobody", "mariadb-server")

@@ -19,7 +19,7 @@ from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores.base import Store
 from sharedsession.stores.sql import AsyncSQLStore, SQLStore
 from sharedsession.testing import Awaited, LoopThread, new_key
-from tests.databases import Database, MariaDB, PostgreSQL
+from tests.support.databases import Database, MariaDB, PostgreSQL
 
 DRIVERS = ["psycopg", "async psycopg", "asyncpg", "pymysql", "asyncmy"]
 ENCRYPTED = {
@@ -128,17 +128,12 @@ def verified(driver: str, authority: str = "{authority}") -> str:
     """The options of a URL that demand the certificate of somebody the authority knows."""
     if driver in ("pymysql", "asyncmy"):
         return f"ssl_ca={authority}"
-    if driver == "asyncpg":  # which reads the authority from the environment, or from a file
-        return "ssl=verify-full"
     return f"sslmode=verify-full&sslrootcert={authority}"
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_the_certificate_is_checked(
-    driver: str, site: Site, open_subject: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_certificate_is_checked(driver: str, site: Site, open_subject: Any) -> None:
     """A session is kept over TLS; a server that nobody vouches for is an outage."""
-    monkeypatch.setenv("PGSSLROOTCERT", site.authority)
     subject = open_subject(driver, verified(driver))
     key = new_key()
     assert subject.store.create(key, b"data", 60)
@@ -146,7 +141,6 @@ def test_the_certificate_is_checked(
     name = "mariadb" if driver in ("pymysql", "asyncmy") else "postgresql"
     assert subject.ask(ENCRYPTED[name]).startswith("TLSv1")
 
-    monkeypatch.setenv("PGSSLROOTCERT", site.stranger)
     wary = open_subject(driver, verified(driver, "{stranger}"))
     with pytest.raises(StoreUnavailable, match=r"certificate|CERTIFICATE"):
         wary.store.load(key)
@@ -170,3 +164,58 @@ def test_the_certificates_are_read_once(
         for _ in range(3):
             assert open_subject(driver, options).store.load(new_key()) is None
         assert len(made) - before <= 1  # none, where another test has been here before
+
+
+KNOWN = "ssl_ca={authority}"
+STRANGE = "ssl_ca={stranger}"
+OPTIONS = {  # of MySQL, and whether a server of the authority is connected to, and by TLS
+    "ssl=true": "TLS",
+    "ssl_mode=REQUIRED": "TLS",
+    "ssl-mode=required": "TLS",
+    f"ssl_mode=VERIFY_CA&{KNOWN}": "TLS",
+    f"ssl_mode=VERIFY_IDENTITY&{KNOWN}": "TLS",
+    f"ssl_verify_identity=true&{KNOWN}": "TLS",
+    f"ssl_check_hostname=false&{KNOWN}": "TLS",
+    f"ssl_verify_cert=false&{STRANGE}": "TLS",
+    f"ssl_check_hostname=false&{STRANGE}": "refused",
+    f"ssl_mode=VERIFY_CA&{STRANGE}": "refused",
+    STRANGE: "refused",
+    "ssl_mode=VERIFY_CA": "refused",  # by the system's authorities, who do not know it
+    "ssl_verify_cert=true": "refused",
+    "ssl_verify_identity=true": "refused",
+    "ssl_disabled=true": "plain",
+    "ssl=false": "plain",
+    "ssl_mode=DISABLED": "plain",
+}
+OF_POSTGRESQL = {
+    "sslmode=require": "TLS",
+    "ssl=require": "TLS",
+    "sslmode=verify-ca&sslrootcert={authority}": "TLS",
+    "ssl=verify-full&sslrootcert={stranger}": "refused",
+    "sslmode=verify-ca&sslrootcert={stranger}": "refused",
+    "sslmode=disable": "plain",
+    "ssl=disable": "plain",
+}
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "expected"),
+    [
+        (driver, options, expected)
+        for driver in DRIVERS
+        for options, expected in (OPTIONS if "my" in driver else OF_POSTGRESQL).items()
+    ],
+)
+def test_what_a_url_says_of_tls_counts_by_every_driver(
+    driver: str, options: str, expected: str, open_subject: Any
+) -> None:
+    """No option for TLS is dropped in silence, by neither of the two drivers of one URL."""
+    subject = open_subject(driver, options)
+    if expected == "refused":
+        with pytest.raises(StoreUnavailable, match=r"certificate|CERTIFICATE"):
+            subject.store.load(new_key())
+        return
+    assert subject.store.load(new_key()) is None
+    name = "mariadb" if "my" in driver else "postgresql"
+    version = subject.ask(ENCRYPTED[name]) or ""
+    assert version.startswith("TLSv1") is (expected == "TLS")

@@ -11,7 +11,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from sharedsession.stores.waiting import LOOK_AGAIN, alook_up, bounded, deadline, look_up, within
+from sharedsession.stores._support.deadline import (
+    LOOK_AGAIN,
+    alook_up,
+    bounded,
+    deadline,
+    look_up,
+    within,
+)
 
 NAME = "sessions.example"
 MARGIN = 1.0  # seconds that a busy machine may take

@@ -15,13 +15,12 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import psycopg
 import pymysql
 
-from tests.servers import ServerMissing
+from tests.support.processes import ServerMissing, ServerProcess, free_port
 
 START_LIMIT = 60.0
 STOP_LIMIT = 30.0
@@ -29,7 +28,7 @@ PASSWORD = "s3cret/of:the#database"
 QUOTED = "s3cret%2Fof%3Athe%23database"
 
 
-class Database:
+class Database(ServerProcess):
     """A server in a folder of its own; `restart` comes back on the same port, with its data."""
 
     program: str
@@ -37,11 +36,10 @@ class Database:
 
     def __init__(self, *options: str) -> None:
         self.options = options
-        self.port = _free_port()
+        self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="sharedsession-sql-"))
         self.data = self.folder / "data"
         self.log = self.folder / "log"
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
         try:
@@ -83,13 +81,6 @@ class Database:
         finally:
             connection.close()
 
-    def kill(self) -> None:
-        """End it at once, as a crash would, with all its processes."""
-        if self._process is not None:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
     def end(self) -> None:
         """End it in an orderly way: whoever is connected is sent away."""
         if self._process is not None:
@@ -105,34 +96,6 @@ class Database:
     def restart(self) -> None:
         self.end()
         self._launch()
-
-    def pause(self) -> None:
-        """Make it hang, all its processes: connections stay open and nothing answers."""
-        self._signal(signal.SIGSTOP)
-        assert self._process is not None
-        limit = time.monotonic() + START_LIMIT
-        # One that has just ended stays a zombie: its parent is stopped as well.
-        while any(_state(process) not in "TZ" for process in _family(self._process.pid)):
-            assert time.monotonic() < limit
-            time.sleep(0.01)
-
-    def resume(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def run(self, *words: str | Path) -> None:
         """Run a command that makes the data folder."""
@@ -172,10 +135,12 @@ class Database:
             return False
         return True
 
+    def _numbers(self) -> list[int]:
+        """PostgreSQL has a process for each connection."""
+        return [child for own in super()._numbers() for child in _family(own)]
+
     def _signal(self, number: int) -> None:
-        """Signal every process of the server; PostgreSQL has one for each connection."""
-        assert self._process is not None
-        for process in _family(self._process.pid):
+        for process in self._numbers():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
 
@@ -362,12 +327,6 @@ def _family(parent: int) -> list[int]:
     return [parent, *(int(child) for child in children)]
 
 
-def _state(process: int) -> str:
-    """Return the letter for the state of a process: T when it was stopped."""
-    status = Path(f"/proc/{process}/stat")
-    return status.read_text().rpartition(") ")[2][0] if status.exists() else "T"
-
-
 def _postgresql(program: str) -> Path:
     versions = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: float(each.parts[4])
@@ -383,9 +342,3 @@ def _find(program: str, package: str, *folders: Path) -> Path:
             f"The tests need {program}: scripts/install-system-packages {package} installs it."
         )
     return Path(found)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port

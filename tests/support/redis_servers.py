@@ -16,11 +16,13 @@ import trustme
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.servers import RedisServer, ServerMissing, _free_port, redis_binary, valkey_binary
+from tests.support.processes import ServerMissing, free_port
+from tests.support.servers import RedisServer, redis_binary, valkey_binary
 
 LIMIT = 30.0
 SLOTS = 16384
 SERVICE = "sessions"
+NAMED = ["CLUSTER"] if redis.__version__ < "6" else []  # what a pool wants to be told
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -68,15 +70,15 @@ class TLSServer(RedisServer):
         super().__init__(a_redis())
         authority = trustme.CA()
         certificate = authority.issue_cert("localhost", "127.0.0.1")
-        self.authority = self._folder / "ca.pem"
+        self.authority = self.folder / "ca.pem"
         authority.cert_pem.write_to_path(str(self.authority))
-        certificate.private_key_pem.write_to_path(str(self._folder / "key.pem"))
-        certificate.cert_chain_pems[0].write_to_path(str(self._folder / "cert.pem"))
-        self.tls_port = _free_port()
+        certificate.private_key_pem.write_to_path(str(self.folder / "key.pem"))
+        certificate.cert_chain_pems[0].write_to_path(str(self.folder / "cert.pem"))
+        self.tls_port = free_port()
         self._options = (
             *("--tls-port", str(self.tls_port), "--tls-auth-clients", "no"),
-            *("--tls-cert-file", str(self._folder / "cert.pem")),
-            *("--tls-key-file", str(self._folder / "key.pem")),
+            *("--tls-cert-file", str(self.folder / "cert.pem")),
+            *("--tls-key-file", str(self.folder / "key.pem")),
         )
         self.tls_url = f"rediss://localhost:{self.tls_port}/0?ssl_ca_certs={self.authority}"
 
@@ -133,7 +135,7 @@ class _Sentinel(RedisServer):
             f"sentinel myid {self.identity}",
             f"port {self.port}",
             "bind 127.0.0.1",
-            f"dir {self._folder}",
+            f"dir {self.folder}",
             "logfile server.log",
             f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2",
             f"sentinel down-after-milliseconds {SERVICE} {down_after}",
@@ -141,7 +143,7 @@ class _Sentinel(RedisServer):
         ]
         if password is not None:
             self.lines.append(f"requirepass {password}")
-        self._file = self._folder / "sentinel.conf"
+        self._file = self.folder / "sentinel.conf"
 
     def tell(self, replica: RedisServer, others: list[_Sentinel]) -> None:
         self.lines.append(f"sentinel known-replica {SERVICE} 127.0.0.1 {replica.port}")
@@ -252,7 +254,7 @@ class SixNodes(_Group):
         for _ in range(6):
             server = RedisServer(
                 self._binary,
-                *("--cluster-enabled", "yes", "--cluster-port", str(_free_port())),
+                *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
                 *("--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"),
                 *("--cluster-allow-replica-migration", "no"),
             )
@@ -279,7 +281,7 @@ class SixNodes(_Group):
         return len(self._lines(server))
 
     def _lines(self, server: RedisServer) -> list[str]:
-        nodes: Any = self.admin(server).connection_pool.get_connection()
+        nodes: Any = self.admin(server).connection_pool.get_connection(*NAMED)
         try:
             nodes.send_command("CLUSTER", "NODES")
             text: str = nodes.read_response().decode()
@@ -305,7 +307,7 @@ class SixNodes(_Group):
             until(lambda: self.admin(server).wait(1, 100) == 1, "the replicas follow")
 
     def _raw(self, server: RedisServer, *command: str) -> bytes:
-        connection: Any = self.admin(server).connection_pool.get_connection()
+        connection: Any = self.admin(server).connection_pool.get_connection(*NAMED)
         try:
             connection.send_command(*command)
             answer: bytes = connection.read_response()

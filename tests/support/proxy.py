@@ -19,6 +19,7 @@ import struct
 from collections.abc import Callable
 from enum import Enum, auto
 from types import TracebackType
+from typing import Any
 
 from sharedsession.testing import LoopThread
 
@@ -51,7 +52,7 @@ class Proxy:
         self._held: asyncio.Event | None = None
         self._links: set[_Link] = set()
         self._crowd: list[socket.socket] = []
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
 
     # --- outages ---
 
@@ -106,7 +107,7 @@ class Proxy:
         self._silent = False
         while self._crowd:
             self._crowd.pop().close()
-        if self._server is None:
+        if self._listener is None:
             self._thread.run(self._listen())
 
     # --- inside ---
@@ -130,14 +131,20 @@ class Proxy:
         self._thread.run(self._gone())
         self._thread.__exit__()
 
+    # No asyncio.Server: closed while a connection is being accepted, it loses that one unclosed
+    # (https://github.com/python/cpython/issues/109564).
+
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=100)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def _stop(self, reset: bool = True) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         if reset:
             await self._reset()
 
@@ -165,8 +172,12 @@ class Proxy:
     async def _gone(self) -> None:
         await asyncio.gather(*(link.task for link in self._links), return_exceptions=True)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = _Link(self, reader, writer)
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            caller, _ = listener.accept()
+        except OSError:  # who called has hung up
+            return
+        link = _Link(self, caller)
         link.dead = self._silent
         self._links.add(link)
         link.task = asyncio.ensure_future(link.serve(self.target))
@@ -178,20 +189,20 @@ class _Link:
 
     task: asyncio.Task[None]
 
-    def __init__(
-        self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self._proxy, self._reader, self._writer = proxy, reader, writer
-        self._ends = [writer]
+    def __init__(self, proxy: Proxy, caller: socket.socket) -> None:
+        self._proxy, self._caller = proxy, caller
+        self._ends: list[asyncio.StreamWriter] = []
         self._asked = b""  # since the last answer
+        self._was_reset = False
         self.dead = False
         self.is_for_pushes = False
 
     async def serve(self, target: int) -> None:
+        """Pass on until one of both has enough; then both ends are closed, and have been."""
         try:
             with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_connection("127.0.0.1", target)
-                self._ends.append(writer)
+                self._reader, self._writer = await self._opened(sock=self._caller)
+                reader, writer = await self._opened(host="127.0.0.1", port=target)
                 async with asyncio.TaskGroup() as ways:
                     ways.create_task(self._commands(writer))
                     ways.create_task(self._answers(reader))
@@ -200,8 +211,20 @@ class _Link:
         finally:
             for end in self._ends:
                 end.close()
+            for end in self._ends:
+                with contextlib.suppress(OSError):
+                    await end.wait_closed()
+            self._caller.close()
+
+    async def _opened(self, **where: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(**where)
+        self._ends.append(writer)
+        if self._was_reset:  # meanwhile
+            self.reset()
+        return reader, writer
 
     def reset(self) -> None:
+        self._was_reset = True
         for end in self._ends:
             raw = end.get_extra_info("socket")
             if raw is not None and not end.transport.is_closing():

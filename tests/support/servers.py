@@ -1,24 +1,16 @@
-"""Redis-type servers for the tests, real ones on loopback, ended by their process numbers."""
+"""A Redis-type server for the tests, a real one on loopback."""
 
 from __future__ import annotations
 
-import contextlib
-import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-START_LIMIT = 10.0
-
-
-class ServerMissing(Exception):
-    """No Redis-type server can be started on this machine."""
+from tests.support.processes import START_LIMIT, ServerMissing, ServerProcess, free_port
 
 
 def redis_binary() -> Path | None:
@@ -50,22 +42,21 @@ def binaries() -> dict[str, Path]:
     return found
 
 
-class RedisServer:
+class RedisServer(ServerProcess):
     """One server process that keeps nothing on disk; `restart` comes back on the same port."""
 
     def __init__(self, binary: Path | None = None, *options: str) -> None:
         self.binary = binary or next(iter(binaries().values()))
         self._options = options
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = Path(tempfile.mkdtemp(prefix="sharedsession-redis-"))
-        self._process: subprocess.Popen[bytes] | None = None
+        self.folder = Path(tempfile.mkdtemp(prefix="sharedsession-redis-"))
 
     def _command(self) -> list[str]:
         options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
-            "dir": str(self._folder),
+            "dir": str(self.folder),
             "save": "86400 1000000000",  # never comes; a server without any makes stores warn
             "appendonly": "no",
             "logfile": "server.log",
@@ -91,42 +82,7 @@ class RedisServer:
 
     @property
     def unix_socket(self) -> Path:
-        return self._folder / "socket"
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def restart(self) -> None:
-        self.kill()
-        self.start()
-
-    def pause(self) -> None:
-        """Make it hang: connections stay open and nothing answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
+        return self.folder / "socket"
 
     def _answers(self) -> bool:
         try:
@@ -137,13 +93,5 @@ class RedisServer:
             return False
 
     def _last_words(self) -> str:
-        log = self._folder / "server.log"
+        log = self.folder / "server.log"
         return log.read_text()[-300:] if log.exists() else "no log was written"
-
-
-def _free_port() -> int:
-    """Return a port that no client's connection will be given before the server has taken it."""
-    while True:
-        port = 10_000 + secrets.randbelow(22_000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port

@@ -1,9 +1,8 @@
-"""Memcached servers for the tests, real ones on loopback, ended by their process numbers."""
+"""Memcached servers for the tests, real ones on loopback."""
 
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -11,12 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 from urllib.parse import unquote
 
-from tests.servers import ServerMissing
+from tests.support.processes import START_LIMIT, ServerMissing, ServerProcess, free_port
 
-START_LIMIT = 10.0
 RELATIVE = 30 * 24 * 60 * 60
 UNMOVED = ("-o", "no_lru_maintainer,lru_crawler")  # a list of the items is complete only then
 TICKS = 2  # seconds by which a server's clock, which ticks once a second, may be behind ours
@@ -34,15 +32,14 @@ def memcached_binary() -> str:
     return found
 
 
-class MemcachedServer:
+class MemcachedServer(ServerProcess):
     """One server process; `restart` comes back on the same port, with nothing in its memory."""
 
     def __init__(self, *options: str, by_socket: bool = False) -> None:
         self._options = options
-        self._folder = Path(tempfile.mkdtemp(prefix="sharedsession-memcached-"))
-        self.path = self._folder / "socket" if by_socket else None
-        self.port = 0 if by_socket else _free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        self.folder = Path(tempfile.mkdtemp(prefix="sharedsession-memcached-"))
+        self.path = self.folder / "socket" if by_socket else None
+        self.port = 0 if by_socket else free_port()
 
     @property
     def name(self) -> str:
@@ -52,7 +49,7 @@ class MemcachedServer:
     def url(self) -> str:
         return f"memcached://{self.name}"
 
-    def start(self) -> MemcachedServer:
+    def start(self) -> Self:
         where = ["-s", str(self.path)] if self.path else ["-l", "127.0.0.1", "-p", str(self.port)]
         self._process = subprocess.Popen(
             [
@@ -78,41 +75,6 @@ class MemcachedServer:
                 raise ServerMissing(f"memcached {' '.join([*where, *self._options])}: no start.")
             time.sleep(0.01)
         return self
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def restart(self) -> None:
-        self.kill()
-        self.start()
-
-    def pause(self) -> None:
-        """Make it hang: connections stay open and nothing answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> MemcachedServer:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     # what the server itself says
 
@@ -194,9 +156,3 @@ def advancing(servers: list[MemcachedServer]) -> Callable[[float], None]:
             server.advance(seconds)
 
     return advance
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port

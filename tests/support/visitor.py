@@ -48,24 +48,53 @@ class AsgiServer(httpx2.BaseTransport):
         return httpx2.Response(response.status_code, headers=response.headers.raw, content=body)
 
 
+class HttpServer(httpx2.BaseTransport):
+    """A server that listens at an address, and is called by the name of the site."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._transport = httpx2.HTTPTransport(verify=False)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        sent = httpx2.Request(
+            request.method,
+            self.address + request.url.raw_path.decode("ascii"),
+            headers=request.headers,
+            stream=request.stream,
+            extensions=request.extensions,
+        )
+        return self._transport.handle_request(sent)
+
+    def close(self) -> None:
+        self._transport.close()
+
+
 class Turns(httpx2.BaseTransport):
     """A balancer that remembers nothing: each request goes to the next server."""
 
     def __init__(self, servers: Iterable[httpx2.BaseTransport]) -> None:
-        self._next = cycle(servers)
+        self._servers = list(servers)
+        self._next = cycle(self._servers)
+        self.last = self._servers[0]
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        return next(self._next).handle_request(request)
+        self.last = next(self._next)
+        return self.last.handle_request(request)
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
 
 
-class Browser(httpx2.Client):
+class Visitor(httpx2.Client):
     """A client with a cookie jar that follows redirects and fills in forms."""
 
     def __init__(self, *servers: httpx2.BaseTransport, **options: Any) -> None:
         self._servers = servers
+        self._turns = Turns(servers)
         super().__init__(
             base_url=SITE,
-            mounts={SITE: Turns(servers)},
+            mounts={SITE: self._turns},
             follow_redirects=True,
             trust_env=False,
             verify=False,  # nothing here speaks https, and to read the certificates takes its time
@@ -94,6 +123,11 @@ class Browser(httpx2.Client):
         return self.request(form.method, page.url.join(form.action), data=form.fields)
 
     @property
+    def last_server(self) -> httpx2.BaseTransport:
+        """The server that answered last."""
+        return self._turns.last
+
+    @property
     def session_cookie(self) -> str | None:
         return next((each.value for each in self.cookies.jar if each.name == "session"), None)
 
@@ -109,11 +143,11 @@ class Browser(httpx2.Client):
         """Return the ID in the cookie of that moment (one of ours)."""
         return self.held[moment].partition(".")[0]
 
-    def another(self, **options: Any) -> Browser:
+    def another(self, **options: Any) -> Visitor:
         """Return another person's browser, before the same servers."""
-        return Browser(*self._servers, **options)
+        return Visitor(*self._servers, **options)
 
-    def thief(self, moment: str) -> Browser:
+    def thief(self, moment: str) -> Visitor:
         """Return a browser that has nothing but the session cookie of that moment."""
         return self.another(cookies={"session": self.held[moment]})
 

@@ -180,7 +180,7 @@ class Page(Part):
 
 
 @dataclass
-class Browser:
+class Chromium:
     """A running browser, found at a port of its own choice."""
 
     port: int
@@ -203,7 +203,7 @@ class Browser:
 
 
 @contextmanager
-def browser(profile: Path) -> Iterator[Browser]:
+def running_chromium(profile: Path) -> Iterator[Chromium]:
     """Run a browser with its profile in that folder, and stop it with all its processes."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     assert program, "The browser tests need Chromium: run scripts/install-system-packages chromium"
@@ -215,7 +215,7 @@ def browser(profile: Path) -> Iterator[Browser]:
         start_new_session=True,
     )
     try:
-        yield Browser(wait_for("Chromium to start", lambda: _port(profile)))
+        yield Chromium(wait_for("Chromium to start", lambda: _port(profile)))
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # its own session: Chromium's processes, no other
         process.wait()
