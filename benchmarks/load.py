@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import redis
 
 from tests.deployments.running import gunicorn, running
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 WORKERS = {
     "gthread": "-k gthread --threads 8 --keep-alive 30",

@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sharedsession import NearCache
 from sharedsession.asgi import SessionMiddleware
 from sharedsession.stores.base import Entry
-from sharedsession.stores.copies import Copies
-from tests.servers import RedisServer
+from sharedsession.stores.near.copies import Copies
+from tests.support.servers import RedisServer
 
 ROUNDS, REQUESTS = 60, 300
 SECRET = "a secret of this benchmark"
@@ -105,7 +105,7 @@ async def compare(name: str, data: dict[str, Any], url: str) -> None:
         await browsers[each].ask("/put")
     middleware.manager.clock = lambda: time.time() + OLD
     await browsers["ours"].ask("/get")
-    await asyncio.sleep(0.5)  # until the first beat has come back
+    await asyncio.sleep(0.5)  # until the first heartbeat has come back
     await browsers["ours"].ask("/get")
     taken: dict[str, list[float]] = {each: [] for each in browsers}
     for _ in range(ROUNDS):
@@ -124,7 +124,7 @@ async def compare(name: str, data: dict[str, Any], url: str) -> None:
 
 
 def commands(server: RedisServer) -> dict[str, int]:
-    """How often each command was sent that reads or writes something, beats aside."""
+    """How often each command was sent that reads or writes something, heartbeats aside."""
     with redis.Redis(port=server.port) as client:
         found = client.info("commandstats")
     return {
@@ -155,7 +155,7 @@ async def count(server: RedisServer) -> None:
         await asyncio.sleep(0)
     after = commands(server)
     more = {name: number - before.get(name, 0) for name, number in after.items()}
-    print(f"commands for 1000 reads by copy: {more} (set: the beats, four a second)")
+    print(f"commands for 1000 reads by copy: {more} (set: the heartbeats, four a second)")
 
 
 def resident() -> float:
@@ -166,7 +166,7 @@ def resident() -> float:
 
 def fill() -> None:
     """Keep copies of a million sessions, in bounds."""
-    for limits in (NearCache(), NearCache(entries=MILLION)):
+    for limits in (NearCache(), NearCache(max_entries=MILLION)):
         before = resident()
         copies = Copies(limits)
         most = 0.0
@@ -179,9 +179,10 @@ def fill() -> None:
             if number % 1000 == 0:
                 most = max(most, resident())
         print(
-            f"a million sessions of {DATA_BYTES} bytes, at most {limits.entries} entries and "
-            f"{limits.megabytes} MiB: {len(copies)} kept, {copies.bytes / 2**20:.1f} MiB by our "
-            f"count, the process grew by {most - before:.1f} MiB at most"
+            f"a million sessions of {DATA_BYTES} bytes, at most {limits.max_entries} entries and "
+            f"{limits.max_bytes // 2**20} MiB: {len(copies)} kept, "
+            f"{copies.bytes / 2**20:.1f} MiB by our count, "
+            f"the process grew by {most - before:.1f} MiB at most"
         )
 
 

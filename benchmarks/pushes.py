@@ -26,9 +26,9 @@ import redis
 
 from sharedsession.stores.base import Entry
 from sharedsession.stores.redis import RedisStore
-from sharedsession.stores.redis.pushes import listen
+from sharedsession.stores.redis.invalidation import listen
 from sharedsession.stores.redis.scripts import SWAP
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 LISTENERS, WRITES, TURNS, DELAYS = 10, 3000, 5, 400
 DATA = b"d" * 300
@@ -112,10 +112,13 @@ def main() -> None:
             entries[key] = known or store.create(key, DATA, 100)
 
         def published(key: str) -> None:
-            written, request = store._write(key, entries.get(key), DATA, 100)
+            flow = store._write(key, entries.get(key), DATA, 100, 0)
+            request = next(flow)
             _, _, _, _, *arguments = request.command
-            publishing(keys=[request.key], args=arguments)
-            entries[key] = written
+            try:
+                flow.send(publishing(keys=[request.key], args=arguments))
+            except StopIteration as done:
+                entries[key] = done.value
 
         ways = {
             "nobody listens": (None, plain),

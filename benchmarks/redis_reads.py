@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from unused import scope
 
-from tests.servers import RedisServer, binaries
+from tests.support.servers import RedisServer, binaries
 
 ROUNDS, REQUESTS, CONCURRENT = 7, 640, 32
 DATA = {

@@ -26,7 +26,7 @@ from tests.reliability.cancelling import cancel
 from tests.reliability.faults import EVERY, run
 from tests.reliability.harness import Tally
 from tests.reliability.judging import is_as_promised
-from tests.reliability.places import PLACES, Place
+from tests.reliability.places import PLACES, ProxiedStore
 
 TIMEOUT, LASTS, CLIENTS = 1.0, 2.0, 8
 PATIENT = 5.0  # the cancelled requests are not about deadlines
@@ -47,7 +47,7 @@ def row(*cells: object) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
-def told(place: Place, fault: str, tally: Tally) -> str:
+def told(place: ProxiedStore, fault: str, tally: Tally) -> str:
     return row(
         place.name,
         fault,

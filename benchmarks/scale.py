@@ -28,16 +28,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.simulation.real import Browser, Meter, Server, Usage, record_of, session_data
 from sharedsession import NearCache
-from sharedsession.record import decode_record
-from sharedsession.session import Session
+from sharedsession._core.record import decode_record
+from sharedsession._core.session import Session
 from sharedsession.stores.base import Entry
-from sharedsession.stores.copies import Copies
 from sharedsession.stores.memory import MemoryStore
-from sharedsession.stores.push import IDLE
+from sharedsession.stores.near.copies import Copies
+from sharedsession.stores.near.invalidation import IDLE
 from sharedsession.stores.redis import RedisStore
-from sharedsession.stores.redis.pushes import listen
-from sharedsession.stores.redis.routes import Request
-from tests.servers import RedisServer
+from sharedsession.stores.redis.cluster import Request
+from sharedsession.stores.redis.invalidation import listen
+from tests.support.servers import RedisServer
 
 SMALL, LARGE = 400, 2000  # bytes of a stored record
 EACH = 1000  # requests of each kind
@@ -45,7 +45,7 @@ MANY = 100_000  # sessions, where memory is measured
 COPIES = 20_000
 LISTENERS, WRITES = 8, 2000
 IN_USE = 5.0  # seconds in which an idle server is watched
-LEASED = NearCache(pushed_lease=0)  # no beats among the commands that are counted
+LEASED = NearCache(lease_with_push=0)  # no heartbeats among the commands that are counted
 TWO_DAYS = 2 * 24 * 3600
 
 # --- what a request costs -------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def in_redis(port: int, record_bytes: int) -> float:
         for start in range(0, MANY, 1000):
             with client.pipeline(transaction=False) as pipeline:
                 for number in range(start, start + 1000):
-                    _, request = store._write(f"{number:043d}", None, record, 1_209_600)
+                    request = next(store._create(f"{number:043d}", record, 1_209_600, None))
                     pipeline.execute_command(*request.command)
                 pipeline.execute()
         taken = client.info("memory")["used_memory"] - before
@@ -233,7 +233,7 @@ def in_a_process(record_bytes: int) -> float:
 def in_copies(record_bytes: int) -> tuple[float, float]:
     """Return what a copy takes, as the process grows and by the count of the package."""
     record = record_of(session_data(record_bytes))
-    copies = Copies(NearCache(entries=COPIES, megabytes=1024))
+    copies = Copies(NearCache(max_entries=COPIES, max_bytes=2**30))
     before = resident()
     for number in range(COPIES):
         key = f"{number:043d}"
@@ -259,7 +259,7 @@ def memory(server: RedisServer) -> None:
         print(f"| {record_bytes} | {' | '.join(f'{each:.0f}' for each in figures)} |", flush=True)
 
 
-# --- pushes and beats -----------------------------------------------------------------------------
+# --- pushes and heartbeats ------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -409,13 +409,18 @@ def throughput(server: RedisServer) -> None:
         store.load_all(keys[:1])
 
         def write(key: str) -> Request:
-            entries[key], request = store._write(key, entries[key], record, 900)
+            flow = store._replace(key, entries[key], record, 900, None, 0)
+            request: Request = next(flow)
+            try:
+                flow.send(1)
+            except StopIteration as done:
+                entries[key] = done.value
             return request
 
         value = len(record) + 40  # the head of the stored string
         kinds: list[tuple[str, Callable[[str], Request], int]] = [
-            ("GET", store._load, len(b"$%d\r\n\r\n" % value) + value),
-            ("EVALSHA, a look for a copy", lambda key: store._looks_at([key])[0], 0),
+            ("GET", lambda key: next(store._load(key, 0)), len(b"$%d\r\n\r\n" % value) + value),
+            ("EVALSHA, a look for a copy", lambda key: next(store._load_all([key])), 0),
             ("EVALSHA, a write", write, len(b":1\r\n")),
         ]
         print("\nRedis' CPU time for a command of ours, µs (commands a second that fill one core):")

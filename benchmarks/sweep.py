@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from sharedsession.stores.base import new_token, with_token
 from sharedsession.stores.sql import SQLStore
-from tests.databases import PostgreSQL
+from tests.support.databases import PostgreSQL
 
 SESSIONS = 200_000
 BYTES = 400

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,9 @@ from statistics import median
 from textwrap import dedent
 from xml.sax.saxutils import escape
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.drawing import bar, box, lines, text, way
 from sharedsession.demo.check import READS, WAYS, Asked, Outcome, table
 from sharedsession.demo.command import Run, checked, judgement
 
@@ -96,27 +100,6 @@ def picture(name: str, words: Words, desc: str, width: int, height: int, body: s
         f'  <rect class="card" x="1" y="1" width="{width - 2}" height="{height - 2}" rx="10"/>\n'
         f"{body}</svg>\n"
     )
-
-
-def text(x: float, y: float, said: str, kind: str = "") -> str:
-    return f'  <text x="{x:g}" y="{y:g}" class="{kind}">{escape(said)}</text>\n'
-
-
-def lines(x: float, y: float, said: str, kind: str = "") -> str:
-    return "".join(text(x, y + 19 * n, line, kind) for n, line in enumerate(said.split("\n")))
-
-
-def bar(x: float, y: float, width: float, height: float, kind: str) -> str:
-    return f'  <rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"/>\n'
-
-
-def box(x: float, y: float, width: float, height: float, kind: str) -> str:
-    return bar(x, y, width, height, kind).replace("/>", ' rx="6"/>')
-
-
-def way(path: str, kind: str = "way", head: bool = True) -> str:
-    end = ' marker-end="url(#head)"' if head else ""
-    return f'  <path class="{kind}" d="{path}"{end}/>\n'
 
 
 def answer_of(outcome: Outcome, words: Words) -> str:

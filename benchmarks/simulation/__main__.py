@@ -8,7 +8,7 @@ import benchmarks.simulation
 from benchmarks.simulation.checked import POINTS, compared
 from benchmarks.simulation.pictures import DOCS, PICTURES, draw
 from benchmarks.simulation.tables import table, tables
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 
 def check() -> None:

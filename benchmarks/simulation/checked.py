@@ -11,22 +11,22 @@ import time
 from dataclasses import dataclass, replace
 
 from sharedsession import NearCache
-from sharedsession.session import Session
+from sharedsession._core.session import Session
 
-from .costs import BEAT, BEATS_A_SECOND, LOOK, PUSH, WRITE
+from .costs import HEARTBEAT, HEARTBEATS_A_SECOND, LOOK, PUSH, WRITE
 from .model import Answer, Counts, Model, World, stream
 from .real import Browser, Meter, Server, Usage, session_data
 
 SECONDS = 12.0
 LIMIT = 30.0  # seconds until every server must hear of writes
 # Busier sessions than anybody has, so that a few seconds show what hours do.
-STICKY = World(Answer.STICKY, servers=4, sessions=60, rate=150, writes=0.02, pushed_lease=5.0)
+STICKY = World(Answer.STICKY, servers=4, sessions=60, rate=150, writes=0.02, lease_with_push=5.0)
 POINTS = {
     "sticky, pushed": STICKY,
     "any server, pushed, little room": replace(
         STICKY, answer=Answer.COPIES, writes=0.05, entries=25, skew=0.5
     ),
-    "sticky, not pushed": replace(STICKY, writes=0.01, pushed_lease=0.0),
+    "sticky, not pushed": replace(STICKY, writes=0.01, lease_with_push=0.0),
 }
 
 
@@ -54,7 +54,7 @@ class Compared:
         found = model.by_store * (LOOK + record) + model.writes * (WRITE + record)
         if world.pushes:
             found += model.changes * world.servers * PUSH
-            found += BEATS_A_SECOND * self.seconds * world.servers * BEAT
+            found += HEARTBEATS_A_SECOND * self.seconds * world.servers * HEARTBEAT
         return found
 
 
@@ -68,7 +68,9 @@ def write(session: Session) -> None:
 
 def compared(port: int, world: World, seconds: float = SECONDS) -> Compared:
     """Ask real servers as the stream says, tell the model, and return what both found."""
-    limits = NearCache(entries=world.entries, lease=world.lease, pushed_lease=world.pushed_lease)
+    limits = NearCache(
+        max_entries=world.entries, lease=world.lease, lease_with_push=world.lease_with_push
+    )
     with contextlib.ExitStack() as stack:
         servers = [
             stack.enter_context(contextlib.closing(Server(port, near_cache=limits)))

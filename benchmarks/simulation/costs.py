@@ -16,8 +16,8 @@ LOOK = 135 + 69  # a read of which a copy is kept: EVALSHA
 WRITE = 243 + 4  # EVALSHA
 TOUCH = 93 + 4  # EXPIRE; one more read comes with it
 PUSH = 89  # for each server that listens
-BEATS_A_SECOND = 4  # of each server that listens
-BEAT = 86 + 98  # the push of it included
+HEARTBEATS_A_SECOND = 4  # of each server that listens
+HEARTBEAT = 86 + 98  # the push of it included
 
 # Microseconds of Redis' CPU: one command at a time on a connection, 32 connections at once.
 CPU_READ = (8.1, 2.9)
@@ -38,7 +38,7 @@ class Costs:
     """Per request, but for the memory: bytes in all servers and the store with a replica."""
 
     reads: float
-    commands: float  # beats included
+    commands: float  # heartbeats included
     network: float
     pushes: float
     touches: float
@@ -58,15 +58,15 @@ def costs(world: World) -> Costs:
     read = (LOOK if world.answer.has_copies else READ) + world.record_bytes
     network = (counts.by_store + counts.touches) * read + counts.touches * TOUCH
     network += counts.writes * (WRITE + world.record_bytes)
-    pushes = beats = 0.0
+    pushes = heartbeats = 0.0
     if world.pushes:
         pushes = counts.changes * each * world.servers
-        beats = BEATS_A_SECOND * world.servers / world.rate
+        heartbeats = HEARTBEATS_A_SECOND * world.servers / world.rate
     memory = world.sessions * IN_REDIS[world.record_bytes] * PRIMARY_AND_REPLICA
     return Costs(
         counts.by_store * each,
-        counts.commands * each + beats,
-        network * each + pushes * PUSH + beats * BEAT,
+        counts.commands * each + heartbeats,
+        network * each + pushes * PUSH + heartbeats * HEARTBEAT,
         pushes,
         counts.touches * each,
         memory + counts.copies / share * IN_A_COPY[world.record_bytes],

@@ -64,12 +64,12 @@ class World:
     idle_timeout: float = 14 * 24 * 3600
     record_bytes: int = 400
     lease: float = 1.0
-    pushed_lease: float = 60.0  # 0: the store does not push
+    lease_with_push: float = 60.0  # as docs/scale.md says; 0: the store does not push
     entries: int = 10_000  # copies on each server
 
     @property
     def pushes(self) -> bool:
-        return self.answer.has_copies and self.pushed_lease > self.lease
+        return self.answer.has_copies and self.lease_with_push > self.lease
 
     def part(self) -> tuple[World, float]:
         """Return a world with a part of the sessions and of all that grows with them, and which.
@@ -91,7 +91,7 @@ class World:
 
     def phases(self) -> tuple[float, float]:
         """Return for how many seconds to run before anything is counted, and then."""
-        longest = max(self.pushed_lease, self.lease, min(self.idle_timeout * TOUCH_AFTER, 240))
+        longest = max(self.lease_with_push, self.lease, min(self.idle_timeout * TOUCH_AFTER, 240))
         return (1.5 * longest, 1.5 * longest) if self.answer.has_copies else (1.0, 1.5 * longest)
 
 
@@ -198,7 +198,7 @@ class Model:
         if request.at - self._stamps[request.session] < world.lease + CLOCKS_APART:
             return False
         as_of = copies.get(request.session)
-        if as_of is None or request.at - as_of >= max(world.lease, world.pushed_lease):
+        if as_of is None or request.at - as_of >= max(world.lease, world.lease_with_push):
             return False
         copies.move_to_end(request.session)
         return True

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from math import log10
 from pathlib import Path
 
+from benchmarks.drawing import HEIGHT, PANEL, Curve, plot
+
 from .costs import Costs, costs
 from .model import Answer, World
 
@@ -18,9 +20,6 @@ LINES = {
     Answer.COPIES: "copies",
     Answer.STICKY: "sticky",
 }
-# The width of a panel and of its plot, and where the plot begins and ends, from top to bottom.
-PANEL, PLOT, LEFT, TOP, BOTTOM, HEIGHT = 316, 146, 58, 62, 300, 352
-LABEL_ROOM = 17  # between the baselines of two labels
 STYLE = """\
     .card { fill: #ffffff; stroke: #d5d9de; }
     .grid { stroke: #e3e7eb; stroke-width: 1; }
@@ -191,55 +190,21 @@ def draw(picture: Picture) -> str:
 
 
 def _panel(picture: Picture, panel: Panel, found: dict[Answer, list[Costs]]) -> list[str]:
-    def up(value: float) -> float:
-        return BOTTOM - panel.place(value) * (BOTTOM - TOP)
-
-    def right(point: float) -> float:
-        return LEFT + picture.place(point) * PLOT
-
-    parts = [f'<text class="name" x="10" y="30">{panel.name}</text>']
-    for value, label in panel.ticks:
-        parts.append(
-            f'<path class="grid" d="M{LEFT} {up(value):.1f}H{LEFT + PLOT}"/>'
-            f'<text class="end" x="{LEFT - 6}" y="{up(value) + 4:.1f}">{label}</text>'
+    curves = [
+        Curve(
+            name,
+            answer.value,
+            [
+                (picture.place(point), panel.place(panel.value(each)))
+                for point, each in zip(picture.points, found[answer], strict=True)
+            ],
         )
-    parts.append(f'<path class="axis" d="M{LEFT} {BOTTOM}H{LEFT + PLOT}"/>')
-    for point, label in picture.ticks:
-        parts.append(
-            f'<path class="axis" d="M{right(point):.1f} {BOTTOM}v4"/>'
-            f'<text class="middle" x="{right(point):.1f}" y="{BOTTOM + 19}">{label}</text>'
-        )
-    middle = LEFT + PLOT / 2
-    parts.append(f'<text class="middle" x="{middle:g}" y="{BOTTOM + 39}">{picture.axis}</text>')
-    ends = {}
-    for answer, name in LINES.items():
-        values = [panel.value(each) for each in found[answer]]
-        way = " ".join(
-            f"{right(point):.1f} {up(value):.1f}"
-            for point, value in zip(picture.points, values, strict=True)
-        )
-        parts.append(f'<path class="line {name}" d="M{way}"/>')
-        ends[answer] = up(values[-1])
-    for answer, height in _apart(ends).items():
-        name, x, y = LINES[answer], LEFT + PLOT, ends[answer]
-        parts += [
-            f'<path class="to {name}" d="M{x + 2} {y:.1f}L{x + 10} {height:.1f}"/>',
-            f'<text class="label-{name}" x="{x + 13}" y="{height + 4:.1f}">{answer.value}</text>',
-        ]
-    return parts
-
-
-def _apart(ends: dict[Answer, float]) -> dict[Answer, float]:
-    """Return where the labels go, so that none covers another."""
-    places: list[tuple[float, Answer]] = sorted(
-        ((height, answer) for answer, height in ends.items()), key=lambda each: each[0]
+        for answer, name in LINES.items()
+    ]
+    return plot(
+        panel.name,
+        [(panel.place(value), label) for value, label in panel.ticks],
+        [(picture.place(point), label) for point, label in picture.ticks],
+        picture.axis,
+        curves,
     )
-    heights = [height for height, _ in places]
-    for _ in range(100):
-        for number in range(1, len(heights)):
-            lack = LABEL_ROOM - (heights[number] - heights[number - 1])
-            if lack > 0:
-                heights[number - 1] -= lack / 2
-                heights[number] += lack / 2
-    over = max(0.0, heights[-1] - BOTTOM)
-    return {answer: height - over for height, (_, answer) in zip(heights, places, strict=True)}

@@ -14,9 +14,9 @@ from typing import Any
 
 import redis
 
+from sharedsession._core.record import Record, encode_data, encode_record
+from sharedsession._core.session import Session
 from sharedsession.adapter import Sessions
-from sharedsession.record import Record, encode_data, encode_record
-from sharedsession.session import Session
 from sharedsession.stores.redis import RedisStore
 
 SECRET = "a secret of this benchmark"
@@ -133,7 +133,7 @@ def _sent(found: dict[str, Any]) -> Counter[str]:
     """Return how often each command was sent by a client.
 
     Redis counts what a script calls as well: with us PTTL and GET in a look, GETRANGE in a write,
-    and SET in one that succeeds. What is left of SET are beats.
+    and SET in one that succeeds. What is left of SET are heartbeats.
     """
     calls = Counter(
         {

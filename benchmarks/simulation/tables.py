@@ -7,11 +7,11 @@ from dataclasses import replace
 from math import ceil
 
 from .costs import (
-    BEATS_A_SECOND,
     CPU_LOOK,
     CPU_PUSH,
     CPU_READ,
     CPU_WRITE,
+    HEARTBEATS_A_SECOND,
     IN_A_COPY,
     IN_REDIS,
     PUSH,
@@ -83,9 +83,9 @@ VARIANTS: dict[str, Callable[[World], World]] = {
     "each session asks every 100 s": lambda world: replace(world, rate=1000),
     "some sessions ask far more than others": lambda world: replace(world, skew=0.5),
     "a session ends after 30 min": lambda world: replace(world, idle_timeout=1800),
-    "`entries=2_000`": lambda world: replace(world, entries=2000),
-    "`pushed_lease=600`": lambda world: replace(world, pushed_lease=600),
-    "`pushed_lease=0`": lambda world: replace(world, pushed_lease=0),
+    "`max_entries=2_000`": lambda world: replace(world, entries=2000),
+    "`lease_with_push=600`": lambda world: replace(world, lease_with_push=600),
+    "`lease_with_push=0`": lambda world: replace(world, lease_with_push=0),
 }
 
 
@@ -203,7 +203,7 @@ def one_region() -> str:
         )
     names = [
         "reads that reach Redis, a second",
-        "commands, a second (beats included)",
+        "commands, a second (heartbeats included)",
         "pushes, a second",
         "network, a second",
         "of it pushes",
@@ -225,12 +225,12 @@ def push_limit() -> str:
             whole(servers),
             whole(pushes / servers),
             size(pushes * PUSH),
-            whole(BEATS_A_SECOND * servers),
+            whole(HEARTBEATS_A_SECOND * servers),
         ]
         for servers in (5, 10, 30, 100, 300)
     ]
     head = ["servers that listen", "writes and touches a second", "pushes, a second"]
-    return table([*head, "beats a second"], rows)
+    return table([*head, "heartbeats a second"], rows)
 
 
 def break_even() -> str:
