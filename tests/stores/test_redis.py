@@ -618,13 +618,13 @@ def test_an_outage_does_not_quote_the_session() -> None:
 
 
 def test_one_string_with_a_lifetime_holds_everything(store: RedisStore, admin: redis.Redis) -> None:
-    """The value is 8 bytes of version, 32 of tokens, then the data; its key expires by itself."""
+    """The value is a byte for the head's length, version, tokens, data; its key expires."""
     entry = store.create("key", b"data", 60)
     assert entry is not None
-    assert admin.get("sharedsession:key") == (1).to_bytes(8, "big") + entry.token + b"data"
+    assert admin.get("sharedsession:key") == b"\x04\x01" + entry.token + b"data"
     assert 59_000 < admin.pttl("sharedsession:key") <= 60_000
     assert store.replace("key", entry, b"new", 600, at_least=300)
-    assert bytes(admin.getrange("sharedsession:key", 0, 7)) == (301).to_bytes(8, "big")
+    assert bytes(admin.getrange("sharedsession:key", 0, 2)) == b"\x09" + (301).to_bytes(2, "big")
     assert store.touch("key", 6000)
     assert 5_999_000 < admin.pttl("sharedsession:key") <= 6_000_000
     assert admin.keys() == [b"sharedsession:key"]

@@ -65,7 +65,7 @@ class Entry:
     data: bytes
     version: int
     expires: float | None
-    token: bytes | int
+    token: bytes
     repeated: bool = False
     found_in: Literal["store", "replica", "copy"] = field(default="store", compare=False)
     decoded: object = field(default=None, init=False, repr=False, compare=False)
@@ -279,11 +279,11 @@ def fate_of(
 
     ``own`` is its token, ``compared`` those of the entry that it was to replace (none: it was to
     be created). ``repeated``: the command was sent before, and the answer to that was lost. While
-    the last place is free (absent, or nothing but zeros) no token was pushed out.
+    the last place is free no token was pushed out.
     """
     if holds_token(kept, own):
         return "written"
-    if not repeated or not any(kept[(TOKENS_KEPT - 1) * TOKEN_BYTES :]):
+    if not repeated or len(kept) < TOKENS_KEPT * TOKEN_BYTES:
         return "overtaken"
     latest = compared[:TOKEN_BYTES]
     return "overtaken" if latest and holds_token(kept, latest) else "unknown"

@@ -81,7 +81,7 @@ class MemoryStore:
             if current is None:
                 return None
             version = max(entry.version, at_least) + 1
-            replaced = Entry(data, version, now + ttl, with_token(token, _tokens(entry)))
+            replaced = Entry(data, version, now + ttl, with_token(token, entry.token))
             if current.token == entry.token:
                 self._write(key, replaced, now)
                 return replaced
@@ -160,13 +160,9 @@ class MemoryStore:
         return removed
 
 
-def _tokens(entry: Entry) -> bytes:
-    return entry.token if isinstance(entry.token, bytes) else b""
-
-
 def _repeated(written: Entry, current: Entry, token: bytes) -> Entry | None:
     """Return what was written when the write is found to have taken place before, else None."""
-    if not holds_token(_tokens(current), token):
+    if not holds_token(current.token, token):
         return None
     return dataclasses.replace(written, repeated=True)
 

@@ -15,15 +15,13 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from ...exceptions import ConfigurationError, StoreFull, StoreUnavailable, TooLarge
+from .._support.head import head_of, read_head
 from .._support.verbs import Flow, Flows
-from ..base import TOKEN_BYTES, TOKENS_KEPT, Entry, fate_of, new_token, with_token
+from ..base import TOKEN_BYTES, Entry, fate_of, new_token, with_token
 from .ring import EPOCH_BYTES, History, Ring, agreed
 
 Items = dict[str, tuple[bytes, int]]  # by key: value and cas id
 
-VERSION_BYTES = 8
-TOKENS = TOKEN_BYTES * TOKENS_KEPT
-HEAD = VERSION_BYTES + TOKENS + EPOCH_BYTES
 HISTORY = "servers!"  # the item that holds the history; no key comes out like this
 LONGEST_KEY = 250
 ITEM_OVERHEAD = 60  # bytes that the server needs for an item besides its key and its value
@@ -122,14 +120,14 @@ class Verbs(Flows):
             found, _ = yield from self._look(key)
         if found is None:
             return None
-        return self._outcome(key, replaced, found, _tokens(entry), repeated=repeated)
+        return self._outcome(key, replaced, found, entry.token, repeated=repeated)
 
     def _outcome(
         self, key: str, written: Entry, found: Entry, compared: bytes, *, repeated: bool
     ) -> Entry | None:
         """Return what was written when the write is found to have taken place before, else None."""
-        own = _tokens(written)[:TOKEN_BYTES]
-        fate = fate_of(_tokens(found), own, compared, repeated=repeated)
+        own = written.token[:TOKEN_BYTES]
+        fate = fate_of(found.token, own, compared, repeated=repeated)
         if fate == "unknown":
             raise outage(
                 self._ring.home(key), "an answer was lost, and others have written too often since"
@@ -172,20 +170,21 @@ class Verbs(Flows):
     def _entry(self, key: str, value: bytes | None) -> Entry | None:
         if value is None or self._history is None:
             return None
-        if len(value) < HEAD:
+        version, tokens, end = read_head(value)
+        data = end + EPOCH_BYTES
+        if not end or len(value) < data:
             return Entry(value, 0, None, b"")
-        if not self._history.counts(value[HEAD - EPOCH_BYTES : HEAD], key, self._ring.home(key)):
+        if not self._history.counts(value[end:data], key, self._ring.home(key)):
             return None
-        version = int.from_bytes(value[:VERSION_BYTES], "big")
-        return Entry(value[HEAD:], version, None, value[VERSION_BYTES : VERSION_BYTES + TOKENS])
+        return Entry(value[data:], version, None, tokens)
 
     def _write(self, old: Entry, data: bytes, at_least: int) -> tuple[Entry, bytes]:
         """Return what will be stored, and the item's value."""
         assert self._history is not None
-        tokens = with_token(self._new_token(), _tokens(old)).ljust(TOKENS, b"\0")
+        tokens = with_token(self._new_token(), old.token)
         version = max(old.version, at_least) + 1
-        head = version.to_bytes(VERSION_BYTES, "big") + tokens + self._history.epoch
-        return Entry(data, version, None, tokens), head + data
+        head = head_of(version, tokens)
+        return Entry(data, version, None, tokens), head + self._history.epoch + data
 
     def _store(
         self, command: str, key: str, value: bytes, ttl: int, *cas: int
@@ -263,10 +262,6 @@ def _expiry(ttl: int) -> int:
     """Return a lifetime as servers want it: 0 would be for ever, a large one a point in time."""
     seconds = max(1, ttl)
     return seconds if seconds <= RELATIVE else min(int(time.time()) + seconds, LAST_MOMENT)
-
-
-def _tokens(entry: Entry) -> bytes:
-    return entry.token if isinstance(entry.token, bytes) else b""
 
 
 def _disagree() -> StoreUnavailable:

@@ -1,7 +1,6 @@
 """Sessions in Redis or Valkey: one string per session, a binary head and then the data.
 
-The head is the version (8 bytes, big-endian) and the tokens of the last four writes (8 bytes each,
-newest first). A write is one script: it compares the stored tokens with those that were loaded,
+The head has the version and the tokens of the last few writes. A write is one script: it compares the stored tokens with those that were loaded,
 swaps the whole string when they are the same, and otherwise looks for the write's own token, so a
 command that was sent twice because its answer was lost finds itself. A script that removes compares
 in the same way. The server expires the keys; what is left of a lifetime is not read back, so
@@ -47,11 +46,11 @@ from ..._core.runtime import threads_run
 from ...exceptions import ConfigurationError, StoreFull, StoreUnavailable
 from .._support.checking import transport_finding
 from .._support.deadline import within
+from .._support.head import head_of, read_head
 from .._support.per_loop import Loops
 from .._support.verbs import AwaitedVerbs, Flow, Flows, PlainVerbs
 from ..base import (
     TOKEN_BYTES,
-    TOKENS_KEPT,
     Entry,
     Event,
     Finding,
@@ -84,9 +83,6 @@ __all__ = ["AsyncRedisStore", "RedisStore"]
 
 T = TypeVar("T")
 
-VERSION_BYTES = 8
-TOKENS = TOKEN_BYTES * TOKENS_KEPT
-HEAD = VERSION_BYTES + TOKENS
 PREFIX = "sharedsession:"
 HEARTBEAT_TTL = 10  # seconds
 
@@ -138,10 +134,8 @@ class _Verbs(Flows):
     def _entry(self, value: object) -> Entry | None:
         if not isinstance(value, bytes):
             return None
-        if len(value) < HEAD:
-            return Entry(value, 0, None, b"")
-        version = int.from_bytes(value[:VERSION_BYTES], "big")
-        return Entry(value[HEAD:], version, None, value[VERSION_BYTES:HEAD])
+        version, tokens, data = read_head(value)
+        return Entry(value[data:], version, None, tokens)
 
     def _load(self, key: str, at_least: int) -> Flow[Entry | None]:
         key = self._prefix + key
@@ -159,11 +153,11 @@ class _Verbs(Flows):
         self, key: str, old: Entry | None, data: bytes, ttl: int, at_least: int
     ) -> Flow[Entry | None]:
         """Store data in the place of an entry; without one the key must be free."""
-        expected = b"" if old is None else _tokens(old)
+        expected = b"" if old is None else old.token
         condition = "NX" if old is None else "XX"
-        tokens = with_token(self._new_token(), expected).ljust(TOKENS, b"\0")
+        tokens = with_token(self._new_token(), expected)
         version = max(0 if old is None else old.version, at_least) + 1
-        value = version.to_bytes(VERSION_BYTES, "big") + tokens + data
+        value = head_of(version, tokens) + data
         key = self._prefix + key
         command: Command = ("EVALSHA", SHAS[SWAP], 1, key, expected, value, ttl, condition)
         request = Request(key, command, self._wait)
@@ -185,7 +179,7 @@ class _Verbs(Flows):
             yield Request(key, ("UNLINK", key))
             return True
         script = ERASE if self._wait is None else ERASE_CONFIRMED
-        expected = () if entry is None else (_tokens(entry),)
+        expected = () if entry is None else (entry.token,)
         command = ("EVALSHA", SHAS[script], 1, key, *expected)
         answer = yield Request(key, command, self._wait)
         return entry is None or answer == 1
@@ -439,7 +433,3 @@ def _suspicious(answer: object, *, owned: bool) -> bool:
 def _refused(answer: object) -> bool:
     """Say whether a server did not do what it was told, and another one may be asked instead."""
     return isinstance(answer, redis.ResponseError) and _suspicious(answer, owned=False)
-
-
-def _tokens(entry: Entry) -> bytes:
-    return entry.token if isinstance(entry.token, bytes) else b""

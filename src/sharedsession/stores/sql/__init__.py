@@ -157,7 +157,7 @@ class _Verbs:
         at_least: int = 0,
     ) -> Entry | None:
         with self._in_time():
-            earlier = _tokens(entry)
+            earlier = entry.token
             tokens = with_token(self._new_token(), earlier)
             replaced = Entry(data, max(entry.version, at_least) + 1, None, tokens)
             swap = partial(self._execute, self._statements.swap, take=_written)
@@ -177,7 +177,7 @@ class _Verbs:
             if entry is None:
                 self._run(self._statements.delete, {"the_key": key}, _row_count)
                 return True
-            values = {"the_key": key, "old_tokens": _tokens(entry), **self._now()}
+            values = {"the_key": key, "old_tokens": entry.token, **self._now()}
             return self._run(self._statements.delete_entry, values, _row_count) > 0
 
     def create_table(self) -> None:
@@ -267,8 +267,8 @@ class _Verbs:
         found = self._load({"the_key": key, **now})
         if found is None:
             return None
-        own = _tokens(entry)[:TOKEN_BYTES]
-        fate = fate_of(_tokens(found), own, compared, repeated=repeated)
+        own = entry.token[:TOKEN_BYTES]
+        fate = fate_of(found.token, own, compared, repeated=repeated)
         if fate == "unknown":
             raise self._outage(UNKNOWN)
         if fate != "written":
@@ -673,10 +673,6 @@ def _for_us(engine: sa.Engine) -> sa.Engine:
         # There it takes two round trips, of which SQLAlchemy does not see that they fail.
         options["isolation_level"] = "AUTOCOMMIT"
     return engine.execution_options(**options)
-
-
-def _tokens(entry: Entry) -> bytes:
-    return entry.token if isinstance(entry.token, bytes) else b""
 
 
 def _first_row(result: Result) -> tuple[int, bytes, bytes, float] | None:
