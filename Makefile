@@ -47,7 +47,7 @@ coverage: lint $(VENV)/.test
 	$(PYTEST) --dist worksteal -m '$(QUICK)' --cov=sharedsession $(TESTS)
 
 test-more: lint $(VENV)/.test
-	@PYTHON=$(PYTHON) scripts/install-system-packages chromium curl
+	@PYTHON=$(PYTHON) scripts/install-system-packages chromium curl redis-server
 	$(PYTEST) --dist worksteal -m '$(MORE)' $(TESTS)
 
 # What kills and hangs a server has that file's server to itself.

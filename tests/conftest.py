@@ -57,7 +57,7 @@ TIERS = {
         interleavings/test_scripts.py::test_random_scripts_break_no_guarantee[[][!0]*
         interleavings/test_scripts.py::*is_caught*
         interleavings/test_two_requests.py::*signed?in?before*
-        stores/*::*valkey* stores/test_conformance.py::TestBoundedMemory*
+        stores/*::*[[-]redis[]-]* stores/test_conformance.py::TestBoundedMemory*
         stores/test_conformance.py::TestSQLiteWithTheUsersEngine*
         stores/test_model.py stores/test_near.py::TestAsyncRedis* stores/test_near.py::TestSQLite*
         stores/test_near.py::TestAwaitedMemory* stores/test_near.py::TestFewCopies*

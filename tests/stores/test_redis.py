@@ -888,7 +888,7 @@ def test_loads_do_not_wait_behind_confirmations(server: RedisServer) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("name", ["redis", "valkey"])
+@pytest.mark.parametrize("name", binaries())
 def test_a_write_that_was_repeated_is_confirmed_as_well(name: str) -> None:
     """WAIT looks at its own connection's writes (Valkey 9), and the repetition is on another."""
     with RedisServer(binaries()[name]) as server, following(server) as replica:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,13 @@ FLAGS = (
 )
 PATIENCE = 20.0  # seconds after which a condition that has not come true is a failure
 
+LOADING = re.compile("navigated or closed|context was destroyed|Cannot find context")
+
 T = TypeVar("T")
+
+
+class Refused(AssertionError):
+    """The browser did not do what it was told."""
 
 
 def wait_for(what: str, ask: Callable[[], T]) -> T:
@@ -124,13 +131,19 @@ class Page(Part):
             if "method" in message:
                 self.events.append(message)
             if message.get("id") == number:
-                assert "error" not in message, f"{method}: {message['error']}"
+                if "error" in message:
+                    raise Refused(f"{method}: {message['error']}")
                 result: dict[str, Any] = message["result"]
                 return result
 
     def evaluate(self, expression: str) -> Any:
         """Evaluate JavaScript in the page; None while a new page is loading."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        try:
+            answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        except Refused as refusal:
+            if LOADING.search(str(refusal)):
+                return None
+            raise
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 

@@ -32,7 +32,7 @@ def valkey_binary() -> Path | None:
 
 def binaries() -> dict[str, Path]:
     """Return the servers of this machine by name; when there is none, say what to install."""
-    known = {"redis": redis_binary(), "valkey": valkey_binary()}
+    known = {"valkey": valkey_binary(), "redis": redis_binary()}  # the one that pip brings first
     found = {name: binary for name, binary in known.items() if binary is not None}
     if not found:
         raise ServerMissing(
