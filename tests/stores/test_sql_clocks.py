@@ -97,13 +97,14 @@ def test_an_expired_session_is_gone_on_a_server_with_a_wrong_clock(
         row = Entry(b"data", 1, None, tokens)
         print(store.load(key), store.load_all([key]), store.touch(key, 600))
         print(store.replace(key, row, b"revived", 600), store.delete(key, row))
-        print(store.create(free, b"anew", 600).data.decode(), store.sweep(1000) > 0)
+        print(store.create(free, b"anew", 600).data.decode())
+        store.sweep(1000)  # unless one beside the create has come first
         """,
         key=key,
         free=free,
         tokens=tokens_of(server, key),
     )
-    assert printed.splitlines() == ["None [None] False", "None False", "anew True"]
+    assert printed.splitlines() == ["None [None] False", "None False", "anew"]
     assert tokens_of(server, key) is None
     assert store.load(free) is not None
     store.close()

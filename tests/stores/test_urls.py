@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
+import redis
 
-from sharedsession.exceptions import ConfigurationError
+from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.stores import open_store
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
@@ -61,7 +64,8 @@ def test_redis(server: RedisServer, scheme: str) -> None:
     assert isinstance(pair.sync, RedisStore)
     assert isinstance(pair.asynchronous, AsyncRedisStore)
     assert pair.sync.create("key", b"data", 60)
-    assert pair.sync._way.client.connection_pool.connection_kwargs["db"] == 3
+    with redis.Redis(port=server.port, db=3) as admin:
+        assert admin.dbsize() == 1
     pair.sync.close()
 
 
@@ -76,9 +80,14 @@ def test_redis_by_a_unix_socket(server: RedisServer) -> None:
 @pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
 def test_redis_by_tls(scheme: str) -> None:
     """The schemes with an s use TLS."""
-    pair = open_store(f"{scheme}://localhost:6379/0")
-    assert isinstance(pair.sync, RedisStore)
-    assert "SSL" in pair.sync._way.client.connection_pool.connection_class.__name__
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        pair = open_store(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/0", timeout=1.0)
+        assert isinstance(pair.sync, RedisStore)
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(pair.sync.load, "key")
+            with listening.accept()[0] as connection:
+                assert connection.recv(1) == b"\x16"  # a handshake of TLS begins
+            assert isinstance(asking.exception(), StoreUnavailable)
 
 
 def test_the_same_url_is_the_same_pair(tmp_path: Path) -> None:

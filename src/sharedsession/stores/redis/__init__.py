@@ -1,31 +1,29 @@
 """Sessions in Redis or Valkey: one string per session, a binary head and then the data.
 
-The head has the version and the tokens of the last few writes. A write is one script: it compares the stored tokens with those that were loaded,
-swaps the whole string when they are the same, and otherwise looks for the write's own token, so a
-command that was sent twice because its answer was lost finds itself. A script that removes compares
-in the same way. The server expires the keys; what is left of a lifetime is not read back, so
-`Entry.expires` is None.
+The head has the version and the tokens of the last few writes. A write is one script: it compares
+the stored tokens with those that were loaded, swaps the whole string when they are the same, and
+otherwise looks for the write's own token, so a command that was sent twice because its answer was
+lost finds itself. A script that removes compares in the same way. The server expires the keys; what
+is left of a lifetime is not read back, so `Entry.expires` is None.
 
 An async client belongs to the event loop that made it. Each loop is given its own, held by an
 async generator: the loop's own shutdown closes that, and with it the client and its sockets.
 
-`clients` makes the clients, `cluster` knows which server has a key, `batching` sends commands that
-wait at the same time together, and `invalidation` receives what the server publishes about writes.
+`steps` has the verbs; `servers` and `cluster` bring their commands to the server that has the key,
+over `connections`; `batching` sends those that wait at the same time together, and `invalidation`
+receives what the server publishes about writes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import functools
-import logging
 import re
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar, cast
+from functools import partial
+from typing import TypeVar
 
 from ..._core.extras import missing
 
@@ -37,54 +35,33 @@ except ModuleNotFoundError as error:
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
-    OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
 )
 
 from ..._core.runtime import threads_run
-from ...exceptions import ConfigurationError, StoreFull, StoreUnavailable
+from ...exceptions import ConfigurationError
 from .._support.checking import transport_finding
 from .._support.deadline import within
-from .._support.head import head_of, read_head
 from .._support.per_loop import Loops
-from .._support.verbs import AwaitedVerbs, Flow, Flows, PlainVerbs
-from ..base import (
-    TOKEN_BYTES,
-    Entry,
-    Event,
-    Finding,
-    fate_of,
-    new_token,
-    with_token,
-)
+from .._support.verbs import AwaitedVerbs, Flow, PlainVerbs
+from ..base import Entry, Event, Finding
 from .batching import Lines
 from .checks import push_finding, server_findings
-from .clients import (
-    CLUSTERS,
-    AsyncClient,
-    NotedConnection,
-    Place,
-    SyncClient,
-    check_client,
-    make_async_client,
-    make_client,
-    name_of,
-    read_url,
-    replicas,
-)
-from .cluster import Cluster, Command, Request, Server, Unconfirmed, Wait
-from .invalidation import heartbeats_of, listen
-from .rights import Rights, advice
-from .scripts import ERASE, ERASE_CONFIRMED, LOOK, SHAS, SWAP
-from .server_settings import LIMIT, QUESTIONS, Look, warn
+from .clients import CLUSTERS, AsyncClient, SyncClient, check_client, name_of
+from .cluster import AsyncCluster, Cluster, make_async_client, make_client
+from .connections import NotedConnection
+from .invalidation import listen
+from .rights import Rights
+from .server_settings import LIMIT, QUESTIONS, warn
+from .servers import AsyncClientServer, AsyncServer, ClientServer, Request, Server, Unconfirmed
+from .steps import Verbs
+from .url import Place, read_url
 
 __all__ = ["AsyncRedisStore", "RedisStore"]
 
 T = TypeVar("T")
-
 PREFIX = "sharedsession:"
-HEARTBEAT_TTL = 10  # seconds
 
 # After one of these the other connections are suspect too: something between may have lost them, or
 # they lead to a server that is the primary no more, or is cut off from the others. redis-py knows
@@ -94,126 +71,10 @@ REPLACED = (ReadOnlyError, ClusterDownError, BusyLoadingError, Unconfirmed)  # M
 SAID = re.compile(
     r"(?:^|-)(READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|LOADING|UNBLOCKED)\b"
 )
-FULL = re.compile(r"(?:^|-)OOM command not allowed")
 OUTAGES = (redis.RedisError, RedisClusterException, OSError)  # asyncio's timeout is an OSError
-WAIT_SHARE = 5  # replicas may take this fraction of the timeout, twice: with a script that is new
-
-log = logging.getLogger("sharedsession")
 
 
-class _Verbs(Flows):
-    """What the sync and the async store share: commands, and what their answers mean.
-
-    A flow yields a `Request`, and is sent its answer.
-    """
-
-    _prefix: str
-    _wait: Wait | None
-    _place: str
-
-    def __init__(
-        self,
-        place: str,
-        prefix: str,
-        wait_replicas: int,
-        timeout: float = 1.0,
-        *,
-        spreads: bool,
-    ) -> None:
-        self.spreads = spreads  # over several servers: keys are not loaded together
-        count = replicas(wait_replicas)
-        self._wait = Wait(count, int(timeout * 1000 / WAIT_SHARE)) if count else None
-        self._prefix = prefix
-        self._place = place
-        self._rights = Rights()
-        self._look = Look()
-
-    def _new_token(self) -> bytes:
-        return new_token()
-
-    def _entry(self, value: object) -> Entry | None:
-        if not isinstance(value, bytes):
-            return None
-        version, tokens, data = read_head(value)
-        return Entry(value[data:], version, None, tokens)
-
-    def _load(self, key: str, at_least: int) -> Flow[Entry | None]:
-        key = self._prefix + key
-        return self._entry((yield Request(key, ("GET", key))))
-
-    def _create(self, key: str, data: bytes, ttl: int, owner: str | None) -> Flow[Entry | None]:
-        return self._write(key, None, data, ttl, 0)
-
-    def _replace(
-        self, key: str, entry: Entry, data: bytes, ttl: int, owner: str | None, at_least: int
-    ) -> Flow[Entry | None]:
-        return self._write(key, entry, data, ttl, at_least)
-
-    def _write(
-        self, key: str, old: Entry | None, data: bytes, ttl: int, at_least: int
-    ) -> Flow[Entry | None]:
-        """Store data in the place of an entry; without one the key must be free."""
-        expected = b"" if old is None else old.token
-        condition = "NX" if old is None else "XX"
-        tokens = with_token(self._new_token(), expected)
-        version = max(0 if old is None else old.version, at_least) + 1
-        value = head_of(version, tokens) + data
-        key = self._prefix + key
-        command: Command = ("EVALSHA", SHAS[SWAP], 1, key, expected, value, ttl, condition)
-        request = Request(key, command, self._wait)
-        answer = yield request
-        if answer in (1, 2):  # done, or found to be done before
-            return Entry(data, version, None, tokens, repeated=answer == 2)
-        kept, own, repeated = cast(bytes, answer), tokens[:TOKEN_BYTES], request.is_repeated
-        if fate_of(kept, own, expected, repeated=repeated) == "unknown":
-            raise self._outage("an answer was lost, and others have written too often since")
-        return None
-
-    def _touch(self, key: str, ttl: int) -> Flow[bool]:
-        key = self._prefix + key
-        return bool((yield Request(key, ("EXPIRE", key, ttl))))
-
-    def _delete(self, key: str, entry: Entry | None) -> Flow[bool]:
-        key = self._prefix + key
-        if entry is None and self._wait is None:
-            yield Request(key, ("UNLINK", key))
-            return True
-        script = ERASE if self._wait is None else ERASE_CONFIRMED
-        expected = () if entry is None else (entry.token,)
-        command = ("EVALSHA", SHAS[script], 1, key, *expected)
-        answer = yield Request(key, command, self._wait)
-        return entry is None or answer == 1
-
-    def _load_all(self, keys: Sequence[str]) -> Flow[list[Entry | None]]:
-        """What `base.Replicated` wants; in a cluster of one key after the other."""
-        names, now, found = [self._prefix + key for key in keys], time.time(), []
-        for group in [[name] for name in names] if self.spreads else [names]:
-            command: Command = ("EVALSHA", SHAS[LOOK], len(group), *group)
-            for value, left in (yield Request(group[0], command)):
-                entry = self._entry(value)
-                if entry is not None and left >= 0:
-                    entry = dataclasses.replace(entry, expires=now + left / 1000)
-                found.append(entry)
-        return found
-
-    def _heartbeat(self, listener: str, number: int) -> Flow[None]:
-        key = f"{heartbeats_of(self._prefix)}{listener}:{number}"
-        yield Request(key, ("SET", key, b"", "EX", HEARTBEAT_TTL))
-
-    def _failure(self, error: Exception, request: Request) -> StoreUnavailable:
-        """Return what an error means: a server that is full did not write, unless it had before."""
-        # An "unknown command" goes on to quote the arguments, among them the session's data.
-        reason = str(error).split(", with args", 1)[0] or "no answer in time"
-        full = isinstance(error, OutOfMemoryError) or FULL.search(reason)
-        if full and not request.is_repeated:
-            return StoreFull(f"The session store ({self._place}) is full: {reason}")
-        return self._outage(reason + advice(reason, self._prefix))
-
-    def _outage(self, reason: str) -> StoreUnavailable:
-        return StoreUnavailable(f"The session store ({self._place}) failed: {reason}")
-
-
-class RedisStore(_Verbs, PlainVerbs):
+class RedisStore(Verbs, PlainVerbs):
     """A store in Redis for threads; ``client`` is used as it was configured.
 
     It is a `redis.Redis`, also one from ``Sentinel.master_for``, or a `redis.RedisCluster`.
@@ -228,7 +89,12 @@ class RedisStore(_Verbs, PlainVerbs):
         super().__init__(
             name_of(client), prefix, wait_replicas, spreads=isinstance(client, CLUSTERS)
         )
-        self._way = _way(client)
+        self._way: Server | ClientServer | Cluster
+        self._way = (
+            Cluster(lambda: client)
+            if isinstance(client, redis.RedisCluster)
+            else ClientServer(client)
+        )
         self._timeout: float | None = None
         self._url: Place | None = None
 
@@ -238,9 +104,10 @@ class RedisStore(_Verbs, PlainVerbs):
         place = read_url(url)
         store: RedisStore = cls.__new__(cls)
         spreads = place.kind == "cluster"
-        _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout, spreads=spreads)
-        make = functools.partial(make_client, place, timeout)
-        store._way = Cluster(cast(MakesCluster, make)) if store.spreads else _way(make())
+        Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout, spreads=spreads)
+        store._way = (
+            Cluster(partial(make_client, place, timeout)) if spreads else Server(place, timeout)
+        )
         store._timeout = timeout
         store._url = place
         weakref.finalize(store, store._way.close)
@@ -266,8 +133,8 @@ class RedisStore(_Verbs, PlainVerbs):
 
     def listen(self, listener: str) -> Iterator[Event]:
         """See `base.Pushing`."""
-        assert isinstance(self._way, Server)
-        return listen(self._way.client, self._prefix, listener)
+        assert not isinstance(self._way, Cluster)
+        return listen(self._way.connect, self._prefix, listener)
 
     def examine(self) -> Iterator[Finding]:
         """See `base.Checkable`; in a cluster one of the nodes is asked, and stands for all."""
@@ -326,7 +193,7 @@ class RedisStore(_Verbs, PlainVerbs):
         self._look.end(answered=warn(self._place, found))
 
 
-class AsyncRedisStore(_Verbs, AwaitedVerbs):
+class AsyncRedisStore(Verbs, AwaitedVerbs):
     """A store in Redis for asyncio; ``client`` is used as it was configured, on one event loop.
 
     It is a `redis.asyncio.Redis`, also one from ``Sentinel.master_for``, or a
@@ -346,8 +213,8 @@ class AsyncRedisStore(_Verbs, AwaitedVerbs):
         place = read_url(url)
         store: AsyncRedisStore = cls.__new__(cls)
         spreads = place.kind == "cluster"
-        _Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout, spreads=spreads)
-        store._loops = Loops(functools.partial(_make_lines, place, timeout, store._rights))
+        Verbs.__init__(store, place.name, prefix, place.wait_replicas, timeout, spreads=spreads)
+        store._loops = Loops(partial(_make_lines, place, timeout, store._rights))
         store._owned = True
         return store
 
@@ -392,9 +259,13 @@ class AsyncRedisStore(_Verbs, AwaitedVerbs):
 
 def _make_lines(place: Place, timeout: float, rights: Rights) -> Lines:
     opened = weakref.WeakSet[NotedConnection]()
-    client = make_async_client(place, timeout, opened)
     # A caller that waited for one flight and goes with the next has used its timeout.
-    return Lines(client, timeout / 2, rights, opened)
+    way = (
+        AsyncCluster(make_async_client(place, timeout, opened), opened)
+        if place.kind == "cluster"
+        else AsyncServer(place, timeout, rights, opened)
+    )
+    return Lines(way, timeout / 2, rights)
 
 
 def _on_one_loop(client: AsyncClient, rights: Rights) -> Callable[[], Lines]:
@@ -410,16 +281,14 @@ def _on_one_loop(client: AsyncClient, rights: Rights) -> Callable[[], Lines]:
                 "or give the store's URL, from which each loop is given its own client."
             )
         home[:] = [weakref.ref(loop)]
-        return Lines(client, None, rights)
+        way = (
+            AsyncCluster(client)
+            if isinstance(client, redis.asyncio.RedisCluster)
+            else AsyncClientServer(client, rights)
+        )
+        return Lines(way, None, rights)
 
     return make
-
-
-MakesCluster = Callable[[], redis.RedisCluster]
-
-
-def _way(client: SyncClient) -> Server | Cluster:
-    return Cluster(lambda: client) if isinstance(client, redis.RedisCluster) else Server(client)
 
 
 def _suspicious(answer: object, *, owned: bool) -> bool:

@@ -9,36 +9,27 @@ writes that replicas must confirm.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from contextvars import Context
 
-import redis.asyncio
-
-from .clients import AsyncClient, NotedConnection
-from .cluster import Answers, AsyncCluster, AsyncServer, Request, Wait
+from .cluster import AsyncCluster
 from .rights import Rights
+from .servers import Answers, AsyncClientServer, AsyncServer, Request, Wait
 
 OVERDUE = 0.1  # seconds after which a flight is stuck, perhaps, and holds no caller up any more
 MOST_COMMANDS = 128
 MOST_BYTES = 2**20
 
+Way = AsyncServer | AsyncClientServer | AsyncCluster
 Waiting = tuple[Request, asyncio.Future[object]]
 
 
 class Lines:
-    """One event loop's client, and its lines to it."""
+    """One event loop's way to the server, or to a cluster's nodes, and its lines to each."""
 
-    def __init__(
-        self,
-        client: AsyncClient,
-        limit: float | None,
-        rights: Rights,
-        opened: Iterable[NotedConnection] = (),
-    ) -> None:
-        self.client = client
-        self.way = _way(client, rights)
+    def __init__(self, way: Way, limit: float | None, rights: Rights) -> None:
+        self.way = way
         self._rights = rights
-        self._opened = opened  # connections that were made for this loop
         self.limit = limit  # of a flight, in seconds; None for a client that is the user's own
         self._lines: dict[tuple[str, Wait | None], Line] = {}
         self._beside: set[asyncio.Task[bool]] = set()  # what no request waits for
@@ -74,8 +65,6 @@ class Lines:
             task.cancel()
         for line in self._lines.values():
             line.hang_up()
-        for connection in list(self._opened):
-            connection.abort()
         if self.limit is not None:
             self.way.hang_up()
 
@@ -85,7 +74,7 @@ class Line:
 
     def __init__(
         self,
-        way: AsyncServer | AsyncCluster,
+        way: Way,
         wait: Wait | None,
         limit: float | None,
         rights: Rights,
@@ -182,12 +171,6 @@ class Line:
                 answers[n] = answer
             left = [n for n in left if self._rights.do_without(requests[n], answers[n])]
         return answers
-
-
-def _way(client: AsyncClient, rights: Rights) -> AsyncServer | AsyncCluster:
-    if isinstance(client, redis.asyncio.RedisCluster):
-        return AsyncCluster(client)
-    return AsyncServer(client, rights)
 
 
 def batches(waiting: list[Waiting]) -> list[list[Waiting]]:

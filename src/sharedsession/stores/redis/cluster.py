@@ -1,280 +1,102 @@
-"""How commands reach the server that holds their key: one server, or the nodes of a cluster.
+"""How commands reach the nodes of a cluster.
 
-A request is a key and a command for it; what comes back for each is its answer, errors that the
-server answered with among them. What goes out together to one node is one pipeline, on one
-connection; with `Wait` it ends with a WAIT there, which covers the writes of that pipeline alone.
-
-Commands go over the client's connections, not through its methods: those repeat a command whose
-answer was lost and do not tell, and who repeats a write must know (`base.fate_of`). It is repeated
-as the connection's own `Retry` says. Connections grow old (`ages`), but not those to the nodes of a
-cluster: a node that is the primary no more redirects, or says that it is cut off.
-
-In a cluster redirections are followed here, not by the client: its own way breaks a pipeline up,
-sends ASKING on another connection than the command (asyncio), and sleeps. The steps are a generator
-(`_Routes.plan`), which a sync and an async driver run. The client keeps the table of slots.
+Redirections are followed here, not by the client: its own way breaks a pipeline up, sends ASKING on
+another connection than the command (asyncio), and sleeps. The steps are a generator
+(`_Routes.plan`), which a sync and an async driver run. The client keeps the table of slots, and its
+nodes' connections; these do not grow old: a node that is the primary no more redirects, or says
+that it is cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
+import functools
 import math
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, cast
 
 import redis
 import redis.asyncio
 import redis.asyncio.cluster
+import redis.asyncio.retry
 import redis.cluster
+import redis.retry
+from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, RedisClusterException
 
-from .._support.ages import Ages
+from .._support.addresses import in_url
 from .._support.deadline import deadline
-from .clients import AsyncClient, SyncClient, drop_idle
-from .rights import Rights, is_refused
-
-Command = tuple[str | bytes | int, ...]
-Answers = list[object]
+from . import compat
+from .clients import AsyncClient, SyncClient
+from .connections import CONNECTIONS, Connection, NotedConnection, Opened, keeping, noted, settings
+from .servers import (
+    Answers,
+    Command,
+    Request,
+    Wait,
+    ask,
+    awaited_ask,
+    commands_of,
+    confirmed,
+    exchange_as_configured,
+)
+from .url import Options, Place, connection_class, library
 
 TRIES = 5
 REFRESH_PAUSE = 0.1  # seconds between two looks at who has which slots: each costs milliseconds
 ASKING: Command = ("ASKING",)
-# What a pool wants to know of a connection's use: before redis-py 5.3 the name of a command.
-_named = inspect.signature(redis.ConnectionPool.get_connection).parameters.get("command_name")
-TAKEN_FOR = () if _named is None or _named.default is not inspect.Parameter.empty else ("EVALSHA",)
+
+# --- the clients ----------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
-class Request:
-    """A command for a key; ``is_repeated``: it was sent before, and the answer to that was lost."""
-
-    key: str
-    command: Command
-    wait: Wait | None = None
-    is_repeated: bool = False
+def _options(place: Place, timeout: float) -> Options:
+    given = {name: place.options[name] for name in place.options.keys() - {"host", "port", "db"}}
+    return {**settings(timeout), "max_connections": CONNECTIONS, **given}
 
 
-class Wait(NamedTuple):
-    """How many replicas are to confirm each write, and how long that may take."""
-
-    replicas: int
-    milliseconds: int
-
-
-class Unconfirmed(redis.RedisError):
-    """Too few replicas have confirmed a write, which a failover could now forget."""
-
-
-def _confirmed(answers: Answers, wait: Wait | None) -> Answers:
-    """Take the answer of WAIT off the others; what was written but not confirmed is an error."""
-    if wait is None:
-        return answers
-    *others, count = answers
-    if isinstance(count, int) and count >= wait.replicas:
-        return others
-    refusal = count
-    if isinstance(count, int):
-        refusal = Unconfirmed(
-            f"{count} of {wait.replicas} replicas confirmed the write, which a failover could "
-            "forget (wait_replicas)"
-        )
-    return [refusal if isinstance(answer, int) and answer else answer for answer in others]
+def make_client(place: Place, timeout: float) -> redis.RedisCluster:
+    """Return a client of the place; this asks its nodes who has what."""
+    options = {"timeout": timeout / 2, **_options(place, timeout)}
+    options["connection_class"] = keeping(connection_class(place), timeout / 2, pooled=True)
+    options["retry"] = redis.retry.Retry(NoBackoff(), 1, (redis.ConnectionError,))
+    pool = functools.partial(redis.BlockingConnectionPool, **options)
+    first, *others = [library.cluster.ClusterNode(*host) for host in place.hosts]
+    return redis.RedisCluster(
+        url=f"redis://{in_url(first.host)}:{first.port}",
+        startup_nodes=others,
+        retry=redis.retry.Retry(NoBackoff(), 0),
+        require_full_coverage=False,
+        connection_pool_class=pool,
+        protocol=2,
+    )
 
 
-def _commands(requests: Sequence[Request], wait: Wait | None) -> list[Command]:
-    commands = [request.command for request in requests]
-    return commands if wait is None else [*commands, ("WAIT", *wait)]
+def make_async_client(place: Place, timeout: float, opened: Opened) -> redis.asyncio.RedisCluster:
+    """Return a client of the place for the running loop, whose connections ``opened`` is to hold.
 
-
-# --- one connection -------------------------------------------------------------------------------
-
-Connection = Any  # redis.Connection, or redis.asyncio.Connection: they carry no annotations
-
-
-def _exchange(connection: Connection, requests: Sequence[Request], wait: Wait | None) -> Answers:
-    commands = _commands(requests, wait)
-
-    def send() -> Answers:
-        connection.send_packed_command(connection.pack_commands(commands))
-        return [_answer(connection) for _ in commands]
-
-    def lost(_error: Exception) -> None:
-        connection.disconnect()
-        for request in requests:
-            request.is_repeated = True
-
-    try:
-        answers: Answers = connection.retry.call_with_retry(send, lost)
-    except BaseException:
-        connection.disconnect()  # an answer may still be on its way
-        raise
-    return _confirmed(answers, wait)
-
-
-def _answer(connection: Connection) -> object:
-    try:
-        return connection.read_response()
-    except redis.ResponseError as error:
-        return error
-
-
-async def _aexchange(
-    connection: Connection, requests: Sequence[Request], commands: Sequence[Command]
-) -> Answers:
-    async def send() -> Answers:
-        await connection.send_packed_command(connection.pack_commands(commands))
-        return [await _aanswer(connection) for _ in commands]
-
-    async def lost(_error: Exception) -> None:
-        await connection.disconnect(nowait=True)
-        for request in requests:
-            request.is_repeated = True
-
-    try:
-        answers: Answers = await connection.retry.call_with_retry(send, lost)
-    except BaseException:
-        await connection.disconnect(nowait=True)
-        raise
-    return answers
-
-
-async def _aanswer(connection: Connection) -> object:
-    try:
-        return await connection.read_response()
-    except redis.ResponseError as error:
-        return error
-
-
-def _ask(make: Callable[[], Connection], commands: Sequence[Command]) -> Answers | None:
-    """Return the answers, by a connection used for nothing else; None: nothing was heard.
-
-    No caller needs them, and a client that is closed meanwhile raises whatever comes.
+    Nothing is asked yet. Its waits have no timeouts: one clock over a whole flight costs less.
     """
-    try:
-        connection = make()
-        try:
-            connection.send_packed_command(connection.pack_commands(commands))
-            return [_answer(connection) for _ in commands]
-        finally:
-            connection.disconnect()
-    except Exception:  # noqa: BLE001 - see above
-        return None
+    options = {**_options(place, timeout), "socket_timeout": place.options.get("socket_timeout")}
+    for of_a_pool in ("connection_class", "timeout"):
+        options.pop(of_a_pool, None)
+    client = redis.asyncio.RedisCluster(
+        startup_nodes=[redis.asyncio.cluster.ClusterNode(*host) for host in place.hosts],
+        require_full_coverage=False,
+        ssl=place.is_encrypted,
+        retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
+        **options,
+    )
+    kind = noted(connection_class(place, asynchronous=True), opened)
+    client.connection_kwargs["connection_class"] = kind  # which it takes only from itself
+    for node in compat.startup_nodes(client):
+        node.connection_class = kind
+    return client
 
 
-async def _aask(make: Callable[[], Connection], commands: Sequence[Command]) -> Answers | None:
-    try:
-        connection = make()
-        try:
-            await connection.send_packed_command(connection.pack_commands(commands))
-            return [await _aanswer(connection) for _ in commands]
-        finally:
-            await connection.disconnect()
-    except Exception:  # noqa: BLE001 - the same
-        return None
-
-
-# --- one server, or the primary of a Sentinel service ---------------------------------------------
-
-
-class Server:
-    """The way to one server for threads."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self.client = client
-        self._ages = Ages()
-
-    def send(self, requests: Sequence[Request], wait: Wait | None = None) -> Answers:
-        """Return the answers; raise when the connection breaks or nothing is heard."""
-        pool: Any = self.client.connection_pool
-        connection: Connection = pool.get_connection(*TAKEN_FOR)
-        try:
-            if self._ages.is_old(connection):
-                connection.disconnect()
-                connection.connect()
-            return _exchange(connection, requests, wait)
-        finally:
-            pool.release(connection)
-
-    def ask(self, key: str, commands: Sequence[Command]) -> Answers | None:
-        """Return the answers to something that no request needs; None: nothing was heard."""
-        pool: Any = self.client.connection_pool
-        return _ask(lambda: pool.connection_class(**pool.connection_kwargs), commands)
-
-    def suspect(self, key: str) -> None:
-        """Give up connections: something between may have lost them, or it is a replica."""
-        self._ages.renew()
-        drop_idle(self.client.connection_pool)
-
-    def close(self) -> None:
-        """Close the client."""
-        self.client.close()
-
-
-class AsyncServer:
-    """The way to one server for one event loop."""
-
-    def __init__(self, client: redis.asyncio.Redis, rights: Rights) -> None:
-        self.client = client
-        self._rights = rights
-        self._ages = Ages()
-
-    def node(self, key: str) -> str:
-        """Name the node that has the key: what goes to the same one can travel together."""
-        return ""
-
-    async def send(self, requests: Sequence[Request], wait: Wait | None = None) -> Answers:
-        """Return the answers; raise when the connection breaks or nothing is heard.
-
-        Several loads are one MGET, where that is allowed.
-        """
-        loads = [request for request in requests if request.command[0] == "GET"]
-        if len(loads) < 2 or not self._rights.mget:
-            return _confirmed(await self._exchange(requests, _commands(requests, wait)), wait)
-        others = [request for request in requests if request.command[0] != "GET"]
-        together: Command = ("MGET", *(request.command[1] for request in loads))
-        answers = await self._exchange(requests, [together, *_commands(others, wait)])
-        values = answers.pop(0)
-        if is_refused(values):
-            self._rights.mget = False
-            values = await self._exchange(loads, _commands(loads, None))
-        found = iter(values if isinstance(values, list) else [values] * len(loads))
-        rest = iter(_confirmed(answers, wait))
-        return [next(found if each.command[0] == "GET" else rest) for each in requests]
-
-    async def _exchange(self, requests: Sequence[Request], commands: Sequence[Command]) -> Answers:
-        pool: Any = self.client.connection_pool
-        connection: Connection = await pool.get_connection(*TAKEN_FOR)
-        try:
-            if self._ages.is_old(connection):
-                await connection.disconnect()
-                await connection.connect()
-            return await _aexchange(connection, requests, commands)
-        finally:
-            await pool.release(connection)
-
-    async def ask(self, key: str, commands: Sequence[Command]) -> Answers | None:
-        """Return the answers to something that no request needs; None: nothing was heard."""
-        pool: Any = self.client.connection_pool
-        return await _aask(lambda: pool.connection_class(**pool.connection_kwargs), commands)
-
-    async def suspect(self, key: str) -> None:
-        """Give up connections: something between may have lost them, or it is a replica."""
-        self._ages.renew()
-        await self.client.connection_pool.disconnect(inuse_connections=False)
-
-    async def close(self) -> None:
-        """Close the client."""
-        await self.client.aclose()
-
-    def hang_up(self) -> None:
-        """Nothing is left to be done when its connections have been cut."""
-
-
-# --- the nodes of a cluster -----------------------------------------------------------------------
+# --- the nodes ------------------------------------------------------------------------------------
 
 Node = Any  # redis.cluster.ClusterNode, or redis.asyncio.cluster.ClusterNode
 Parcel = list[Request]  # what goes to one node, ASKING before what it asks for
@@ -360,12 +182,6 @@ def _without_asking(parcel: Parcel, answers: Answers) -> Answers:
     return [answer for request, answer in each if request.command != ASKING]
 
 
-def _refreshing(manager: type, failed: str | None) -> dict[str, Any]:
-    """Return the argument that has the failed node asked last, where the client knows it."""
-    known = inspect.signature(manager.initialize).parameters  # type: ignore[attr-defined]
-    return {"last_failed_node_name": failed} if "last_failed_node_name" in known else {}
-
-
 class Cluster:
     """The way to the nodes of a cluster for threads; the client is made when it is first needed."""
 
@@ -383,7 +199,7 @@ class Cluster:
                 step, given = plan.send(arrived)
                 if step == "refresh":
                     manager = client.nodes_manager
-                    manager.initialize(**_refreshing(type(manager), given))
+                    manager.initialize(**compat.refreshing(manager, given))
                 else:
                     arrived = [self._deliver(client, node, parcel, wait) for node, parcel in given]
         except StopIteration as done:
@@ -400,7 +216,7 @@ class Cluster:
             pool: Any = client.get_redis_connection(node).connection_pool
             return pool.connection_class(**pool.connection_kwargs)
 
-        return _ask(make, commands)
+        return ask(make, commands)
 
     def suspect(self, key: str) -> None:
         """Look for the node of the key anew, before it is asked again."""
@@ -432,9 +248,9 @@ class Cluster:
         answers: Answers
         pool: Any = client.get_redis_connection(node).connection_pool
         try:
-            connection: Connection = pool.get_connection(*TAKEN_FOR)
+            connection: Connection = pool.get_connection(*compat.TAKEN_FOR)
             try:
-                answers = _exchange(connection, parcel, wait)
+                answers = exchange_as_configured(connection, parcel, wait)
             finally:
                 pool.release(connection)
         except redis.ConnectionError as error:
@@ -445,8 +261,11 @@ class Cluster:
 class AsyncCluster:
     """The way to the nodes of a cluster for one event loop."""
 
-    def __init__(self, client: redis.asyncio.RedisCluster) -> None:
+    def __init__(
+        self, client: redis.asyncio.RedisCluster, opened: Iterable[NotedConnection] = ()
+    ) -> None:
         self.client = client
+        self._opened = opened  # connections that were made for its loop
         self._routes = _Routes(client)
 
     def node(self, key: str) -> str:
@@ -466,7 +285,7 @@ class AsyncCluster:
                 step, given = plan.send(arrived)
                 if step == "refresh":
                     manager = self.client.nodes_manager
-                    await manager.initialize(**_refreshing(type(manager), given))
+                    await manager.initialize(**compat.refreshing(manager, given))
                 else:
                     calls = [self._deliver(node, parcel, wait) for node, parcel in given]
                     one = len(calls) == 1
@@ -479,11 +298,11 @@ class AsyncCluster:
     async def ask(self, key: str, commands: Sequence[Command]) -> Answers | None:
         """Return the answers of the key's node to something that no request needs, or None."""
 
-        def make() -> Connection:
+        async def make() -> Connection:
             node: Any = self.client.get_node_from_key(key)
             return node.connection_class(**node.connection_kwargs)
 
-        return await _aask(make, commands)
+        return await awaited_ask(make, commands)
 
     async def suspect(self, key: str) -> None:
         """Look for the node of the key anew, before it is asked again."""
@@ -494,18 +313,20 @@ class AsyncCluster:
         await self.client.aclose()
 
     def hang_up(self) -> None:
-        """Say that it was closed: its connections have been."""
+        """Cut its connections, and say that it was closed."""
+        for connection in list(self._opened):
+            connection.abort()
         self.client._initialize = True  # noqa: SLF001 - as its own `aclose` does first
 
     async def _deliver(self, node: Node, parcel: Parcel, wait: Wait | None) -> Answers:
         sent = [
             redis.asyncio.cluster.PipelineCommand(number, *command)
-            for number, command in enumerate(_commands(parcel, wait))
+            for number, command in enumerate(commands_of(parcel, wait))
         ]
         answers: Answers
         try:
             await node.execute_pipeline(sent)  # which repeats nothing
-            answers = _confirmed([each.result for each in sent], wait)
+            answers = confirmed([each.result for each in sent], wait)
         except redis.RedisError as error:
             answers = [error] * len(parcel)
         return _without_asking(parcel, answers)

@@ -9,13 +9,12 @@ are not: a copy is dropped in any case, one of an own write as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import redis
 from redis.exceptions import ResponseError
 
 from ..base import ALL, QUIET, READY, Event, NoPush
+from .connections import Connection
 
 POLL_INTERVAL = 0.25  # seconds without anything, after which that is said
 
@@ -30,17 +29,14 @@ def heartbeats_of(prefix: str) -> str:
     return f"{prefix[:-1]}{chr(ord(prefix[-1:] or '}') + 1)}heartbeat:"
 
 
-def listen(client: redis.Redis, prefix: str, listener: str) -> Iterator[Event]:
-    """Yield what the server tells, on a connection of its own, made as the client's are."""
-    pool = client.connection_pool
-    # Any: redis-py's connections carry no annotations.
-    connection: Any = pool.connection_class(**{**pool.connection_kwargs, "protocol": 3})
+def listen(connect: Callable[..., Connection], prefix: str, listener: str) -> Iterator[Event]:
+    """Yield what the server tells, on a connection of its own, which ``connect`` opens."""
+    connection = connect(protocol=3)
     own = f"{heartbeats_of(prefix)}{listener}:"
     prefixes = [prefix] if own.startswith(prefix) else [prefix, own]
     words = [word for each in prefixes for word in ("PREFIX", each)]
     told: list[list[bytes] | None] = []  # keys; None: the database was emptied
     try:
-        connection.connect()
         # Its two parsers hand over such a message only in this way.
         parser = connection._parser  # noqa: SLF001
         parser.set_invalidation_push_handler(lambda message: told.append(message[1]))

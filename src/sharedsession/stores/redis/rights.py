@@ -15,7 +15,7 @@ from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 from .scripts import bring_script
 
 if TYPE_CHECKING:
-    from .cluster import Request
+    from .servers import Request
 
 NAMED = re.compile(r"(?:run|execute) the '([\w|]+)' command")
 IN_A_SCRIPT = re.compile(r"executing the script can't run this command")  # Redis 7.0 names none

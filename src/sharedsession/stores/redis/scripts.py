@@ -13,7 +13,7 @@ from .._support.head import LONGEST, LONGEST_VERSION
 from ..base import TOKEN_BYTES
 
 if TYPE_CHECKING:
-    from .cluster import Request
+    from .servers import Request
 
 # Finds the tokens in a head (`_support.head`), and where they begin; '' where there is none.
 _HEAD = f"""

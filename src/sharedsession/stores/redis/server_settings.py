@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 
 from .checks import setting
-from .cluster import Answers, Command
+from .servers import Answers, Command
 
 LOOKS = 3  # calls after which is asked, until there is an answer
 LIMIT = 5.0  # seconds that the awaited questions may take

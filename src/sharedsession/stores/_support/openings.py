@@ -1,0 +1,289 @@
+"""The connections of one process, or event loop, to one place: at most so many, each for a while.
+
+Whoever needs one takes the one that was given back last. When there is none, one is opened, where
+there is room; and the caller takes the next that is ready, whoever had it opened. At most ``most``
+are open or being opened at a time, however many callers wait and give up: an opening has a time of
+its own, for a distant server that has just come back may need longer than a caller has. While one
+is under way for too long, one more is allowed: its server may be dead, and the next one alive.
+
+Connections have an age, so that a process that only reads notices that a name leads elsewhere: an
+old primary that was replaced may go on to answer reads, where ended sessions would be found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextvars import Context
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Generic, TypeVar, cast
+
+from ..._core.runtime import threads_run
+from . import ages
+from .deadline import deadline, within
+
+OVERDUE = 0.1  # seconds after which an opening hangs, perhaps, and another one is tried beside it
+
+C = TypeVar("C")
+
+
+@dataclass(slots=True, eq=False)
+class Held(Generic[C]):
+    """A connection in use."""
+
+    connection: C
+    renewal: int  # the latest one when it was opened
+
+
+# A caller that waits: both kinds of future have the methods that are used here.
+Waiter = Any  # Future[Held[C]] | asyncio.Future[Held[C]]
+
+
+class _Book(Generic[C]):
+    """What is open, being opened and waited for; the same for threads and for an event loop."""
+
+    def __init__(self, most: int, close: Callable[[C], object]) -> None:
+        self._most, self._close = most, close
+        self._lock = threading.RLock()  # the collector may close a store at any moment
+        self._idle: list[Held[C]] = []
+        self._in_use = 0
+        self._waiting: dict[Waiter, bool] = {}  # and whether an opening was begun for it
+        self._under_way: dict[Waiter, float] = {}  # openings, and since when
+        self._renewal, self._closings = 0, 0
+        self._renew_at = time.monotonic() + ages.CONNECTION_AGE
+
+    def give_back(self, held: Held[C]) -> None:
+        """Leave a connection to the next caller; it must be in step."""
+        with self._lock:
+            self._in_use -= 1
+            if held.renewal == self._renewal:
+                self._offer(held)
+                return
+            wanted = self._wanted()
+        self._close(held.connection)
+        self._begin(wanted)
+
+    def discard(self, held: Held[C]) -> None:
+        """Close a connection of which it is not known what it would answer next."""
+        with self._lock:
+            self._in_use -= 1
+            wanted = self._wanted()
+        self._close(held.connection)
+        self._begin(wanted)
+
+    def renew(self) -> None:
+        """Make every connection that is open by now anew, at its next use."""
+        with self._lock:
+            self._renewal += 1
+            self._renew_at = time.monotonic() + ages.CONNECTION_AGE
+
+    def close(self) -> None:
+        """Close what is idle, and whatever is in use or under way as soon as it is not."""
+        with self._lock:
+            self.renew()
+            self._closings += 1
+            idle, self._idle = self._idle, []
+        for held in idle:
+            self._close(held.connection)
+
+    def _idle_one(self) -> Held[C] | None:
+        """Return a connection that is idle and not too old."""
+        if time.monotonic() >= self._renew_at:
+            self.renew()
+        while self._idle:
+            held = self._idle.pop()
+            if held.renewal == self._renewal:
+                self._in_use += 1
+                return held
+            self._close(held.connection)
+        return None
+
+    def _offer(self, held: Held[C]) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                del self._waiting[waiter]
+                self._in_use += 1
+                waiter.set_result(held)
+                return
+        self._idle.append(held)
+
+    def _wanted(self) -> list[Waiter]:
+        """Note and return for whom an opening is to begin now."""
+        wanted = []
+        for waiter, has_opening in self._waiting.items():
+            if not has_opening and self._has_room():
+                self._waiting[waiter] = True
+                self._under_way[waiter] = time.monotonic()
+                wanted.append(waiter)
+        return wanted
+
+    def _has_room(self) -> bool:
+        oldest = min(self._under_way.values(), default=inf)
+        most = self._most + (time.monotonic() - oldest > OVERDUE)
+        return self._open() + len(self._idle) + len(self._under_way) < most
+
+    def _open(self) -> int:
+        """Return how many are open and not idle."""
+        return self._in_use
+
+    def _ready(self, waiter: Waiter, connection: C, closings: int) -> None:
+        """An opening has come to its end, and not too late for every caller."""
+        with self._lock:
+            del self._under_way[waiter]
+            if closings == self._closings:
+                self._offer(Held(connection, self._renewal))
+                return
+        self._close(connection)
+
+    def _failed(self, waiter: Waiter, error: BaseException) -> None:
+        with self._lock:
+            del self._under_way[waiter]
+            if self._waiting.pop(waiter, None) is not None and not waiter.done():
+                waiter.set_exception(error)
+            wanted = self._wanted()
+        self._begin(wanted)
+
+    def _leave(self, waiter: Waiter) -> None:
+        """A caller does not wait any longer; what it was given at that moment is the next one's."""
+        with self._lock:
+            self._waiting.pop(waiter, None)
+            given = waiter.done() and not waiter.cancelled() and waiter.exception() is None
+        if given:
+            self.give_back(waiter.result())
+
+    def _begin(self, wanted: list[Waiter]) -> None:
+        raise NotImplementedError
+
+
+class Openings(_Book[C]):
+    """Connections for threads; a caller waits for one until the `deadline` of its thread.
+
+    Args:
+        open_one: opens a connection; its waits end by the deadline of the thread it is called in.
+        close: closes one, whatever its state, without waiting.
+        most: how many there may be.
+        limit: seconds that an opening may take.
+    """
+
+    def __init__(
+        self, open_one: Callable[[], C], close: Callable[[C], object], most: int, limit: float
+    ) -> None:
+        super().__init__(most, close)
+        self._open_one, self._limit = open_one, limit
+
+    def take(self) -> Held[C]:
+        """Return a connection that is the caller's until it gives it back or discards it.
+
+        Raises:
+            TimeoutError: none was ready in time.
+            Exception: whatever ``open_one`` raised.
+        """
+        with self._lock:
+            held = self._idle_one()
+            if held is not None:
+                return held
+            waiter: Future[Held[C]] = Future()
+            self._waiting[waiter] = False
+            wanted = self._wanted()
+        try:
+            self._begin(wanted)
+            while not waiter.done():
+                left = deadline.left()
+                if left <= 0:
+                    raise TimeoutError("no connection in time")
+                self._wait(waiter, min(left, OVERDUE))
+        except BaseException:
+            self._leave(waiter)
+            raise
+        return waiter.result()
+
+    def _wait(self, waiter: Future[Held[C]], seconds: float) -> None:
+        try:
+            waiter.exception(seconds)
+        except TimeoutError:
+            with self._lock:
+                wanted = self._wanted()  # openings that hang are overdue by now
+            self._begin(wanted)
+
+    def _begin(self, wanted: list[Waiter]) -> None:
+        for waiter in wanted:
+            if not threads_run():
+                self._open_for(waiter)
+                continue
+            threading.Thread(
+                target=self._open_for, args=[waiter], name="sharedsession-connect", daemon=True
+            ).start()
+
+    def _open_for(self, waiter: Waiter) -> None:
+        closings = self._closings
+        try:
+            with within(self._limit):
+                connection = self._open_one()
+        except BaseException as error:  # noqa: BLE001 - raised to the caller that waits
+            self._failed(waiter, error)
+        else:
+            self._ready(waiter, connection, closings)
+
+
+class AsyncOpenings(_Book[C]):
+    """The same for one event loop; a caller waits until it is cancelled."""
+
+    def __init__(
+        self,
+        open_one: Callable[[], Awaitable[C]],
+        close: Callable[[C], object],
+        most: int,
+        limit: float,
+    ) -> None:
+        super().__init__(most, close)
+        self._open_one, self._limit = open_one, limit
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def take(self) -> Held[C]:
+        """See `Openings.take`."""
+        held = self._idle_one()
+        if held is not None:
+            return held
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Held[C]] = loop.create_future()
+        self._waiting[waiter] = False
+        self._begin(self._wanted())
+        try:
+            while not waiter.done():
+                await asyncio.wait([waiter], timeout=OVERDUE)
+                self._begin(self._wanted())
+        except BaseException:
+            self._leave(waiter)
+            raise
+        return waiter.result()
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """The openings that are under way, to be cancelled when their loop ends."""
+        return self._tasks
+
+    def _begin(self, wanted: list[Waiter]) -> None:
+        loop = asyncio.get_running_loop() if wanted else None
+        for waiter in wanted:
+            task = cast("asyncio.AbstractEventLoop", loop).create_task(
+                self._open_for(waiter), context=Context()
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _open_for(self, waiter: Waiter) -> None:
+        closings = self._closings
+        try:
+            async with asyncio.timeout(self._limit):
+                connection = await self._open_one()
+        except asyncio.CancelledError:
+            self._failed(waiter, ConnectionError("the event loop is closing"))
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised to the caller that waits
+            self._failed(waiter, error)
+        else:
+            self._ready(waiter, connection, closings)
