@@ -1,4 +1,4 @@
-"""What docs/stores.md says of robots: its figures are measured anew."""
+"""What docs/stores/operating.md says of robots: its figures are measured anew."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import robots
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "stores.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "stores" / "operating.md").read_text()
 ROWS = re.findall(r"^\| (\w+) \| (\d+) \|$", PAGE, re.MULTILINE)
 SHOWN = {name: int(size) for name, size in ROWS}
 FEWER = 5000  # than for the page, so that it takes seconds

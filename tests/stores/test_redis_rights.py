@@ -17,7 +17,7 @@ from sharedsession.testing import Awaited, LoopThread, new_key
 from tests.support.redis_servers import SixNodes
 from tests.support.servers import RedisServer, binaries
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "stores.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "stores" / "redis.md").read_text()
 PATIENT = 10.0
 USER = ("on", ">secret", "~sharedsession:*")
 LEAST = "+get +getrange +set +setrange +unlink +expire +eval".split()

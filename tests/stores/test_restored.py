@@ -1,4 +1,4 @@
-"""A store that goes back in time, and visitors who come once: what docs/stores.md says of them."""
+"""A store that goes back in time, and visitors who come once: see docs/stores/operating.md."""
 
 from __future__ import annotations
 
