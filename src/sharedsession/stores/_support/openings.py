@@ -46,8 +46,10 @@ Waiter = Any  # Future[Held[C]] | asyncio.Future[Held[C]]
 class _Book(Generic[C]):
     """What is open, being opened and waited for; the same for threads and for an event loop."""
 
-    def __init__(self, most: int, close: Callable[[C], object]) -> None:
-        self._most, self._close = most, close
+    def __init__(
+        self, most: int, close: Callable[[C], object], elsewhere: Callable[[], int]
+    ) -> None:
+        self._most, self._close, self._elsewhere = most, close, elsewhere
         self._lock = threading.RLock()  # the collector may close a store at any moment
         self._idle: list[Held[C]] = []
         self._in_use = 0
@@ -66,6 +68,12 @@ class _Book(Generic[C]):
             wanted = self._wanted()
         self._close(held.connection)
         self._begin(wanted)
+
+    def hand_over(self, held: Held[C]) -> C:
+        """Return a connection that another pool is to keep; it counts as ``elsewhere`` from now."""
+        with self._lock:
+            self._in_use -= 1
+        return held.connection
 
     def discard(self, held: Held[C]) -> None:
         """Close a connection of which it is not known what it would answer next."""
@@ -124,17 +132,17 @@ class _Book(Generic[C]):
     def _has_room(self) -> bool:
         oldest = min(self._under_way.values(), default=inf)
         most = self._most + (time.monotonic() - oldest > OVERDUE)
-        return self._open() + len(self._idle) + len(self._under_way) < most
+        return self._open() + len(self._under_way) < most
 
     def _open(self) -> int:
-        """Return how many are open and not idle."""
-        return self._in_use
+        return len(self._idle) + self._in_use + self._elsewhere()
 
     def _ready(self, waiter: Waiter, connection: C, closings: int) -> None:
         """An opening has come to its end, and not too late for every caller."""
         with self._lock:
             del self._under_way[waiter]
-            if closings == self._closings:
+            waits = any(not each.done() for each in self._waiting)
+            if closings == self._closings and (waits or self._open() < self._most):
                 self._offer(Held(connection, self._renewal))
                 return
         self._close(connection)
@@ -167,12 +175,18 @@ class Openings(_Book[C]):
         close: closes one, whatever its state, without waiting.
         most: how many there may be.
         limit: seconds that an opening may take.
+        elsewhere: how many there are of those that were handed over; default none.
     """
 
     def __init__(
-        self, open_one: Callable[[], C], close: Callable[[C], object], most: int, limit: float
+        self,
+        open_one: Callable[[], C],
+        close: Callable[[C], object],
+        most: int,
+        limit: float,
+        elsewhere: Callable[[], int] = int,
     ) -> None:
-        super().__init__(most, close)
+        super().__init__(most, close, elsewhere)
         self._open_one, self._limit = open_one, limit
 
     def take(self) -> Held[C]:
@@ -238,8 +252,9 @@ class AsyncOpenings(_Book[C]):
         close: Callable[[C], object],
         most: int,
         limit: float,
+        elsewhere: Callable[[], int] = int,
     ) -> None:
-        super().__init__(most, close)
+        super().__init__(most, close, elsewhere)
         self._open_one, self._limit = open_one, limit
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -34,7 +34,9 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from ...exceptions import ConfigurationError
 from .._support.addresses import ENCODED, host_and_port, options_of
-from .._support.deadline import alook_up, bounded, deadline, look_up
+from .._support.deadline import alook_up, deadline, look_up, within
+from .._support.openings import AsyncOpenings, Openings
+from .._support.per_process import PerProcess
 from ..base import TOKEN_BYTES, TOKENS_KEPT
 from . import invalidation
 from .errors import OURS
@@ -47,7 +49,6 @@ OURS_IN_A_URL = ("table", "schema", "pool_size")
 SQLITE_CONNECTIONS = 128
 SERVER_CONNECTIONS = 10  # of one process: a server of PostgreSQL has a hundred for everybody
 LONGEST_WAIT = 60.0  # seconds for a lock on an SQLite file, outside of a call with a deadline
-SPARE_KEPT = 5.0  # seconds that a connection which came too late waits for another caller
 RENEWED = 30  # seconds after which a connection is replaced: its server may not be the primary now
 SERVER_SHARE = 0.8  # of the timeout, after which the server itself ends a statement
 DRIVERS = {  # by the scheme of a URL: the sync and the async dialect
@@ -525,98 +526,92 @@ def _listen(engine: sa.Engine, connecting: Connecting) -> None:
 class Connecting:
     """How connections to a server are made; the listener for SQLAlchemy's ``do_connect``.
 
-    A caller waits for as long as it may, and that can be a tenth of a second. What comes too late
-    is kept for the next one, or a database that needs longer than that, a distant or
-    a busy one, would not come back after an outage.
-
-    Plain connections are made in threads, because neither several addresses of a name nor every
-    server's hanging is bounded by the drivers; awaited ones in tasks.
+    SQLAlchemy's pool keeps them, and asks for one whenever it has room. A caller waits for it as
+    long as it may, and that can be a tenth of a second. What comes too late is kept for the next
+    one, or a database that needs longer than that, a distant or a busy one, would not come back
+    after an outage. `Openings` bounds how many are under way meanwhile.
     """
 
     def __init__(self, place: Place, timeout: float) -> None:
         self._host, self._port = place.url.host or "", place.url.port or 0
         self._timeout = timeout
-        self._most = place.connections or SERVER_CONNECTIONS
         self._pooled = False  # behind a pooler that takes no settings of a connection
-        self._closed = 0  # how often
-        self._spare: list[tuple[int, float, Any]] = []  # the process, when it came, the connection
-        self._opening: set[asyncio.Task[Any]] = set()
+        self._given: WeakSet[Any] = WeakSet()  # the drivers' connections that the pool was given
+        self._how: tuple[Dialect, tuple[Any, ...], Dict] | None = None
+        most = place.connections or SERVER_CONNECTIONS
+        self._openings = PerProcess(
+            lambda: Openings(self._open, _close, most, timeout, self._given_and_open)
+        )
+        self._awaited = AsyncOpenings(self._aopen, _close, most, timeout, self._given_and_open)
 
     def __call__(
         self, dialect: Dialect, _record: object, arguments: tuple[Any, ...], settings: Dict
     ) -> Any:  # what the driver calls a connection
-        spare = self._take()
-        if spare is not None:
-            return spare
-        if self._pooled:
-            settings = _without_settings(settings)
+        # Some versions of SQLAlchemy pass one dictionary for all connections.
+        self._how = dialect, arguments, dict(settings)
+        if dialect.is_async:
+            connection = self._awaited.hand_over(await_only(self._awaited.take()))
+        else:
+            openings = self._openings.own()
+            # What is said on it takes some time as well.
+            kept = self._timeout / 2 if dialect.driver == "pymysql" else 0
+            with within(max(deadline.left() - kept, self._timeout / 10)):
+                connection = openings.hand_over(openings.take())
+        self._given.add(_driven(connection))
+        return connection
+
+    def _open(self) -> Any:
+        if self._is_named:
+            look_up(self._host, self._port, deadline.left())
+        return self._connect()
+
+    async def _aopen(self) -> Any:
+        if self._is_named:
+            await alook_up(self._host, self._port)
+        return await greenlet_spawn(self._connect)
+
+    @property
+    def _is_named(self) -> bool:
+        return bool(self._host) and "," not in self._host  # a list is the driver's
+
+    def _connect(self) -> Any:
+        assert self._how is not None
+        dialect, arguments, given = self._how
+        settings = _without_settings(given) if self._pooled else dict(given)
         try:
-            return self._connect(dialect, arguments, settings)
+            return _opener(dialect, settings)(*arguments, **settings)
         except Exception as error:
             if self._pooled or "startup parameter" not in str(error):
                 raise
         self._pooled = True
-        return self._connect(dialect, arguments, _without_settings(settings))
+        settings = _without_settings(given)
+        return _opener(dialect, settings)(*arguments, **settings)
 
-    def _connect(self, dialect: Dialect, arguments: tuple[Any, ...], settings: Dict) -> Any:
-        settings = dict(settings)  # some versions of SQLAlchemy pass one for all connections
-        connect = partial(_opener(dialect, settings), *arguments, **settings)
-        keep = partial(self._keep, self._closed)
-        named = bool(self._host) and "," not in self._host  # a list is the driver's
-        if dialect.is_async:
-            if named:
-                await_only(alook_up(self._host, self._port))
-            return await_only(self._in_a_task(connect, keep))
-        if named:
-            look_up(self._host, self._port, deadline.left())
-        # What is said on it takes some time as well.
-        kept = self._timeout / 2 if dialect.driver == "pymysql" else 0
-        left = max(deadline.left() - kept, self._timeout / 10)
-        return bounded(min(left, self._timeout), connect, keep)
-
-    async def _in_a_task(self, connect: Callable[[], Any], keep: Callable[[Any], None]) -> Any:
-        async def open_it() -> Any:
-            async with asyncio.timeout(self._timeout):
-                return await greenlet_spawn(connect)
-
-        def came_late(opening: asyncio.Task[Any]) -> None:
-            if not opening.cancelled() and opening.exception() is None:
-                keep(opening.result())
-
-        opening = asyncio.create_task(open_it())
-        self._opening.add(opening)
-        opening.add_done_callback(self._opening.discard)
-        try:
-            await asyncio.wait([opening])
-        except asyncio.CancelledError:
-            opening.add_done_callback(came_late)
-            raise
-        return opening.result()
-
-    def _keep(self, closed: int, connection: Any) -> None:
-        if closed == self._closed and len(self._spare) < self._most:
-            self._spare.append((os.getpid(), time.monotonic(), connection))
-        else:
-            _close(connection)
-
-    def _take(self) -> Any:  # a connection that came too late for another caller, or None
-        while self._spare:
-            process, came, connection = self._spare.pop()
-            if process != os.getpid():
-                left_to_the_parent.append(connection)
-            elif time.monotonic() - came < SPARE_KEPT:
-                return connection
-            else:
-                _close(connection)
-        return None
+    def _given_and_open(self) -> int:
+        return sum(map(_is_open, list(self._given)))
 
     def close(self, _: object) -> None:
         """Close what no caller has taken, when the engine lets go of its connections."""
-        self._closed += 1
-        for opening in self._opening:
-            opening.cancel()
-        while (spare := self._take()) is not None:
-            _close(spare)
+        for task in self._awaited.tasks:
+            task.cancel()
+        self._awaited.close()
+        if (openings := self._openings.known()) is not None:
+            openings.close()
+
+
+def _driven(connection: Any) -> Any:  # Any: the driver's, or SQLAlchemy's around an awaited one
+    return getattr(connection, "driver_connection", connection)
+
+
+def _is_open(driven: Any) -> bool:  # Any: a connection of one of four drivers
+    match driven:
+        case _ if hasattr(driven, "pgconn"):  # psycopg
+            return not driven.closed
+        case _ if hasattr(driven, "is_closed"):  # asyncpg
+            return not driven.is_closed()
+        case _ if hasattr(driven, "connected"):  # asyncmy
+            return bool(driven.connected)
+    return bool(driven.open)  # PyMySQL
 
 
 # A connection must not be used, nor even closed, by a child of the process that opened it.
