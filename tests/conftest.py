@@ -26,6 +26,7 @@ TIERS = {
         applications/elsewhere/* benchmarks/* consistency/* kubernetes/* load_balancers/*
         reliability/* stores/test_full.py stores/test_memcached*.py stores/test_redis_*.py
         stores/test_repeated.py stores/test_replica.py stores/test_sql_*.py
+        stores/test_storm.py
     """.split(),
     "slow": """
         applications/* demo/* deployments/* examples/*

@@ -25,7 +25,8 @@ from sharedsession import (
     StoreUnavailable,
     adapter,
 )
-from sharedsession._core.manager import BREAKER_TIMEOUT, Manager
+from sharedsession._core.backoff import SHORT
+from sharedsession._core.manager import Manager
 from sharedsession._core.runtime import THREADS, threads_run
 from sharedsession._core.session import exchange_of
 from sharedsession._core.settings import gather
@@ -87,7 +88,7 @@ def test_a_store_that_never_answers_is_left_at_the_deadline() -> None:
     store.open.clear()
     try:
         assert TIMEOUT <= timed(shared.open(cookie)) < TIMEOUT + 2
-        assert BREAKER_TIMEOUT <= timed(shared.open(cookie)) < TIMEOUT
+        assert SHORT <= timed(shared.open(cookie)) < TIMEOUT
     finally:
         store.open.set()
     assert shared.open(cookie) == {"a": 1}
@@ -102,18 +103,18 @@ def test_a_store_made_from_a_url_is_called_directly(monkeypatch: pytest.MonkeyPa
     cookie = stored(shared)
     assert shared.open(cookie) == {"a": 1}
     assert store.threads == {threading.current_thread().name}
-    shared.manager.process.breaker.down = True
+    shared.manager.process.backoff.is_down = True
     shared.manager.timeout()  # one attempt may take its full time
     store.threads.clear()
     assert shared.open(cookie) == {"a": 1}
     assert threading.current_thread().name not in store.threads
-    assert not shared.manager.process.breaker.down
+    assert not shared.manager.process.backoff.is_down
 
 
 def test_requests_that_ask_nothing_do_not_use_up_the_long_attempt() -> None:
-    """While the store is down, a flow that never calls it leaves the breaker as it is."""
+    """While the store is down, a flow that never calls it leaves the backoff as it is."""
     shared = sessions(Slow())
-    shared.manager.process.breaker.down = True
+    shared.manager.process.backoff.is_down = True
     for _ in range(3):
         session = shared.open(None)
         assert session.get("a") is None
@@ -170,7 +171,7 @@ def test_a_failed_load_is_remembered() -> None:
     try:
         session = shared.open(cookie)
         timed(session)
-        assert timed(session) < BREAKER_TIMEOUT
+        assert timed(session) < SHORT
     finally:
         store.open.set()
     with pytest.raises(StoreUnavailable):
@@ -282,7 +283,7 @@ def test_a_call_that_is_not_wanted_any_more_is_not_made() -> None:
     store = Slow()
     shared = sessions(store)
     cookie = stored(shared)
-    shared.manager.process.breaker.down = True
+    shared.manager.process.backoff.is_down = True
     store.open.clear()
     before = store.loads
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sharedsession import Session, SessionError, SessionGone, StoreUnavailable, TooLarge
-from sharedsession._core import manager as managers
+from sharedsession._core.backoff import PAUSE, SHORT, Backoff
 from sharedsession._core.cookie import Cookie
 from sharedsession._core.drivers import drive
 from sharedsession._core.exchange import Exchange
@@ -263,13 +263,13 @@ def test_a_store_that_is_slow_but_back_is_noticed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     shared = manager(store_timeout=1)
     assert shared.timeout() == 1
-    shared.process.breaker.down = True
-    assert shared.timeout() == managers.BREAKER_TIMEOUT
-    now[0] += managers.BREAKER_PAUSE
+    shared.process.backoff.is_down = True
+    assert shared.timeout() == SHORT
+    now[0] += PAUSE
     assert [shared.timeout() for _ in range(3)] == [
         1,
-        managers.BREAKER_TIMEOUT,
-        managers.BREAKER_TIMEOUT,
+        SHORT,
+        SHORT,
     ]
 
 
@@ -293,7 +293,7 @@ def test_a_store_that_fails_at_once_shortens_nothing(monkeypatch: pytest.MonkeyP
     fail_after(0)
     assert shared.timeout() == 1
     fail_after(0.5)
-    assert shared.timeout() == managers.BREAKER_TIMEOUT
+    assert shared.timeout() == SHORT
     fail_after(0)
     assert shared.timeout() == 1
 
@@ -304,15 +304,15 @@ def test_a_store_that_is_back_but_far_away_is_noticed_by_whoever_begins(
     """The long attempt is for a request that begins, not used up by one that ends in vain."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    breaker = managers.Breaker()
-    breaker.too_late(breaker.timeout(1))
-    assert breaker.down
+    backoff = Backoff()
+    backoff.too_late(backoff.timeout(1))
+    assert backoff.is_down
     long = 0
     for _ in range(100):  # one after the other, each for as long as it may
-        timeout = breaker.timeout(1)
+        timeout = backoff.timeout(1)
         long += timeout == 1
         now[0] += timeout
-        breaker.too_late(timeout)
+        backoff.too_late(timeout)
     assert 4 <= long <= 12
 
 

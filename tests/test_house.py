@@ -82,6 +82,7 @@ def test_pages_and_examples_come_in_by_the_doors(file: Path) -> None:
 LEVELS = {
     "exceptions": 0,
     "_core": 0,
+    "_core.backoff": 0,
     "_core.extras": 0,
     "_core.runtime": 0,
     "_doors": 0,
@@ -124,6 +125,7 @@ UPWARDS = {
 OF_A_STORE = {
     "exceptions": "what they raise",
     "_core.extras": "what to install for a client library",
+    "_core.backoff": "how long an attempt may take",
     "_core.runtime": "whether threads get to run",
     "_core.settings": "the bounds of copies; only near has them",
 }

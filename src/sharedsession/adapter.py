@@ -344,7 +344,7 @@ class Sessions:
         much again as the call, so it is used where one is needed.
         """
         process = self.manager.process
-        trusted = self._stores.owned and not process.breaker.down
+        trusted = self._stores.owned and not process.backoff.is_down
         if trusted and seconds > TRUSTED * self.manager.settings.store_timeout:
             return call()
         future = process.threads.submit(partial(_within, seconds, call))

@@ -481,7 +481,7 @@ class TestRecordsOfANewerVersion:
         assert planted.ask(lambda request: None).status == 200
         assert planted.ask(lambda request: dict(request.session)).status == 503
         assert site.browser().visit(put(a=1)).status == 200
-        assert not site.middleware.manager.process.breaker.down
+        assert not site.middleware.manager.process.backoff.is_down
 
 
 # --- values that cannot be stored -----------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sharedsession import Session, StoreUnavailable
-from sharedsession._core.manager import BREAKER_TIMEOUT
+from sharedsession._core.backoff import SHORT
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
 from tests.guarantees.conftest import Servers
@@ -488,7 +488,7 @@ def at_once(ask: Callable[[], Answer]) -> Answer:
     while True:
         with Stalls() as stalls:
             answer = ask()
-        if answer.status == 200 or stalls.lost < BREAKER_TIMEOUT / 4:
+        if answer.status == 200 or stalls.lost < SHORT / 4:
             return answer
 
 

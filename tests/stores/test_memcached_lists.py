@@ -20,7 +20,6 @@ from sharedsession.stores.base import Entry, Store
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
 from sharedsession.stores.memcached.ring import LISTS_KEPT, History, Ring, agreed
 from sharedsession.stores.memcached.steps import HISTORY
-from sharedsession.stores.memcached.sync import _Limit
 from sharedsession.testing import Awaited, LoopThread, found, new_key, stored
 from tests.support.memcached_servers import MemcachedServer, memcached_servers, url_of
 
@@ -240,7 +239,7 @@ def test_processes_that_begin_at_once_agree(four: list[MemcachedServer], seed: i
         flow, answer = flows[store]
         try:
             step = flow.send(answer)
-            flows[store] = flow, store._nodes[step.server].ask(_Limit(5.0), step)
+            flows[store] = flow, store._ask(step)
         except StopIteration:
             del flows[store]
             entry = entry or stored(store, key, b"first")

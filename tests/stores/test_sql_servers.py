@@ -23,7 +23,7 @@ import pymysql
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util import await_only
 
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores._support.deadline import within
@@ -36,6 +36,7 @@ from tests.guarantees.driver import Browser
 from tests.support.databases import PASSWORD, Database, MariaDB, PgBouncer, PostgreSQL
 from tests.support.processes import ServerMissing
 from tests.support.proxy import Proxy
+from tests.support.redis_servers import until
 
 T = TypeVar("T")
 TIMEOUT = 0.7
@@ -260,85 +261,66 @@ def test_a_server_that_hangs_is_an_outage_within_the_timeout(driver: str) -> Non
                 subject.real.close()
 
 
-@every_driver
-def test_a_connection_that_comes_too_late_is_for_the_next_one(subject: Subject) -> None:
-    """A database that needs longer for one than an attempt may take would never come back."""
-    asked, slow = threading.Semaphore(0), threading.Event()
-    usual = dialects._opener
+class Slowly:
+    """Lets connections be opened slowly, and notes that one is."""
 
-    def hesitant(*words: Any) -> Callable[..., Any]:
-        connect = usual(*words)
+    def __init__(self, patch: pytest.MonkeyPatch, driver: str) -> None:
+        self.asked, self.slow = threading.Semaphore(0), threading.Event()
+        self._usual, self._awaits = dialects._opener, driver in ASYNC_DRIVERS
+        patch.setattr(dialects, "_opener", self._hesitant)
+
+    def _hesitant(self, *words: Any) -> Callable[..., Any]:
+        connect = self._usual(*words)
 
         def connect_slowly(*arguments: Any, **named: Any) -> Any:
-            asked.release()
-            if slow.is_set() and subject.driver in ASYNC_DRIVERS:
+            self.asked.release()
+            if self.slow.is_set() and self._awaits:
                 await_only(asyncio.sleep(0.5))
-            elif slow.is_set():
+            elif self.slow.is_set():
                 time.sleep(0.4)
             return connect(*arguments, **named)
 
         return connect_slowly
 
+
+def too_late(subject: Subject, loop: LoopThread, slowly: Slowly) -> Subject:
+    """Return a store with one connection, which came when its caller had gone."""
+    other, before = open_subject(subject.driver, subject.server, loop), connections(subject.server)
+    slowly.slow.set()
+    if isinstance(other.real, SQLStore):
+        with within(0.1), pytest.raises(StoreUnavailable):
+            other.real.load("key")
+    else:
+        with pytest.raises(TimeoutError):
+            loop.run(asyncio.wait_for(other.real.load("key"), 0.05))
+    assert slowly.asked.acquire(timeout=10)
+    slowly.slow.clear()
+    until(lambda: connections(subject.server) == before + 1, "there is a connection")
+    time.sleep(0.05)  # the server knows of it a little earlier than the store
+    return other
+
+
+@every_driver
+def test_a_connection_that_comes_too_late_is_for_the_next_one(subject: Subject) -> None:
+    """A database that needs longer for one than an attempt may take would never come back."""
     with pytest.MonkeyPatch.context() as patch, LoopThread() as loop:
-        patch.setattr(dialects, "_opener", hesitant)
-        other = open_subject(subject.driver, subject.server, loop)
-        slow.set()
-        assert asked.acquire(blocking=False) is False
-        if isinstance(other.real, SQLStore):
-            with within(0.1), pytest.raises(StoreUnavailable):
-                other.real.load("key")
-        else:
-            with pytest.raises(TimeoutError):
-                loop.run(asyncio.wait_for(other.real.load("key"), 0.05))
-        assert asked.acquire(timeout=10)
-        slow.clear()
-        limit = time.monotonic() + 10
-        while not connecting_of(other)._spare:
-            assert time.monotonic() < limit
-            time.sleep(0.01)
+        slowly = Slowly(patch, subject.driver)
+        other = too_late(subject, loop, slowly)
         assert other.store.load("key") is None
-        assert asked.acquire(blocking=False) is False, "it opened another one"
+        assert slowly.asked.acquire(blocking=False) is False, "it opened another one"
         if isinstance(other.real, SQLStore):
             other.real.close()
 
 
 @every_driver
-def test_a_connection_that_nobody_takes_is_closed(subject: Subject) -> None:
-    """With its store, or when it has waited for some seconds."""
-    with LoopThread() as loop:
-        other = open_subject(subject.driver, subject.server, loop)
-        assert other.store.load("key") is None
-        before = connections(subject.server)
-        connecting = connecting_of(other)
-        engine = engine_of(other)
-
-        def late() -> Any:
-            arguments, settings = engine.dialect.create_connect_args(engine.url)
-            return engine.dialect.connect(*arguments, **settings)
-
-        for _ in range(2):
-            connection = loop.run(greenlet_spawn(late)) if engine.dialect.is_async else late()
-            connecting._keep(connecting._closed, connection)
-        assert connections(subject.server) == before + 2
-        process, came, connection = connecting._spare[-1]
-        connecting._spare[-1] = process, came - 60, connection
-        # The last one is too old by now, and the one before serves.
-        assert loop.run(taken(connecting))
-        assert connecting._spare == []
-        limit = time.monotonic() + 10
-        while connections(subject.server) > before:
-            assert time.monotonic() < limit
-            time.sleep(0.01)
-        connecting._keep(connecting._closed - 1, connection)  # of before the store was closed
-        assert connecting._spare == []
+def test_a_connection_that_no_caller_takes_is_closed_with_its_store(subject: Subject) -> None:
+    """It belongs to no pool yet."""
+    before = connections(subject.server)
+    with pytest.MonkeyPatch.context() as patch, LoopThread() as loop:
+        other = too_late(subject, loop, Slowly(patch, subject.driver))
         if isinstance(other.real, SQLStore):
             other.real.close()
-
-
-async def taken(connecting: dialects.Connecting) -> bool:
-    connection = connecting._take()
-    dialects._close(connection)
-    return connection is not None
+    until(lambda: connections(subject.server) == before, "it is closed")
 
 
 def engine_of(subject: Subject) -> sa.Engine:
@@ -346,11 +328,6 @@ def engine_of(subject: Subject) -> sa.Engine:
         return subject.real._engine
     ((line, _),) = subject.real._lines._all.values()
     return cast(sa.Engine, line.verbs._engine)
-
-
-def connecting_of(subject: Subject) -> dialects.Connecting:
-    (listener,) = engine_of(subject).dialect.dispatch.do_connect
-    return cast(dialects.Connecting, listener)
 
 
 @every_driver

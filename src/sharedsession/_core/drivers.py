@@ -91,7 +91,7 @@ def drive(
             except Exception as error:  # noqa: BLE001 - a store that raises did not answer
                 step = flow.throw(_told(error, manager, begun))
             else:
-                manager.process.breaker.answered()
+                manager.process.backoff.answered()
                 step = flow.send(answer)
     except StopIteration as done:
         result: T = done.value
@@ -136,7 +136,7 @@ async def adrive(
             except Exception as error:  # noqa: BLE001 - as in `drive`
                 step = flow.throw(_told(error, manager, begun))
             else:
-                manager.process.breaker.answered()
+                manager.process.backoff.answered()
                 step = flow.send(answer)
             begun = time.monotonic()
     except StopIteration as done:
@@ -150,13 +150,13 @@ def _told(error: Exception, manager: Manager, begun: float) -> Exception:
     """Return what a flow is told of a store's error."""
     if not isinstance(error, TooLarge):
         return outage(error, manager, begun)
-    manager.process.breaker.answered()  # an answer, not an outage
+    manager.process.backoff.answered()  # an answer, not an outage
     return error
 
 
 def outage(error: Exception, manager: Manager, begun: float) -> StoreUnavailable:
     """Return the outage that a store's error means, of a call that began then."""
-    manager.process.breaker.failed(time.monotonic() - begun)
+    manager.process.backoff.failed(time.monotonic() - begun)
     manager.counts["outage"] += 1
     if isinstance(error, StoreUnavailable):
         log.error("outage: %s", error, extra={"event": "outage"})
@@ -173,5 +173,5 @@ def too_late(
     """Return the outage that it means when an attempt has had so many seconds, in vain."""
     manager.counts["outage"] += 1
     log.error("outage: the deadline has passed", extra={"event": "outage"})
-    manager.process.breaker.too_late(timeout)
+    manager.process.backoff.too_late(timeout)
     return kind(f"The session store did not answer within {timeout:g} s.")

@@ -14,6 +14,7 @@ from logging import INFO, WARNING
 from math import ceil
 
 from ..stores.base import FRESHEST
+from .backoff import Backoff
 from .cookie import Cookie, CookieCodec
 from .record import Record
 from .runtime import OwnThreads
@@ -22,8 +23,6 @@ from .settings import Settings
 CLOCKS_APART = 2  # seconds, with what is lost of a cookie's time by rounding it
 NO_VERSION = 0  # of a cookie whose ID was made by a server without copies
 TOUCHES_KNOWN = 4096  # cookies
-BREAKER_TIMEOUT = 0.1  # seconds that an attempt may take while the store is known to be down,
-BREAKER_PAUSE = 2.0  # but for one in so many seconds, which may take its full time
 
 FOREIGN_COOKIE = (
     "The cookie %r must be this application's alone, and a client shows one that something else "
@@ -41,44 +40,6 @@ UNKNOWN_KEY = (
 )
 
 log = logging.getLogger("sharedsession")
-
-
-class Breaker:
-    """Shortens the attempts while the store does not answer in time; it never refuses one.
-
-    A store that fails at once, a refused connection for example, costs no time: then the next
-    attempt has all of its own.
-    """
-
-    def __init__(self) -> None:
-        self.down = False  # the store kept the last caller waiting, in vain
-        self._retry_at = 0.0  # when an attempt may take its full time again, monotonic
-        self._answered_at = 0.0  # when the store last answered, on the same clock
-
-    def answered(self) -> None:
-        """The store has answered."""
-        self.down = False
-        self._answered_at = time.monotonic()
-
-    def failed(self, seconds: float) -> None:
-        """The store has failed, after so long."""
-        self.down = seconds >= BREAKER_TIMEOUT
-
-    def too_late(self, timeout: float) -> None:
-        """The deadline has passed; many writers of one session may use it up, with the store up."""
-        self.down = time.monotonic() - self._answered_at > timeout
-
-    def timeout(self, full: float) -> float:
-        """Seconds that opening or closing may take: few while the store is known to be down.
-
-        Once in a while an attempt has its full time even then: a store that is back, but far away,
-        would never be noticed otherwise.
-        """
-        now = time.monotonic()
-        if self.down and now < self._retry_at:
-            return min(full, BREAKER_TIMEOUT)
-        self._retry_at = now + BREAKER_PAUSE
-        return full
 
 
 class Touches:
@@ -117,7 +78,7 @@ class Process:
     def __init__(self, clock: Callable[[], float] = time.time, lag: float = 0.0) -> None:
         self.clock = clock
         self.counts: Counter[str] = Counter()
-        self.breaker = Breaker()
+        self.backoff = Backoff()
         self.lag = lag
         self.since = clock()
         self.told: set[tuple[str, int]] = set()  # what was logged, at which level
@@ -198,7 +159,7 @@ class Manager:
 
     def timeout(self) -> float:
         """Seconds that opening or closing may take now."""
-        return self.process.breaker.timeout(self.settings.store_timeout)
+        return self.process.backoff.timeout(self.settings.store_timeout)
 
     def floor(self, cookie: Cookie, *, outdated: bool = False) -> int:
         """Return the version below which a copy must not answer this client.

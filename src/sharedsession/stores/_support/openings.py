@@ -1,7 +1,7 @@
 """The connections of one process, or event loop, to one place: at most so many, each for a while.
 
-Whoever needs one takes the one that was given back last. When there is none, one is opened, where
-there is room; and the caller takes the next that is ready, whoever had it opened. At most ``most``
+A caller takes the one that was given back last. When there is none, one is opened, where there is
+room; and the caller takes the next that is ready, whichever caller had it opened. At most ``most``
 are open or being opened at a time, however many callers wait and give up: an opening has a time of
 its own, for a distant server that has just come back may need longer than a caller has. While one
 is under way for too long, one more is allowed: its server may be dead, and the next one alive.

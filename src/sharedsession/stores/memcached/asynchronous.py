@@ -14,7 +14,7 @@ from .._support.per_loop import Loops
 from .._support.verbs import AwaitedVerbs, Flow
 from . import protocol
 from .addresses import PREFIX, address_of, normal, parse
-from .steps import TOO_LARGE, Step, Verbs, failure
+from .steps import TOO_LARGE, Step, Verbs, outage
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class AsyncMemcachedStore(Verbs, AwaitedVerbs):
         names = [normal(one) for one in each]
         super().__init__(names, prefix)
         self._timeout = timeout
-        self._lines = Loops(_LoopLines)
+        self._lines = Loops(partial(_LoopLines, timeout))
 
     @classmethod
     def from_url(cls, url: str, timeout: float = 1.0) -> AsyncMemcachedStore:
@@ -47,31 +47,28 @@ class AsyncMemcachedStore(Verbs, AwaitedVerbs):
         return cls(names, prefix, timeout)
 
     async def _run(self, flow: Flow[T]) -> T:
-        lines = await self._lines.here()
-        step = next(flow)
         try:
             async with asyncio.timeout(self._timeout):
-                while True:
-                    backoff = self._backoff[step.server]
-                    try:
-                        answer = await lines.ask(backoff.seconds(self._timeout / 2), step)
-                    except (OSError, protocol.Refused) as error:
-                        backoff.note(error)
-                        step = flow.throw(failure(step, _words(error), error))
-                    else:
-                        backoff.note(None)
-                        step = flow.send(answer)
-        except StopIteration as done:
-            result: T = done.value
-            return result
+                return await super()._run(flow)
         except TimeoutError as error:
-            raise failure(step, _words(error), error) from None
+            raise outage(", ".join(self._ring.names), _words(error)) from None
+
+    async def _ask(self, asked: Step) -> Any:  # Any: each command has an answer of its own
+        lines = self._lines.known() or await self._lines.here()
+        backoff = self._backoff[asked.server]
+        try:
+            answer = await lines.ask(backoff.timeout(self._timeout / 2), asked)
+        except (OSError, protocol.Refused) as error:
+            raise self._failed(asked, error, _words(error)) from error
+        backoff.answered()
+        return answer
 
 
 class _LoopLines:
     """One event loop's connections, one to each server."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout  # of an opening, which may outlast its first caller
         self._open: dict[str, protocol.Connection] = {}
         self._retired = weakref.WeakSet[protocol.Connection]()
         self._ages = Ages()
@@ -118,10 +115,12 @@ class _LoopLines:
             return connection
         dialling = self._dialling.get(name)
         if dialling is None:
-            dialling = asyncio.get_running_loop().create_task(self._connect(limit, name))
+            dialling = asyncio.get_running_loop().create_task(self._connect(name))
             self._dialling[name] = dialling
             dialling.add_done_callback(partial(self._dialled, name))
-        await asyncio.wait([dialling])  # cancelled, it leaves the others theirs
+        # Cancelled, or too late, it leaves the others theirs.
+        if not (await asyncio.wait([dialling], timeout=limit))[0]:
+            raise TimeoutError
         return dialling.result()
 
     def _dialled(self, name: str, dialling: asyncio.Task[protocol.Connection]) -> None:
@@ -129,9 +128,9 @@ class _LoopLines:
         if not dialling.cancelled():
             dialling.exception()  # no caller may be left to look at it
 
-    async def _connect(self, limit: float, name: str) -> protocol.Connection:
+    async def _connect(self, name: str) -> protocol.Connection:
         loop, address = asyncio.get_running_loop(), address_of(name)
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(self._timeout):
             if isinstance(address, str):
                 _, connection = await loop.create_unix_connection(protocol.Connection, address)
             else:

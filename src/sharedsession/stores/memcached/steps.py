@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import re
 import time
 from collections.abc import Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
+from ..._core.backoff import Backoff
 from ...exceptions import ConfigurationError, StoreFull, StoreUnavailable, TooLarge
 from .._support.head import head_of, read_head
 from .._support.verbs import Flow, Flows
@@ -28,8 +30,6 @@ ITEM_OVERHEAD = 60  # bytes that the server needs for an item besides its key an
 RELATIVE = 30 * 24 * 60 * 60  # seconds; a larger number would be taken for a point in time
 LAST_MOMENT = 2**31 - 1  # the latest point in time that servers take
 ROUNDS = 5  # in which processes that look at the servers at the same time come to agree
-SHORT = 0.1  # seconds for a server that has kept a caller waiting in vain,
-AGAIN = 2.0  # but for one try in so many seconds, which has its full time
 TOO_LARGE = "object too large"
 FULL = re.compile("out of memory (storing|during read)", re.IGNORECASE)
 
@@ -44,25 +44,6 @@ class Step:
     def __init__(self, server: str, command: str, *arguments: Any) -> None:  # Any: they differ
         self.server, self.command, self.arguments = server, command, arguments
         self.is_repeated = False
-
-
-class Backoff:
-    """Shortens the waits for one server that hangs, beside others that answer at once."""
-
-    def __init__(self) -> None:
-        self._hangs = False
-        self._retry_at = 0.0  # monotonic
-
-    def seconds(self, most: float) -> float:
-        now = time.monotonic()
-        if self._hangs and now < self._retry_at:
-            return min(most, SHORT)
-        self._retry_at = now + AGAIN
-        return most
-
-    def note(self, error: Exception | None) -> None:
-        """The server has answered, or failed; one that fails at once costs no time."""
-        self._hangs = isinstance(error, TimeoutError)
 
 
 class Verbs(Flows):
@@ -84,6 +65,19 @@ class Verbs(Flows):
 
     def _new_token(self) -> bytes:
         return new_token()
+
+    def _failed(self, step: Step, error: Exception, reason: str) -> StoreUnavailable:
+        """Return what a failure means: a server without room did not write, unless it had before.
+
+        One that fails at once costs no time; one that hangs has less of it at the next call, beside
+        others that answer.
+        """
+        self._backoff[step.server].failed(math.inf if isinstance(error, TimeoutError) else 0)
+        found = outage(step.server, reason)
+        if FULL.search(reason) and not step.is_repeated:
+            found = StoreFull(f"The session store (Memcached at {step.server}) is full: {reason}")
+        found.__cause__ = error
+        return found
 
     def _load(self, key: str, at_least: int) -> Flow[Entry | None]:
         found, _ = yield from self._look(key)
@@ -269,15 +263,6 @@ def _disagree() -> StoreUnavailable:
         "The session store (Memcached) failed: processes with different lists of servers are at "
         "work at the same time."
     )
-
-
-def failure(step: Step, reason: str, error: Exception) -> StoreUnavailable:
-    """Return what a failure means: a server without room did not write, unless it had before."""
-    found = outage(step.server, reason)
-    if FULL.search(reason) and not step.is_repeated:
-        found = StoreFull(f"The session store (Memcached at {step.server}) is full: {reason}")
-    found.__cause__ = error
-    return found
 
 
 def outage(server: str, reason: str) -> StoreUnavailable:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pymemcache
@@ -21,12 +18,14 @@ from pymemcache.pool import ObjectPool
 
 from ...exceptions import ConfigurationError
 from .._support.ages import Ages
-from .._support.deadline import bounded, deadline, look_up
+from .._support.deadline import deadline, look_up, within
+from .._support.openings import Openings
+from .._support.per_process import PerProcess
 from .._support.verbs import Flow, PlainVerbs
 from ..base import Finding
 from .addresses import PREFIX, address_of, name_of, parse
 from .checks import Stats, findings
-from .steps import TOO_LARGE, Items, Step, Verbs, failure
+from .steps import TOO_LARGE, Items, Step, Verbs
 
 T = TypeVar("T")
 CONNECTIONS = 64  # to each server
@@ -46,26 +45,25 @@ class MemcachedStore(Verbs, PlainVerbs):
         each: list[Any] = [*clients] if isinstance(clients, list | tuple) else [clients]
         for client in each:
             _check(client)
-        named = {name_of(client.server): client for client in each}
         super().__init__([name_of(client.server) for client in each], prefix)
-        self._nodes = {name: _Node(client) for name, client in named.items()}
+        self._servers: dict[str, _Server | _ClientServer]
+        self._servers = {name_of(client.server): _ClientServer(client) for client in each}
         self._timeout: float | None = None
-        self._process = os.getpid()
-        self._forked = threading.Lock()
 
     @classmethod
     def from_url(cls, url: str, timeout: float = 1.0) -> MemcachedStore:
-        """Return a store with clients of its own, whose calls end within ``timeout``."""
+        """Return a store with connections of its own, whose calls end within ``timeout``."""
         names, prefix = parse(url)
-        store = cls([_Pool(address_of(name)) for name in names], prefix)
+        store: MemcachedStore = cls.__new__(cls)
+        Verbs.__init__(store, names, prefix)
+        store._servers = {name: _Server(name, timeout) for name in names}
         store._timeout = timeout
-        weakref.finalize(store, _close, list(store._nodes.values()), os.getpid())
+        weakref.finalize(store, _close, list(store._servers.values()))
         return store
 
     def close(self) -> None:
         """Close the connections that were made from a URL; the next call opens new ones."""
-        if self._timeout is not None:
-            _close(list(self._nodes.values()), self._process)
+        _close(self._servers.values())
 
     def examine(self) -> Iterator[Finding]:
         """See `base.Checkable`."""
@@ -76,105 +74,129 @@ class MemcachedStore(Verbs, PlainVerbs):
         return findings(self._ring.names, ask)
 
     def _run(self, flow: Flow[T]) -> T:
-        if self._process != os.getpid():
-            self._leave_to_the_parent()
-        limit = None if self._timeout is None else _Limit(self._timeout)
+        with within(self._timeout):
+            return super()._run(flow)
+
+    def _ask(self, asked: Step) -> Any:  # Any: each command has an answer of its own
+        backoff = self._backoff[asked.server]
+        limit = None if self._timeout is None else backoff.timeout(self._timeout / 2)
         try:
-            step = next(flow)
-            while True:
-                backoff = self._backoff[step.server]
-                if limit is not None:
-                    limit.most = backoff.seconds(limit.timeout / 2)
-                try:
-                    answer = self._nodes[step.server].ask(limit, step)
-                except Exception as error:  # noqa: BLE001 - any of a client's is an outage
-                    backoff.note(error)
-                    step = flow.throw(failure(step, _words(error), error))
-                else:
-                    backoff.note(None)
-                    step = flow.send(answer)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-
-    def _leave_to_the_parent(self) -> None:
-        """A child of the process that opened the connections opens its own."""
-        with self._forked:
-            if self._process != os.getpid():
-                self._nodes = {name: node.renewed() for name, node in self._nodes.items()}
-                self._process = os.getpid()
-
-
-class _Limit:
-    """What is left of the time for a call."""
-
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self.most = timeout / 2  # for opening a connection, or for an answer
-        self._end = min(time.monotonic() + timeout, deadline.at)
-
-    def seconds(self) -> float:
-        """Seconds for opening a connection, or for an answer; `TimeoutError` when none is left."""
-        left = min(self.most, self._end - time.monotonic())
-        if left <= 0:
-            raise TimeoutError
-        return left
+            with within(limit):
+                answer = self._servers[asked.server].ask(asked)
+        except Exception as error:
+            if isinstance(error, MemcacheServerError) and TOO_LARGE in _words(error):
+                answer = TOO_LARGE
+            else:
+                raise self._failed(asked, error, _words(error)) from error
+        backoff.answered()
+        return answer
 
 
 class _Client(pymemcache.Client):  # type: ignore[misc]  # pymemcache carries no types
-    """A connection whose every wait is bounded by what is left of the call's time."""
-
-    limit: _Limit
+    """A connection whose every wait ends by the `deadline` of the call that uses it."""
 
     def _connect(self) -> None:
         self.close()
-        seconds = self.limit.seconds()
         if isinstance(self.server, str):
             self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(seconds)
-            self.sock.connect(self.server)  # failed, the pool closes it
+            self.begin()
+            self.sock.connect(self.server)
         else:  # each of the addresses that a name has, where pymemcache tries only the first
-            look_up(self.server[0], self.server[1], seconds)
-            # It looks the name up again, and tries each of its addresses.
-            seconds = self.limit.seconds()
-            connect = partial(socket.create_connection, self.server, seconds)
-            self.sock = bounded(seconds, connect, socket.socket.close)
+            look_up(self.server[0], self.server[1], _left())
+            self.sock = socket.create_connection(self.server, _left())
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.settimeout(self.limit.seconds())
 
-    def begin(self, limit: _Limit) -> None:
-        self.limit = limit
-        if self.sock is not None:
-            self.sock.settimeout(limit.seconds())
-
-
-class _Pool(pymemcache.PooledClient):  # type: ignore[misc]  # the same
-    client_class = _Client
+    def begin(self) -> None:
+        """Let the waits of the next command end in time, and those for a connection."""
+        if self.sock is None:
+            self._connect()
+        self.sock.settimeout(_left())
 
 
-class _Node:
-    """The way of one process to one server; who finds all connections in use waits."""
+def _left() -> float:
+    left = deadline.left()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+class _Server:
+    """The way to one server, over connections of the store's own."""
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self._address = address_of(name)
+        self._openings = PerProcess(
+            lambda: Openings(self._open, _Client.close, CONNECTIONS, timeout)
+        )
+
+    def _open(self) -> _Client:
+        client = _Client(self._address)
+        try:
+            client.begin()
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def ask(self, step: Step) -> Any:
+        openings, command = self._openings.own(), SYNC_COMMANDS[step.command]
+        for is_last in (False, True):
+            held = openings.take()
+            try:
+                held.connection.begin()
+                answer = command(held.connection, *step.arguments)
+            except (ConnectionError, MemcacheUnexpectedCloseError):
+                openings.discard(held)
+                if is_last:
+                    raise
+            except BaseException:
+                openings.discard(held)
+                raise
+            else:
+                openings.give_back(held)
+                return answer
+            openings.renew()  # a server that was restarted has closed the others as well
+            step.is_repeated = True
+        raise AssertionError  # the last time it returns, or raises
+
+    def close(self) -> None:
+        if (openings := self._openings.known()) is not None:
+            openings.close()
+
+
+class _ClientServer:
+    """The way to one server by a client of the user's own; who finds all connections in use waits.
+
+    A child of the process that made the client has a pool of its own.
+    """
 
     def __init__(self, client: pymemcache.PooledClient) -> None:
-        self.client = client
+        self._client = client
+        self._is_the_clients_own = True
+        self._pool = PerProcess(self._make_pool)
         most = min(CONNECTIONS, client.client_pool.max_size)
-        self._free = threading.BoundedSemaphore(most)
+        self._free = PerProcess(lambda: threading.BoundedSemaphore(most))
         self._ages = Ages()
 
-    def ask(self, limit: _Limit | None, step: Step) -> Any:
-        if not self._free.acquire(timeout=None if limit is None else limit.seconds()):
-            raise TimeoutError("all connections are in use")
-        try:
-            return self._ask(limit, step)
-        except MemcacheServerError as error:
-            if TOO_LARGE in _words(error):
-                return TOO_LARGE
-            raise
-        finally:
-            self._free.release()
+    def _make_pool(self) -> ObjectPool:
+        known = self._client.client_pool
+        if self._is_the_clients_own:
+            self._is_the_clients_own = False
+            return known
+        self._client.client_pool = ObjectPool(
+            self._client._create_client,  # noqa: SLF001 - as its own constructor does
+            after_remove=lambda connection: connection.close(),
+            max_size=known.max_size,
+            idle_timeout=known.idle_timeout,
+        )
+        return self._client.client_pool
 
-    def _ask(self, limit: _Limit | None, step: Step) -> Any:
-        pool, command = self.client.client_pool, SYNC_COMMANDS[step.command]
+    def ask(self, step: Step) -> Any:
+        with self._free.own():
+            return self._ask(self._pool.own(), step)
+
+    def _ask(self, pool: ObjectPool, step: Step) -> Any:
+        command = SYNC_COMMANDS[step.command]
         while True:
             connection = pool.get()
             if self._ages.is_old(connection):
@@ -182,8 +204,6 @@ class _Node:
                 continue
             is_idle = connection.sock is not None
             try:
-                if limit is not None:
-                    connection.begin(limit)
                 answer = command(connection, *step.arguments)
             except (ConnectionError, MemcacheUnexpectedCloseError):
                 pool.destroy(connection)
@@ -197,27 +217,13 @@ class _Node:
                 pool.release(connection)
                 return answer
 
-    def renewed(self) -> _Node:
-        """Return this node for a child process, without the parent's connections."""
-        old = self.client.client_pool
-        _left_to_the_parent.append(old)
-        self.client.client_pool = ObjectPool(
-            self.client._create_client,  # noqa: SLF001 - as its own constructor does
-            after_remove=lambda connection: connection.close(),
-            max_size=old.max_size,
-            idle_timeout=old.idle_timeout,
-        )
-        return _Node(self.client)
+    def close(self) -> None:
+        """Leave the client open, which is the user's."""
 
 
-# A connection must not be used, nor even closed, by a child of the process that opened it.
-_left_to_the_parent: list[object] = []
-
-
-def _close(nodes: list[_Node], process: int) -> None:
-    if process == os.getpid():
-        for node in nodes:
-            node.client.close()
+def _close(servers: Iterable[_Server | _ClientServer]) -> None:
+    for server in servers:
+        server.close()
 
 
 def _gets(client: pymemcache.Client, names: tuple[str, ...]) -> Items:
