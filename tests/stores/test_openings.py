@@ -214,7 +214,10 @@ def test_those_that_were_handed_over_count(place: Place) -> None:
     """Another pool keeps them, which says how many of them there are."""
     elsewhere: list[int] = []
     held = Openings(place.open, place.close, 2, 10.0, lambda: len(elsewhere))
-    elsewhere += [held.hand_over(held.take()), held.hand_over(held.take())]
+    for _ in range(2):
+        one = held.take()
+        elsewhere.append(one.connection)
+        held.hand_over(one)
     with pytest.raises(TimeoutError):
         take_within(held, 0.05)
     del elsewhere[0]

@@ -61,26 +61,23 @@ class _Book(Generic[C]):
     def give_back(self, held: Held[C]) -> None:
         """Leave a connection to the next caller; it must be in step."""
         with self._lock:
-            self._in_use -= 1
             if held.renewal == self._renewal:
+                self._in_use -= 1
                 self._offer(held)
                 return
-            wanted = self._wanted()
-        self._close(held.connection)
-        self._begin(wanted)
+        self.discard(held)
 
-    def hand_over(self, held: Held[C]) -> C:
-        """Return a connection that another pool is to keep; it counts as ``elsewhere`` from now."""
+    def hand_over(self, held: Held[C]) -> None:
+        """Leave a connection to another pool, which counts it among those that are elsewhere."""
         with self._lock:
             self._in_use -= 1
-        return held.connection
 
     def discard(self, held: Held[C]) -> None:
         """Close a connection of which it is not known what it would answer next."""
+        self._close(held.connection)  # before there is room for another one
         with self._lock:
             self._in_use -= 1
             wanted = self._wanted()
-        self._close(held.connection)
         self._begin(wanted)
 
     def renew(self) -> None:
@@ -140,20 +137,21 @@ class _Book(Generic[C]):
     def _ready(self, waiter: Waiter, connection: C, closings: int) -> None:
         """An opening has come to its end, and not too late for every caller."""
         with self._lock:
-            del self._under_way[waiter]
             waits = any(not each.done() for each in self._waiting)
-            if closings == self._closings and (waits or self._open() < self._most):
-                self._offer(Held(connection, self._renewal))
+            if closings != self._closings or not (waits or self._open() < self._most):
+                self._close(connection)  # before there is room for another one
+                del self._under_way[waiter]
                 return
-        self._close(connection)
+            del self._under_way[waiter]
+            self._offer(Held(connection, self._renewal))
 
-    def _failed(self, waiter: Waiter, error: BaseException) -> None:
+    def _failed(self, waiter: Waiter, error: BaseException) -> list[Waiter]:
+        """An opening has failed; return for whom another one is to begin now."""
         with self._lock:
             del self._under_way[waiter]
             if self._waiting.pop(waiter, None) is not None and not waiter.done():
                 waiter.set_exception(error)
-            wanted = self._wanted()
-        self._begin(wanted)
+            return self._wanted()
 
     def _leave(self, waiter: Waiter) -> None:
         """A caller does not wait any longer; what it was given at that moment is the next one's."""
@@ -232,15 +230,18 @@ class Openings(_Book[C]):
                 target=self._open_for, args=[waiter], name="sharedsession-connect", daemon=True
             ).start()
 
-    def _open_for(self, waiter: Waiter) -> None:
-        closings = self._closings
-        try:
-            with within(self._limit):
-                connection = self._open_one()
-        except BaseException as error:  # noqa: BLE001 - raised to the caller that waits
-            self._failed(waiter, error)
-        else:
-            self._ready(waiter, connection, closings)
+    def _open_for(self, waiter: Waiter | None) -> None:
+        while waiter is not None:
+            closings, wanted = self._closings, []
+            try:
+                with within(self._limit):
+                    connection = self._open_one()
+            except BaseException as error:  # noqa: BLE001 - raised to the caller that waits
+                wanted = self._failed(waiter, error)
+            else:
+                self._ready(waiter, connection, closings)
+            waiter = wanted.pop() if wanted else None  # in this thread, which is free
+            self._begin(wanted)
 
 
 class AsyncOpenings(_Book[C]):
@@ -299,6 +300,6 @@ class AsyncOpenings(_Book[C]):
             self._failed(waiter, ConnectionError("the event loop is closing"))
             raise
         except BaseException as error:  # noqa: BLE001 - raised to the caller that waits
-            self._failed(waiter, error)
+            self._begin(self._failed(waiter, error))
         else:
             self._ready(waiter, connection, closings)

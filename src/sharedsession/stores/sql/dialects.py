@@ -549,16 +549,19 @@ class Connecting:
     ) -> Any:  # what the driver calls a connection
         # Some versions of SQLAlchemy pass one dictionary for all connections.
         self._how = dialect, arguments, dict(settings)
+        openings: Openings[Any] | AsyncOpenings[Any]
         if dialect.is_async:
-            connection = self._awaited.hand_over(await_only(self._awaited.take()))
+            openings = self._awaited
+            held = await_only(openings.take())
         else:
             openings = self._openings.own()
             # What is said on it takes some time as well.
             kept = self._timeout / 2 if dialect.driver == "pymysql" else 0
             with within(max(deadline.left() - kept, self._timeout / 10)):
-                connection = openings.hand_over(openings.take())
-        self._given.add(_driven(connection))
-        return connection
+                held = openings.take()
+        self._given.add(_driven(held.connection))
+        openings.hand_over(held)
+        return held.connection
 
     def _open(self) -> Any:
         if self._is_named:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from typing import Any, Self, TypeVar
 
 import psycopg
@@ -17,6 +18,9 @@ from .._support.deadline import deadline
 
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]  # Any: psycopg's own kinds of waiting and readiness
+
+# What is being opened in this task: one connection, at several addresses perhaps.
+_begun: ContextVar[list[Steps[Any]]] = ContextVar("begun")
 
 
 def ignore(notice: object) -> None:
@@ -69,6 +73,25 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.add_notify_handler(ignore)
+
+    @classmethod
+    async def connect(cls, *arguments: Any, **named: Any) -> Self:
+        """Open it, and close what was given up meanwhile: see `BoundedConnection`."""
+        token = _begun.set([])
+        try:
+            return await super().connect(*arguments, **named)
+        except BaseException:
+            for steps in _begun.get():
+                steps.close()
+            raise
+        finally:
+            _begun.reset(token)
+
+    @classmethod
+    def _connect_gen(cls, *arguments: Any, **named: Any) -> Steps[Self]:
+        steps = super()._connect_gen(*arguments, **named)
+        _begun.get().append(steps)
+        return steps
 
     async def wait(self, gen: Steps[T], *arguments: Any, **named: Any) -> T:
         try:
