@@ -28,6 +28,7 @@ from sharedsession.stores.base import Entry
 from sharedsession.stores.redis import RedisStore
 from sharedsession.stores.redis.invalidation import listen
 from sharedsession.stores.redis.scripts import SWAP
+from sharedsession.stores.redis.servers import ClientServer
 from tests.support.servers import RedisServer
 
 LISTENERS, WRITES, TURNS, DELAYS = 10, 3000, 5, 400
@@ -38,7 +39,7 @@ Heard = Callable[[str], None]
 
 
 def tracked(client: redis.Redis, heard: Heard, over: threading.Event) -> None:
-    for event in listen(client, "s:", "nobody"):
+    for event in listen(ClientServer(client).connect, "s:", "nobody"):
         if over.is_set():
             return
         if event.key is not None:

@@ -30,13 +30,14 @@ from benchmarks.simulation.real import Browser, Meter, Server, Usage, record_of,
 from sharedsession import NearCache
 from sharedsession._core.record import decode_record
 from sharedsession._core.session import Session
+from sharedsession.stores._support.head import head_of
 from sharedsession.stores.base import Entry
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.near.copies import Copies
 from sharedsession.stores.near.invalidation import IDLE
 from sharedsession.stores.redis import RedisStore
-from sharedsession.stores.redis.cluster import Request
 from sharedsession.stores.redis.invalidation import listen
+from sharedsession.stores.redis.servers import ClientServer, Request
 from tests.support.servers import RedisServer
 
 SMALL, LARGE = 400, 2000  # bytes of a stored record
@@ -242,7 +243,7 @@ def in_copies(record_bytes: int) -> tuple[float, float]:
         copies.keep(key, asking, entry, time.monotonic(), told=True)
         copies.leave(key, asking)
         # As a request does that uses it: the record is kept decoded, its data as bytes.
-        object.__setattr__(entry, "_decoded", decode_record(entry.data)[0])
+        object.__setattr__(entry, "decoded", decode_record(entry.data)[0])
     return (resident() - before) / COPIES, copies.bytes / COPIES
 
 
@@ -270,7 +271,7 @@ def listeners(port: int, number: int, heard: list[int]) -> Iterator[None]:
 
     def hear(client: redis.Redis) -> None:
         count = 0
-        for event in listen(client, "sharedsession:", "nobody"):
+        for event in listen(ClientServer(client).connect, "sharedsession:", "nobody"):
             if count == 0 and event.key is None and not ready.broken and client not in begun:
                 begun.add(client)
                 ready.wait()
@@ -417,7 +418,7 @@ def throughput(server: RedisServer) -> None:
                 entries[key] = done.value
             return request
 
-        value = len(record) + 40  # the head of the stored string
+        value = len(head_of(1, b"token...")) + len(record)
         kinds: list[tuple[str, Callable[[str], Request], int]] = [
             ("GET", lambda key: next(store._load(key, 0)), len(b"$%d\r\n\r\n" % value) + value),
             ("EVALSHA, a look for a copy", lambda key: next(store._load_all([key])), 0),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from .model import Answer, World, steady
 
 # Bytes to Redis and back, beside the record where one is sent.
-READ = 77 + 48  # GET
-LOOK = 135 + 69  # a read of which a copy is kept: EVALSHA
-WRITE = 243 + 4  # EVALSHA
+READ = 77 + 18  # GET
+LOOK = 135 + 39  # a read of which a copy is kept: EVALSHA
+WRITE = 196 + 4  # EVALSHA
 TOUCH = 93 + 4  # EXPIRE; one more read comes with it
 PUSH = 89  # for each server that listens
 HEARTBEATS_A_SECOND = 4  # of each server that listens
@@ -26,9 +26,9 @@ CPU_WRITE = (10.6, 8.2)
 CPU_PUSH = 3.7
 
 # Bytes of memory for a session whose record has 400 or 2000 bytes.
-IN_REDIS = {400: 613, 2000: 2213}
-IN_A_SERVER = {400: 768, 2000: 2354}
-IN_A_COPY = {400: 1575, 2000: 4699}
+IN_REDIS = {400: 540, 2000: 2144}
+IN_A_SERVER = {400: 771, 2000: 2365}
+IN_A_COPY = {400: 1615, 2000: 4784}
 COPIED_AS = 60  # bytes of key, version and head that a clustered session is taken to travel with
 PRIMARY_AND_REPLICA = 2
 
