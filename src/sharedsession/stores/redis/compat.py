@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import queue
-import ssl
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,8 +20,6 @@ try:
     from hiredis import pack_command
 except ImportError:  # an extra of redis-py's, redis[hiredis]
     pack_command = None  # type: ignore[assignment]
-
-TICKETS = 3  # that a server sends after a handshake, at most; OpenSSL sends two
 
 # What a pool wants to know of a connection's use: before redis-py 5.3 the name of a command.
 _named = inspect.signature(redis.ConnectionPool.get_connection).parameters.get("command_name")
@@ -63,33 +60,6 @@ def refreshing(manager: Any, failed: str | None) -> dict[str, Any]:
     """Return the argument that has a failed node asked last; redis-py 5 does not know it."""
     known = inspect.signature(manager.initialize).parameters
     return {"last_failed_node_name": failed} if "last_failed_node_name" in known else {}
-
-
-class ReadsTickets(redis.connection.AbstractConnection):
-    """A connection whose pool does not take the tickets of TLS 1.3 for an answer out of step.
-
-    A pool of redis-py asks with each use whether there is something to read, and makes the
-    connection anew when there is: over TLS that is so after every handshake (8.1).
-    """
-
-    def can_read(self, timeout: float = 0) -> bool:
-        """Say whether there is data that no command asked for.
-
-        Of such data the first byte is taken, for the connection is of no use. With a timeout a
-        listener asks, and will read it.
-        """
-        if timeout:
-            return bool(super().can_read(timeout))
-        for _ in range(TICKETS + 1):
-            if not super().can_read():
-                return False
-            if not isinstance(self._sock, ssl.SSLSocket):
-                return True
-            self._sock.settimeout(0)
-            with contextlib.suppress(ssl.SSLWantReadError):
-                self._sock.recv(1)
-                return True
-        return True
 
 
 class PacksByHiredis(redis.asyncio.connection.AbstractConnection):

@@ -84,7 +84,7 @@ class Bounded(redis.connection.AbstractConnection):
         return super().read_response(*arguments, **options)
 
 
-class _Pooled(Bounded, compat.ReadsTickets):
+class _Pooled(Bounded):
     """A connection of redis-py's own pools, which open it in the thread of the caller."""
 
     def _dial(self, connect: Callable[[], Any]) -> Any:
