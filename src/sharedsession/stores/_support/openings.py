@@ -29,6 +29,7 @@ from .deadline import deadline, within
 OVERDUE = 0.1  # seconds after which an opening hangs, perhaps, and another one is tried beside it
 
 C = TypeVar("C")
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -213,6 +214,32 @@ class Openings(_Book[C]):
             raise
         return waiter.result()
 
+    def use(
+        self,
+        call: Callable[[C], T],
+        broken: tuple[type[Exception], ...],
+        repeated: Callable[[], object],
+    ) -> T:
+        """Make a call with a connection; once more with another one, when that was ``broken``.
+
+        A server that was restarted has closed all that were idle, and does not say so before. So
+        all are made anew then, and ``repeated`` is called: the call may have done its work.
+        """
+        for is_last in (False, True):
+            held = self.take()
+            try:
+                answer = call(held.connection)
+            except BaseException as error:
+                self.discard(held)
+                if is_last or not isinstance(error, broken):
+                    raise
+            else:
+                self.give_back(held)
+                return answer
+            self.renew()
+            repeated()
+        raise AssertionError  # the last time it returns, or raises
+
     def _wait(self, waiter: Future[Held[C]], seconds: float) -> None:
         try:
             waiter.exception(seconds)
@@ -276,6 +303,28 @@ class AsyncOpenings(_Book[C]):
             self._leave(waiter)
             raise
         return waiter.result()
+
+    async def use(
+        self,
+        call: Callable[[C], Awaitable[T]],
+        broken: tuple[type[Exception], ...],
+        repeated: Callable[[], object],
+    ) -> T:
+        """See `Openings.use`."""
+        for is_last in (False, True):
+            held = await self.take()
+            try:
+                answer = await call(held.connection)
+            except BaseException as error:
+                self.discard(held)
+                if is_last or not isinstance(error, broken):
+                    raise
+            else:
+                self.give_back(held)
+                return answer
+            self.renew()
+            repeated()
+        raise AssertionError
 
     @property
     def tasks(self) -> set[asyncio.Task[None]]:

@@ -120,6 +120,9 @@ def _left() -> float:
     return left
 
 
+_BROKEN = (ConnectionError, MemcacheUnexpectedCloseError)
+
+
 class _Server:
     """The way to one server, over connections of the store's own."""
 
@@ -139,25 +142,16 @@ class _Server:
         return client
 
     def ask(self, step: Step) -> Any:
-        openings, command = self._openings.own(), SYNC_COMMANDS[step.command]
-        for is_last in (False, True):
-            held = openings.take()
-            try:
-                held.connection.begin()
-                answer = command(held.connection, *step.arguments)
-            except (ConnectionError, MemcacheUnexpectedCloseError):
-                openings.discard(held)
-                if is_last:
-                    raise
-            except BaseException:
-                openings.discard(held)
-                raise
-            else:
-                openings.give_back(held)
-                return answer
-            openings.renew()  # a server that was restarted has closed the others as well
+        command = SYNC_COMMANDS[step.command]
+
+        def give(client: _Client) -> Any:
+            client.begin()
+            return command(client, *step.arguments)
+
+        def repeated() -> None:
             step.is_repeated = True
-        raise AssertionError  # the last time it returns, or raises
+
+        return self._openings.own().use(give, _BROKEN, repeated)
 
     def close(self) -> None:
         if (openings := self._openings.known()) is not None:
@@ -205,7 +199,7 @@ class _ClientServer:
             is_idle = connection.sock is not None
             try:
                 answer = command(connection, *step.arguments)
-            except (ConnectionError, MemcacheUnexpectedCloseError):
+            except _BROKEN:
                 pool.destroy(connection)
                 if not is_idle:
                     raise

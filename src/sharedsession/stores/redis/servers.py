@@ -36,6 +36,7 @@ from .connections import (
 from .rights import Rights, is_refused
 from .url import Place
 
+BROKEN = (redis.ConnectionError,)
 Command = tuple[str | bytes | int, ...]
 Answers = list[object]
 
@@ -170,21 +171,13 @@ class Server:
 
     def send(self, requests: Sequence[Request], wait: Wait | None = None) -> Answers:
         """Return the answers; raise when the connection breaks or nothing is heard."""
-        openings, commands = self._openings.own(), commands_of(requests, wait)
-        for is_last in (False, True):
-            held = openings.take()
-            try:
-                answers = exchange(held.connection, commands)
-            except BaseException as error:
-                openings.discard(held)
-                if is_last or not isinstance(error, redis.ConnectionError):
-                    raise
-            else:
-                openings.give_back(held)
-                return confirmed(answers, wait)
-            openings.renew()  # a server that was restarted has closed the others as well
-            note_repeated(requests)
-        raise AssertionError  # the last time it returns, or raises
+        commands = commands_of(requests, wait)
+        answers = self._openings.own().use(
+            lambda connection: exchange(connection, commands),
+            BROKEN,
+            lambda: note_repeated(requests),
+        )
+        return confirmed(answers, wait)
 
     def ask(self, key: str, commands: Sequence[Command]) -> Answers | None:
         """Return the answers to something that no request needs; None: nothing was heard."""
@@ -300,21 +293,11 @@ class AsyncServer(_AwaitedWay):
         self._openings = AsyncOpenings(self._connect, NotedConnection.abort, most, timeout)
 
     async def _exchange(self, requests: Sequence[Request], commands: Sequence[Command]) -> Answers:
-        openings = self._openings
-        for is_last in (False, True):
-            held = await openings.take()
-            try:
-                answers = await awaited_exchange(held.connection, commands)
-            except BaseException as error:
-                openings.discard(held)
-                if is_last or not isinstance(error, redis.ConnectionError):
-                    raise
-            else:
-                openings.give_back(held)
-                return answers
-            openings.renew()
-            note_repeated(requests)
-        raise AssertionError
+        return await self._openings.use(
+            lambda connection: awaited_exchange(connection, commands),
+            BROKEN,
+            lambda: note_repeated(requests),
+        )
 
     async def ask(self, key: str, commands: Sequence[Command]) -> Answers | None:
         """Return the answers to something that no request needs; None: nothing was heard."""
