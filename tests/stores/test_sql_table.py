@@ -15,7 +15,7 @@ from sharedsession import cli
 from sharedsession.stores.sql import SQLStore
 from sharedsession.stores.sql.dialects import CHUNK_ROWS
 from sharedsession.testing import Clock, new_key
-from tests.stores.sql_stores import opened
+from tests.stores.sql_stores import DRIVERS, opened, server_of
 from tests.support.databases import PostgreSQL
 
 LIFETIME = 14 * 24 * 3600
@@ -167,3 +167,36 @@ def test_a_sweep_goes_on_where_it_stopped(
     clock.advance(6000)
     assert store.sweep(10_000) == count // 10
     store.close()
+
+
+@pytest.mark.parametrize("how", [f"{driver} by URL" for driver in DRIVERS])
+def test_a_create_sweeps_beside_it(
+    how: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in a hundred does, by any driver, and removes what has expired, not what lives."""
+    table = "beside_" + how.replace(" ", "_")
+    url = f"{request.getfixturevalue(server_of(how)).url}?table={table}"
+    clock, other = Clock(time.time()), SQLStore.from_url(url, 20.0)
+    chance = 1.0
+    monkeypatch.setattr(random, "random", lambda: chance)
+    with opened(how, url, clock=clock) as subject:
+        for _ in range(20):
+            assert subject.store.create(new_key(), b"data", 60)
+        clock.advance(60)
+        assert subject.store.create(new_key(), b"data", 600)
+        assert row_count(other) == 21
+        chance = 0.0
+        created, limit = 1, time.monotonic() + 20
+        # A sweep begins anywhere, and the one of an async store ends later.
+        while row_count(other) != created:
+            assert time.monotonic() < limit
+            assert subject.store.create(new_key(), b"data", 600)
+            created += 1
+    other.close()
+
+
+def row_count(store: SQLStore) -> int:
+    """Return how many the store's table has, expired or not."""
+    counted = sa.select(sa.func.count()).select_from(store._statements.table)
+    with store._engine.connect() as connection:
+        return connection.execute(counted).scalar_one()
