@@ -2,18 +2,34 @@
 
 A flow is a generator. It yields what is to be asked, is sent the answer, and returns what the verb
 returns; an error is thrown into it. What it yields is the store's own affair, and its transport's:
-`_ask`, the only thing that a plain and an awaited store write each for itself.
+`_ask`, or `_run` around it, all that a plain and an awaited store write each for itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from ..base import Entry
 
 T = TypeVar("T")
 Flow = Generator[Any, Any, T]  # Any: what the store asks its server, and the answer
+
+
+def run(flow: Flow[T], ask: Callable[[Any], Any]) -> T:
+    """Run a flow to its end; ``ask`` does what it yields."""
+    try:
+        asked = next(flow)
+        while True:
+            try:
+                answer = ask(asked)
+            except BaseException as error:  # noqa: BLE001 - the flow's to judge
+                asked = flow.throw(error)
+            else:
+                asked = flow.send(answer)
+    except StopIteration as done:
+        result: T = done.value
+        return result
 
 
 class Flows:
@@ -44,18 +60,7 @@ class PlainVerbs(Flows):
         raise NotImplementedError
 
     def _run(self, flow: Flow[T]) -> T:
-        try:
-            asked = next(flow)
-            while True:
-                try:
-                    answer = self._ask(asked)
-                except BaseException as error:  # noqa: BLE001 - the flow's to judge
-                    asked = flow.throw(error)
-                else:
-                    asked = flow.send(answer)
-        except StopIteration as done:
-            result: T = done.value
-            return result
+        return run(flow, self._ask)
 
     def load(self, key: str, at_least: int = 0) -> Entry | None:
         return self._run(self._load(key, at_least))
