@@ -70,5 +70,5 @@ def opened(how: str, url: str, timeout: float = 20.0, **engine: Any) -> Iterator
         plainly = Plainly(awaited, loop)
         plainly.load("nobody")
         ((line, _),) = awaited._lines._all.values()
-        yield Opened(plainly, line.verbs.engine)
+        yield Opened(plainly, line.database.engine)
         loop.run(their_own.dispose())

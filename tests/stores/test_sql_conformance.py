@@ -159,9 +159,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     url = server.url.replace("postgresql:", f"postgresql+{request.param.removeprefix('async ')}:")
     awaited = AsyncSQLStore.from_url(url, 20.0, clock=clock)
     with LoopThread() as loop:
-        loop.run(awaited.load("nobody"))
-        ((line, _),) = awaited._lines._all.values()
-        yield Subject(Awaited(awaited, loop), Pinned(line.verbs), clock.advance)
+        yield Subject(Awaited(awaited, loop), Pinned(awaited), clock.advance)
 
 
 @pytest.mark.parametrize(

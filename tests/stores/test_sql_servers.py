@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import psycopg
 import pymysql
@@ -67,7 +67,7 @@ class Subject:
         if isinstance(self.real, SQLStore):
             return self.real._engine
         ((line, _),) = self.real._lines._all.values()
-        return line.verbs._engine
+        return line.database.engine
 
     def disconnect_all(self) -> None:
         """Let the server close all connections of the application."""
@@ -327,7 +327,7 @@ def engine_of(subject: Subject) -> sa.Engine:
     if isinstance(subject.real, SQLStore):
         return subject.real._engine
     ((line, _),) = subject.real._lines._all.values()
-    return cast(sa.Engine, line.verbs._engine)
+    return line.database.engine
 
 
 @every_driver

@@ -95,7 +95,7 @@ class Subject:
         if isinstance(self.real, SQLStore):
             return self._ask(self.real._engine, question)
         ((line, _),) = self.real._lines._all.values()
-        return self.loop.run(greenlet_spawn(self._ask, line.verbs._engine, question))
+        return self.loop.run(greenlet_spawn(self._ask, line.database.engine, question))
 
     def _ask(self, engine: sa.Engine, question: str) -> Any:
         with engine.connect() as connection:

@@ -12,6 +12,8 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
+from ...exceptions import StoreFull, StoreUnavailable
+
 Kind = Literal["lost", "refused", "undone", "full"]
 
 _KINDS: dict[Kind, tuple[object, ...]] = {
@@ -91,6 +93,22 @@ def reason(error: Exception) -> str:
     said = re.sub(r"^<class '[\w.]+'>: ", "", first).rstrip(".")
     hint = next((hint for words, hint in HINTS.items() if words in said), "")
     return f"{said} ({hint})" if hint else said
+
+
+def outage(place: str, reason: str, *, full: bool = False) -> StoreUnavailable:
+    """Return the outage of a database; ``full``: it has no room, and nothing was written."""
+    kind = StoreFull if full else StoreUnavailable
+    return kind(f"The session store ({place}) failed: {reason}.")
+
+
+def place_of(url: sa.URL) -> str:
+    """Return the database in a sentence, without a password."""
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return f"SQLite file {url.database}"
+    name = {"postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}.get(backend)
+    host = f"{url.host}:{url.port}" if url.port else url.host
+    return f"{name or backend} database {url.database}{f' at {host}' if host else ''}"
 
 
 def _meaning(error: BaseException) -> Kind | None:
