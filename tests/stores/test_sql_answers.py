@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sqlite3
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -254,6 +255,24 @@ def test_an_error_of_a_file_for_another_reason_is_no_lack_of_room(mariadb: Maria
         with pytest.raises(StoreUnavailable) as caught:
             subject.store.create(new_key(), b"data", 600)
         assert not isinstance(caught.value, StoreFull)
+
+
+@pytest.mark.parametrize("how", OPENED)
+def test_what_an_altered_table_refuses_is_an_outage(
+    how: str, request: pytest.FixtureRequest
+) -> None:
+    """A constraint that an operator added is no key that is taken; nothing of the row is shown."""
+    with opened(how, request.getfixturevalue(server_of(how)).url) as subject:
+        entry = subject.store.create(new_key(), b"data", 600)
+        driver: Any = subject.engine.dialect.loaded_dbapi
+        fails(subject, driver.IntegrityError("Duplicate entry 'secret' for key 'theirs'"))
+        for write in (
+            lambda: subject.store.create(new_key(), b"data", 600),
+            lambda: subject.store.replace(new_key(), entry, b"new", 600),
+        ):
+            with pytest.raises(StoreUnavailable, match="refused a value") as caught:
+                write()
+            assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
 def fails(subject: Opened, error: Exception) -> None:
