@@ -170,6 +170,19 @@ def test_a_refusal_is_for_the_caller_it_was_opened_for(place: Place) -> None:
     assert take_within(held, 10.0).connection == 0
 
 
+def test_without_a_thread_the_caller_opens_it_itself(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be too many of them, or the interpreter is about to end."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    held = openings(place, 1)
+    assert held.take().connection == 0
+
+
 def test_after_a_renewal_every_connection_is_another_one(place: Place) -> None:
     """What is idle is closed when it is next wanted, what is in use when it is given back."""
     held = openings(place, 3)

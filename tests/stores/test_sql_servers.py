@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import socket
 import threading
@@ -423,6 +424,32 @@ def test_a_wrong_password_is_an_outage_that_does_not_repeat_it(
     text = str(caught.value)
     assert "password" in text
     assert not any(word in text for word in ("wr0ng", "the#database", "%2F"))
+
+
+# forks
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "pymysql"])
+def test_a_child_has_all_the_connections_that_its_parent_may_have(
+    driver: str, request: pytest.FixtureRequest
+) -> None:
+    """Those of the parent do not count, and are left alone."""
+    server = request.getfixturevalue("mariadb" if driver == "pymysql" else "postgresql")
+    store, key = SQLStore.from_url(f"{server.url}?pool_size=1", 5.0), new_key()
+    assert store.create(key, b"data", 60)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            found = store.load(key)
+            os.write(writing, found.data if found else b"nothing")
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as told:
+        assert told.read() == b"data"
+    os.waitpid(child, 0)
+    assert store.load(key)
+    store.close()
 
 
 # cancellation

@@ -250,12 +250,18 @@ class Openings(_Book[C]):
 
     def _begin(self, wanted: list[Waiter]) -> None:
         for waiter in wanted:
-            if not threads_run():
+            if not (threads_run() and self._start(waiter)):
                 self._open_for(waiter)
-                continue
-            threading.Thread(
-                target=self._open_for, args=[waiter], name="sharedsession-connect", daemon=True
-            ).start()
+
+    def _start(self, waiter: Waiter) -> bool:
+        opening = threading.Thread(
+            target=self._open_for, args=[waiter], name="sharedsession-connect", daemon=True
+        )
+        try:
+            opening.start()
+        except RuntimeError:  # there are too many, or the interpreter is about to end
+            return False
+        return True
 
     def _open_for(self, waiter: Waiter | None) -> None:
         while waiter is not None:

@@ -594,7 +594,11 @@ class Connecting:
         return sum(map(_is_open, list(self._given)))
 
     def close(self, _: object) -> None:
-        """Close what no caller has taken, when the engine lets go of its connections."""
+        """Close what no caller has taken, when the engine lets go of its connections.
+
+        In a child it lets go of its parent's, which do not count any more.
+        """
+        self._given = WeakSet()
         for task in self._awaited.tasks:
             task.cancel()
         self._awaited.close()
