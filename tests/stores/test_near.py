@@ -774,26 +774,6 @@ def test_a_child_begins_with_no_copies() -> None:
     assert store.peek("key") is not None
 
 
-def test_threads_of_a_new_child_share_their_copies() -> None:
-    """The first requests of a child come at once, and find the same place for their copies."""
-    store = plain(MemoryStore())
-
-    def child() -> bytes:
-        shared, barrier = store._shared, threading.Barrier(8)
-        make = shared._make
-
-        def slowly() -> Any:
-            barrier.wait(5)  # all have seen that they are in a child
-            return make()
-
-        shared._make = slowly
-        with ThreadPoolExecutor(8) as pool:
-            places = list(pool.map(lambda _: shared.state(), range(8)))
-        return str(len({id(each) for each in [*places, shared.state()]})).encode()
-
-    assert in_a_child(child) == b"1"
-
-
 def test_two_middlewares_with_the_same_settings_share_copies(tmp_path: Path) -> None:
     """One URL and the same settings are one place of copies, for as long as somebody holds it."""
     url = f"sqlite:///{tmp_path}/sessions.db"

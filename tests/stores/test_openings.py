@@ -321,3 +321,25 @@ def test_a_child_has_its_own_and_leaves_its_parents_alone(place: Place) -> None:
     os.close(reading)
     os.close(writing)
     assert own.own().take().connection == 0
+
+
+def test_threads_of_a_new_child_have_the_same_one() -> None:
+    """Its first requests come at once."""
+    barrier, parent = threading.Barrier(8), os.getpid()
+
+    def make() -> object:
+        if os.getpid() != parent:
+            barrier.wait(5)  # all have seen that they are in a child
+        return object()
+
+    own = PerProcess(make)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        found = race([own.own] * 8)
+        os.write(writing, str(len({id(each) for each in [*found, own.own()]})).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 100) == b"1"
+    os.close(reading)
+    os.close(writing)

@@ -7,37 +7,28 @@ server runs Python's own hooks when it forks, so the process is looked at with e
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_left_to_the_parents: list[object] = []  # for as long as the process lives, or they would be closed
-
 
 class PerProcess(Generic[T]):
-    """Something of which each process has its own, made at once; in a child at its first use."""
+    """Something of which each process has its own, made at once; in a child at its first use.
+
+    A child keeps its parents', unused, for as long as it lives: else they would be closed.
+    """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._lock = threading.Lock()
-        self._made = os.getpid(), make()
+        self._made = {os.getpid(): make()}
 
     def own(self) -> T:
         """Return this process's own."""
-        process, made = self._made
-        return made if process == os.getpid() else self._anew()
+        made = self._made.get(os.getpid())
+        # No lock: a thread of the parent may have held it. Of several threads one is first.
+        return self._made.setdefault(os.getpid(), self._make()) if made is None else made
 
     def known(self) -> T | None:
         """Return this process's own, if it has one already."""
-        process, made = self._made
-        return made if process == os.getpid() else None
-
-    def _anew(self) -> T:
-        with self._lock:
-            process, made = self._made
-            if process != os.getpid():
-                _left_to_the_parents.append(made)
-                self._made = os.getpid(), self._make()
-        return self._made[1]
+        return self._made.get(os.getpid())

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 import weakref
 from collections import Counter
@@ -35,6 +34,7 @@ from ..._core.settings import NearCache
 from ...exceptions import ConfigurationError, StoreUnavailable
 from .._support.deadline import deadline, within
 from .._support.per_loop import Loops
+from .._support.per_process import PerProcess
 from .._support.verbs import AwaitedVerbs, Flow, Flows, PlainVerbs
 from ..base import ABSENT, FRESHEST, AsyncStore, Entry, Pushing, Replicated, Store, StorePair
 from .copies import Answer, Copies, satisfies
@@ -121,21 +121,11 @@ class Shared:
         timeout: float | None,
         clock: Callable[[], float],
     ) -> None:
-        self._make = partial(ProcessState, limits, pushing, follows, clock)
-        self._states = {os.getpid(): self._make()}
+        self.state = PerProcess(partial(ProcessState, limits, pushing, follows, clock)).own
         self.outdated = outdated
         self.timeout = timeout  # of a load, the replica's time included; None: the clients' own
         self.keep_alive: object = None  # what the stores with copies need to live
         self.lag = max(LEASE if follows else 0.0, 0.0 if limits is None else limits.lease)
-
-    def state(self) -> ProcessState:
-        process = os.getpid()
-        state = self._states.get(process)
-        if state is None:  # a child; not every server runs Python's fork hooks
-            # No lock: a thread of the parent may have held it. Of several threads one is first.
-            state = self._states.setdefault(process, self._make())
-            self._states = {process: state}  # the parent's are of no use
-        return state
 
 
 class _Lookup:
