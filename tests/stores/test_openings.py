@@ -170,6 +170,63 @@ def test_a_refusal_is_for_the_caller_it_was_opened_for(place: Place) -> None:
     assert take_within(held, 10.0).connection == 0
 
 
+def test_a_caller_whose_opening_has_served_another_is_not_forgotten() -> None:
+    """The first one's own fails after that; another one is opened for the second."""
+    gates, begun, lock = [threading.Event(), threading.Event()], [0], threading.Lock()
+
+    def open_one() -> int:
+        with lock:
+            number = begun[0]
+            begun[0] += 1
+        if number < len(gates):
+            gates[number].wait(10)
+        if number == 0:
+            raise ConnectionRefusedError
+        return number
+
+    held = Openings(open_one, lambda _: None, 4, 10.0)
+    given: list[int] = []
+    callers = [
+        threading.Thread(target=lambda: given.append(take_within(held, 5.0).connection))
+        for _ in range(2)
+    ]
+    for number, caller in enumerate(callers):
+        caller.start()
+        until(lambda number=number: begun[0] == number + 1, "it is being opened")  # type: ignore[misc]
+    gates[1].set()
+    until(lambda: given == [1, 2], "the first has the second one's, which has another one")
+    gates[0].set()
+    for caller in callers:
+        caller.join()
+
+
+def test_closing_keeps_no_caller_waiting(place: Place) -> None:
+    """What was under way is closed, and opened anew for the one that waits for it."""
+    place.open_now.clear()
+    held = openings(place)
+    given: list[int] = []
+    caller = threading.Thread(target=lambda: given.append(take_within(held, 5.0).connection))
+    caller.start()
+    until(lambda: place.under_way == 1, "it is being opened")
+    held.close()
+    place.open_now.set()
+    caller.join(10)
+    assert given == [1]
+    assert place.closed == [0]
+
+
+def test_a_close_that_raises_makes_room_all_the_same(place: Place) -> None:
+    """As a signal may that comes at that moment."""
+
+    def close(_: int) -> None:
+        raise KeyboardInterrupt
+
+    held = Openings(place.open, close, 1, 10.0)
+    with pytest.raises(KeyboardInterrupt):
+        held.discard(held.take())
+    assert take_within(held, 5.0).connection == 1
+
+
 def test_without_a_thread_the_caller_opens_it_itself(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis
@@ -16,7 +16,8 @@ import redis.sentinel
 
 from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.stores import open_store
-from sharedsession.stores.redis import AsyncRedisStore, RedisStore
+from sharedsession.stores.redis import AsyncRedisStore, RedisStore, connections
+from sharedsession.stores.redis.url import read_url
 from sharedsession.testing import (
     AsyncStoreConformance,
     Awaited,
@@ -241,3 +242,47 @@ def test_who_was_demoted_is_given_up(failing: Watched) -> None:
         for writer in writers:
             stored = failing.admin(failing.primary).get(f"sharedsession:{writer.key}")
             assert stored.endswith(b"2")
+
+
+class Named:
+    """A connection to whom the sentinels have named; meanwhile they name another one."""
+
+    made: ClassVar[list[Named]] = []
+    meanwhile: ClassVar[list[Callable[[], object]]] = []
+
+    def __init__(self, host: str, **_: object) -> None:
+        self.host, self.is_open = host, True
+        self.made.append(self)
+
+    def connect(self) -> None:
+        if self.meanwhile:
+            self.meanwhile.pop()()
+
+    def disconnect(self) -> None:
+        self.is_open = False
+
+    def send_command(self, *_: object) -> None:
+        pass
+
+    def read_response(self) -> list[bytes]:
+        return [b"master"]
+
+
+def test_a_connection_that_was_overtaken_by_a_failover_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is opened to whom another opening was told of; who was named first answers reads still."""
+    named = iter([("old", 1), ("new", 1), ("new", 1)])
+    monkeypatch.setattr(redis.sentinel.Sentinel, "discover_master", lambda *_: next(named))
+    monkeypatch.setattr(connections, "keeping", lambda *_, **__: Named)
+    moved: list[bool] = []
+    place = read_url("redis+sentinel://host/service")
+    opener = connections.Opener(place, 1.0, lambda: moved.append(True))
+    Named.made, Named.meanwhile = [], [opener]
+    assert opener().host == "new"
+    assert [(each.host, each.is_open) for each in Named.made] == [
+        ("old", False),
+        ("new", True),
+        ("new", True),
+    ]
+    assert len(moved) == 2

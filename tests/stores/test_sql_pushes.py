@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from sharedsession import cli
 from sharedsession._core.settings import NearCache
 from sharedsession.stores import open_store
-from sharedsession.stores.base import FRESHEST, StorePair
+from sharedsession.stores.base import FRESHEST, READY, StorePair
 from sharedsession.stores.near import AsyncNearStore, NearStore, invalidation, with_copies
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing import LoopThread, new_key
@@ -47,6 +48,16 @@ FOREIGN: dict[str, str] = {
     "an earlier end": "UPDATE sharedsession SET expires = 0 WHERE key = '{key}'",
     "TRUNCATE": "TRUNCATE sharedsession",
 }
+
+
+def test_a_listener_takes_no_connection_of_the_pool(postgresql: PostgreSQL) -> None:
+    """It has one of its own, beside as many as ``pool_size`` says."""
+    store, key = SQLStore.from_url(f"{postgresql.url}?pool_size=1", 2.0), new_key()
+    assert store.create(key, b"data", 60)
+    with closing(store.listen("listener")) as events:  # type: ignore[type-var]  # a generator
+        assert next(events) is READY
+        assert store.load(key)
+    store.close()
 
 
 @pytest.mark.parametrize("what", FOREIGN)

@@ -145,4 +145,7 @@ def _look(host: str, port: int) -> Future[object]:
 
 def _start(work: Callable[[], None]) -> None:
     """Run it in a thread that does not keep the process from ending."""
-    threading.Thread(target=work, name="sharedsession-connect", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="sharedsession-connect", daemon=True).start()
+    except RuntimeError:  # there are too many, or the interpreter is about to end
+        work()

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from math import inf
@@ -54,8 +55,8 @@ class _Book(Generic[C]):
         self._lock = threading.RLock()  # the collector may close a store at any moment
         self._idle: list[Held[C]] = []
         self._in_use = 0
-        self._waiting: dict[Waiter, bool] = {}  # and whether an opening was begun for it
-        self._under_way: dict[Waiter, float] = {}  # openings, and since when
+        self._waiting: dict[Waiter, None] = {}  # in the order in which they came
+        self._under_way: dict[Waiter, float] = {}  # openings, by whom each began for; since when
         self._renewal, self._closings = 0, 0
         self._renew_at = time.monotonic() + ages.CONNECTION_AGE
 
@@ -75,11 +76,13 @@ class _Book(Generic[C]):
 
     def discard(self, held: Held[C]) -> None:
         """Close a connection of which it is not known what it would answer next."""
-        self._close(held.connection)  # before there is room for another one
-        with self._lock:
-            self._in_use -= 1
-            wanted = self._wanted()
-        self._begin(wanted)
+        try:
+            self._close(held.connection)  # before there is room for another one
+        finally:
+            with self._lock:
+                self._in_use -= 1
+                wanted = self._wanted()
+            self._begin(wanted)
 
     def renew(self) -> None:
         """Make every connection that is open by now anew, at its next use."""
@@ -120,9 +123,8 @@ class _Book(Generic[C]):
     def _wanted(self) -> list[Waiter]:
         """Note and return for whom an opening is to begin now."""
         wanted = []
-        for waiter, has_opening in self._waiting.items():
-            if not has_opening and self._has_room():
-                self._waiting[waiter] = True
+        for waiter in self._waiting:
+            if waiter not in self._under_way and self._has_room():
                 self._under_way[waiter] = time.monotonic()
                 wanted.append(waiter)
         return wanted
@@ -135,23 +137,28 @@ class _Book(Generic[C]):
     def _open(self) -> int:
         return len(self._idle) + self._in_use + self._elsewhere()
 
-    def _ready(self, waiter: Waiter, connection: C, closings: int) -> None:
-        """An opening has come to its end, and not too late for every caller."""
+    def _ready(self, waiter: Waiter, connection: C, closings: int) -> list[Waiter]:
+        """An opening has succeeded; return for whom another one is to begin now."""
         with self._lock:
-            waits = any(not each.done() for each in self._waiting)
-            if closings != self._closings or not (waits or self._open() < self._most):
-                self._close(connection)  # before there is room for another one
+            try:
+                waits = any(not each.done() for each in self._waiting)
+                is_wanted = closings == self._closings and (waits or self._open() < self._most)
+                if not is_wanted:
+                    self._close(connection)  # before there is room for another one
+            finally:
                 del self._under_way[waiter]
-                return
-            del self._under_way[waiter]
-            self._offer(Held(connection, self._renewal))
+            if is_wanted:
+                self._offer(Held(connection, self._renewal))
+            return self._wanted()
 
     def _failed(self, waiter: Waiter, error: BaseException) -> list[Waiter]:
         """An opening has failed; return for whom another one is to begin now."""
         with self._lock:
             del self._under_way[waiter]
-            if self._waiting.pop(waiter, None) is not None and not waiter.done():
-                waiter.set_exception(error)
+            if waiter in self._waiting:
+                del self._waiting[waiter]
+                if not waiter.done():
+                    waiter.set_exception(error)
             return self._wanted()
 
     def _leave(self, waiter: Waiter) -> None:
@@ -161,6 +168,11 @@ class _Book(Generic[C]):
             given = waiter.done() and not waiter.cancelled() and waiter.exception() is None
         if given:
             self.give_back(waiter.result())
+
+    def _open_more(self) -> None:
+        with self._lock:
+            wanted = self._wanted()
+        self._begin(wanted)
 
     def _begin(self, wanted: list[Waiter]) -> None:
         raise NotImplementedError
@@ -200,15 +212,15 @@ class Openings(_Book[C]):
             if held is not None:
                 return held
             waiter: Future[Held[C]] = Future()
-            self._waiting[waiter] = False
-            wanted = self._wanted()
+            self._waiting[waiter] = None
         try:
-            self._begin(wanted)
+            self._open_more()
             while not waiter.done():
                 left = deadline.left()
                 if left <= 0:
                     raise TimeoutError("no connection in time")
                 self._wait(waiter, min(left, OVERDUE))
+                self._open_more()  # openings that hang may be overdue by now
         except BaseException:
             self._leave(waiter)
             raise
@@ -241,12 +253,8 @@ class Openings(_Book[C]):
         raise AssertionError  # the last time it returns, or raises
 
     def _wait(self, waiter: Future[Held[C]], seconds: float) -> None:
-        try:
+        with suppress(TimeoutError):
             waiter.exception(seconds)
-        except TimeoutError:
-            with self._lock:
-                wanted = self._wanted()  # openings that hang are overdue by now
-            self._begin(wanted)
 
     def _begin(self, wanted: list[Waiter]) -> None:
         for waiter in wanted:
@@ -254,25 +262,24 @@ class Openings(_Book[C]):
                 self._open_for(waiter)
 
     def _start(self, waiter: Waiter) -> bool:
-        opening = threading.Thread(
-            target=self._open_for, args=[waiter], name="sharedsession-connect", daemon=True
-        )
         try:
-            opening.start()
+            threading.Thread(
+                target=self._open_for, args=[waiter], name="sharedsession-connect", daemon=True
+            ).start()
         except RuntimeError:  # there are too many, or the interpreter is about to end
             return False
         return True
 
     def _open_for(self, waiter: Waiter | None) -> None:
         while waiter is not None:
-            closings, wanted = self._closings, []
+            closings = self._closings
             try:
                 with within(self._limit):
                     connection = self._open_one()
             except BaseException as error:  # noqa: BLE001 - raised to the caller that waits
                 wanted = self._failed(waiter, error)
             else:
-                self._ready(waiter, connection, closings)
+                wanted = self._ready(waiter, connection, closings)
             waiter = wanted.pop() if wanted else None  # in this thread, which is free
             self._begin(wanted)
 
@@ -299,12 +306,11 @@ class AsyncOpenings(_Book[C]):
             return held
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Held[C]] = loop.create_future()
-        self._waiting[waiter] = False
-        self._begin(self._wanted())
+        self._waiting[waiter] = None
         try:
             while not waiter.done():
+                self._open_more()
                 await asyncio.wait([waiter], timeout=OVERDUE)
-                self._begin(self._wanted())
         except BaseException:
             self._leave(waiter)
             raise
@@ -357,4 +363,4 @@ class AsyncOpenings(_Book[C]):
         except BaseException as error:  # noqa: BLE001 - raised to the caller that waits
             self._begin(self._failed(waiter, error))
         else:
-            self._ready(waiter, connection, closings)
+            self._begin(self._ready(waiter, connection, closings))

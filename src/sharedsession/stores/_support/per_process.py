@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+_left_to_the_parents: list[object] = []
+
 
 class PerProcess(Generic[T]):
     """Something of which each process has its own, made at once; in a child at its first use.
@@ -26,9 +28,16 @@ class PerProcess(Generic[T]):
     def own(self) -> T:
         """Return this process's own."""
         made = self._made.get(os.getpid())
-        # No lock: a thread of the parent may have held it. Of several threads one is first.
-        return self._made.setdefault(os.getpid(), self._make()) if made is None else made
+        return self._anew(os.getpid()) if made is None else made
 
     def known(self) -> T | None:
         """Return this process's own, if it has one already."""
         return self._made.get(os.getpid())
+
+    def _anew(self, process: int) -> T:
+        # No lock: a thread of the parent may have held it. Of several threads one is first.
+        found = self._made
+        made = found.setdefault(process, self._make())
+        _left_to_the_parents.append(found)
+        self._made = {process: made}  # another process may have a parent's number one day
+        return made

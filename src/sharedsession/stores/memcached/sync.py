@@ -177,17 +177,17 @@ class _ClientServer:
         if self._is_the_clients_own:
             self._is_the_clients_own = False
             return known
-        self._client.client_pool = ObjectPool(
+        return ObjectPool(
             self._client._create_client,  # noqa: SLF001 - as its own constructor does
             after_remove=lambda connection: connection.close(),
             max_size=known.max_size,
             idle_timeout=known.idle_timeout,
         )
-        return self._client.client_pool
 
     def ask(self, step: Step) -> Any:
+        self._client.client_pool = pool = self._pool.own()
         with self._free.own():
-            return self._ask(self._pool.own(), step)
+            return self._ask(pool, step)
 
     def _ask(self, pool: ObjectPool, step: Step) -> Any:
         command = SYNC_COMMANDS[step.command]

@@ -169,12 +169,13 @@ class RedisStore(Verbs, PlainVerbs):
             answer = self._answer_to(asked)
             if not isinstance(answer, Exception):
                 if threads_run() and self._look.begin():
-                    threading.Thread(target=self._look_at, args=[asked.key], daemon=True).start()
+                    self._start_to_look(asked.key)
                 break
             if _suspicious(answer, owned=self._timeout is not None):
                 self._way.suspect(asked.key)
             if not (again and _refused(answer)):
                 raise self._failure(answer, asked) from answer
+            asked.is_repeated = asked.wait is not None  # what replicas did not confirm was done
         return answer
 
     def _answer_to(self, request: Request) -> object:
@@ -186,6 +187,12 @@ class RedisStore(Verbs, PlainVerbs):
         except OUTAGES as error:
             return error
         return answer
+
+    def _start_to_look(self, key: str) -> None:
+        try:
+            threading.Thread(target=self._look_at, args=[key], daemon=True).start()
+        except RuntimeError:  # there are too many, or the interpreter is about to end
+            self._look.end(answered=False)
 
     def _look_at(self, key: str) -> None:
         """Look at the server's settings, in a thread that no request waits for."""
@@ -243,6 +250,7 @@ class AsyncRedisStore(Verbs, AwaitedVerbs):
             if not (again and _refused(answer)):
                 # Several may have received the same failure: each raises an exception of its own.
                 raise self._failure(answer, asked) from answer
+            asked.is_repeated = asked.wait is not None
         return answer
 
     async def _look_at(self, lines: Lines, key: str) -> bool:

@@ -29,6 +29,7 @@ from redis.exceptions import AskError, MovedError, RedisClusterException
 
 from .._support.addresses import in_url
 from .._support.deadline import deadline
+from .._support.per_process import PerProcess
 from . import compat
 from .clients import AsyncClient, SyncClient
 from .connections import CONNECTIONS, Connection, NotedConnection, Opened, keeping, noted, settings
@@ -187,7 +188,7 @@ class Cluster:
 
     def __init__(self, make: Callable[[], redis.RedisCluster]) -> None:
         self._make = make
-        self._lock = threading.Lock()
+        self._lock = PerProcess(threading.Lock)
         self._made: tuple[redis.RedisCluster, _Routes] | None = None
 
     def send(self, requests: Sequence[Request], wait: Wait | None = None) -> Answers:
@@ -225,14 +226,15 @@ class Cluster:
 
     def close(self) -> None:
         """Close the client; the next call makes another."""
-        with self._lock:
+        with self._lock.own():
             made, self._made = self._made, None
         if made is not None:
             made[0].close()
 
     def _open(self) -> tuple[redis.RedisCluster, _Routes]:
         left = deadline.left()
-        if not self._lock.acquire(timeout=-1 if left == math.inf else max(left, 0)):
+        lock = self._lock.own()
+        if not lock.acquire(timeout=-1 if left == math.inf else max(left, 0)):
             raise redis.TimeoutError
         try:
             if self._made is None:
@@ -240,7 +242,7 @@ class Cluster:
                 self._made = client, _Routes(client)
             return self._made
         finally:
-            self._lock.release()
+            lock.release()
 
     def _deliver(
         self, client: redis.RedisCluster, node: Node, parcel: Parcel, wait: Wait | None

@@ -101,7 +101,8 @@ def keeping(kind: Any, longest: float, *, pooled: bool = False) -> Any:
 class Opener:
     """Opens connections to a server, or to the primary of a service, in the caller's thread."""
 
-    def __init__(self, place: Place, timeout: float) -> None:
+    def __init__(self, place: Place, timeout: float, moved: Callable[[], object]) -> None:
+        self._moved = moved  # told when the sentinels name another primary than before
         self._kind = keeping(connection_class(place), timeout / 2)
         self._options = _settings(place, timeout, redis.retry.Retry)
         self._service = place.service
@@ -109,19 +110,23 @@ class Opener:
             redis.Redis.from_pool(redis.ConnectionPool(**each))
             for each in _sentinels(place, timeout, redis.retry.Retry)
         ]
-        self.primary: tuple[str, int] | None = None  # whom the sentinels named last
+        self._primary: Options = {}  # whom the sentinels named last
 
     def __call__(self, **more: Any) -> Connection:  # Any: options of redis-py's
-        connection = self._kind(**{**self._options, **self._where(), **more})
-        try:
-            connection.connect()
-            if self._sentinels:
-                connection.send_command("ROLE")
-                _refuse_replicas(answer_of(connection))
-        except BaseException:
-            connection.disconnect()
-            raise
-        return connection
+        while True:
+            where = self._where()
+            connection = self._kind(**{**self._options, **where, **more})
+            try:
+                connection.connect()
+                if self._sentinels:
+                    connection.send_command("ROLE")
+                    _refuse_replicas(answer_of(connection))
+            except BaseException:
+                connection.disconnect()
+                raise
+            if where == self._primary:
+                return connection
+            connection.disconnect()  # another one has been named meanwhile
 
     def _where(self) -> Options:
         if not self._sentinels:
@@ -133,8 +138,11 @@ class Opener:
         except redis.RedisError as error:
             raise _no_primary(error) from error
         self._sentinels = finder.sentinels  # the one that answered is the first by now
-        self.primary = found
-        return {"host": found[0], "port": found[1]}
+        where = {"host": found[0], "port": found[1]}
+        if where != self._primary:
+            self._primary = where
+            self._moved()
+        return where
 
     def close(self) -> None:
         """Close the connections to the sentinels."""
@@ -183,7 +191,10 @@ def noted(kind: type[Any], opened: Opened) -> type[Any]:
 class AsyncOpener:
     """Opens connections to a server, or to the primary of a service; its caller sets the time."""
 
-    def __init__(self, place: Place, timeout: float, opened: Opened) -> None:
+    def __init__(
+        self, place: Place, timeout: float, moved: Callable[[], object], opened: Opened
+    ) -> None:
+        self._moved = moved
         self._kind = noted(connection_class(place, asynchronous=True), opened)
         self._options = _settings(place, timeout, redis.asyncio.retry.Retry)
         self._options["socket_timeout"] = place.options.get("socket_timeout")
@@ -192,19 +203,23 @@ class AsyncOpener:
             redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**each))
             for each in _sentinels(place, timeout, redis.asyncio.retry.Retry, opened)
         ]
-        self.primary: tuple[str, int] | None = None
+        self._primary: Options = {}
 
     async def __call__(self, **more: Any) -> Connection:  # Any: options of redis-py's
-        connection = self._kind(**{**self._options, **(await self._where()), **more})
-        try:
-            await connection.connect()
-            if self._sentinels:
-                await connection.send_command("ROLE")
-                _refuse_replicas(await awaited_answer_of(connection))
-        except BaseException:
+        while True:
+            where = await self._where()
+            connection = self._kind(**{**self._options, **where, **more})
+            try:
+                await connection.connect()
+                if self._sentinels:
+                    await connection.send_command("ROLE")
+                    _refuse_replicas(await awaited_answer_of(connection))
+            except BaseException:
+                connection.abort()
+                raise
+            if where == self._primary:
+                return connection
             connection.abort()
-            raise
-        return connection
 
     async def _where(self) -> Options:
         if not self._sentinels:
@@ -216,8 +231,11 @@ class AsyncOpener:
         except redis.RedisError as error:
             raise _no_primary(error) from error
         self._sentinels = finder.sentinels
-        self.primary = found
-        return {"host": found[0], "port": found[1]}
+        where = {"host": found[0], "port": found[1]}
+        if where != self._primary:
+            self._primary = where
+            self._moved()
+        return where
 
 
 async def awaited_answer_of(connection: Connection) -> object:

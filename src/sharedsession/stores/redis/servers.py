@@ -165,9 +165,9 @@ class Server:
     """The way to one server, or to the primary of a Sentinel service, as a URL has it."""
 
     def __init__(self, place: Place, timeout: float) -> None:
-        self._open = Opener(place, timeout)
+        self._open = Opener(place, timeout, self._renew)
         most = place.options.get("max_connections", CONNECTIONS)
-        self._openings = PerProcess(lambda: Openings(self._connect, _hang_up, most, timeout))
+        self._openings = PerProcess(lambda: Openings(self._open, _hang_up, most, timeout))
 
     def send(self, requests: Sequence[Request], wait: Wait | None = None) -> Answers:
         """Return the answers; raise when the connection breaks or nothing is heard."""
@@ -189,7 +189,7 @@ class Server:
 
     def suspect(self, key: str) -> None:
         """Give up connections: something between may have lost them, or it is a replica."""
-        self._openings.own().renew()
+        self._renew()
 
     def close(self) -> None:
         """Close the connections."""
@@ -197,12 +197,8 @@ class Server:
             openings.close()
             self._open.close()
 
-    def _connect(self) -> Connection:
-        before = self._open.primary
-        connection = self._open()
-        if self._open.primary != before:  # what is idle leads to another one
-            self._openings.own().renew()
-        return connection
+    def _renew(self) -> None:
+        self._openings.own().renew()
 
 
 class ClientServer:
@@ -288,9 +284,9 @@ class AsyncServer(_AwaitedWay):
     def __init__(self, place: Place, timeout: float, rights: Rights, opened: Opened) -> None:
         super().__init__(rights)
         self._opened = opened
-        self._open = AsyncOpener(place, timeout, opened)
+        self._open = AsyncOpener(place, timeout, lambda: self._openings.renew(), opened)  # noqa: PLW0108 - made below
         most = place.options.get("max_connections", CONNECTIONS)
-        self._openings = AsyncOpenings(self._connect, NotedConnection.abort, most, timeout)
+        self._openings = AsyncOpenings(self._open, NotedConnection.abort, most, timeout)
 
     async def _exchange(self, requests: Sequence[Request], commands: Sequence[Command]) -> Answers:
         return await self._openings.use(
@@ -324,13 +320,6 @@ class AsyncServer(_AwaitedWay):
         self._openings.close()
         for connection in list(self._opened):
             connection.abort()
-
-    async def _connect(self) -> Connection:
-        before = self._open.primary
-        connection = await self._open()
-        if self._open.primary != before:
-            self._openings.renew()
-        return connection
 
 
 class AsyncClientServer(_AwaitedWay):

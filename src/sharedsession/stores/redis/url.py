@@ -107,6 +107,11 @@ def read_url(url: str) -> Place:
         raise ConfigurationError(
             f"An option of the Redis URL has a value that cannot be read ({error})."
         ) from None
+    if place.options.get("max_connections", 1) < 1:
+        raise ConfigurationError(
+            "max_connections in the Redis URL must be at least 1, got "
+            f"{place.options['max_connections']}."
+        )
     if place.options.get("decode_responses"):
         raise ConfigurationError(decodes("The store of this URL"))
     return place

@@ -16,6 +16,7 @@ import re
 import secrets
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -520,6 +521,7 @@ def _connect_arguments(place: Place, timeout: float) -> Dict:
 
 def _listen(engine: sa.Engine, connecting: Connecting) -> None:
     sa.event.listen(engine, "do_connect", connecting)
+    sa.event.listen(engine, "detach", connecting.detached)
     sa.event.listen(engine, "engine_disposed", connecting.close)
 
 
@@ -537,6 +539,7 @@ class Connecting:
         self._timeout = timeout
         self._pooled = False  # behind a pooler that takes no settings of a connection
         self._given: WeakSet[Any] = WeakSet()  # the drivers' connections that the pool was given
+        self._counting = threading.Lock()
         self._how: tuple[Dialect, tuple[Any, ...], Dict] | None = None
         most = place.connections or SERVER_CONNECTIONS
         self._openings = PerProcess(
@@ -559,7 +562,8 @@ class Connecting:
             kept = self._timeout / 2 if dialect.driver == "pymysql" else 0
             with within(max(deadline.left() - kept, self._timeout / 10)):
                 held = openings.take()
-        self._given.add(_driven(held.connection))
+        with self._counting:
+            self._given.add(_driven(held.connection))
         openings.hand_over(held)
         return held.connection
 
@@ -591,14 +595,22 @@ class Connecting:
         return _opener(dialect, settings)(*arguments, **settings)
 
     def _given_and_open(self) -> int:
-        return sum(map(_is_open, list(self._given)))
+        with self._counting:
+            given = list(self._given)
+        return sum(map(_is_open, given))
+
+    def detached(self, connection: Any, _record: object) -> None:
+        """Count a connection no more that has left the pool: a listener has it to itself."""
+        with self._counting:
+            self._given.discard(_driven(connection))
 
     def close(self, _: object) -> None:
         """Close what no caller has taken, when the engine lets go of its connections.
 
         In a child it lets go of its parent's, which do not count any more.
         """
-        self._given = WeakSet()
+        with self._counting:
+            self._given = WeakSet()
         for task in self._awaited.tasks:
             task.cancel()
         self._awaited.close()
