@@ -67,7 +67,7 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 
 bench: $(BENCHED)/.bench
-	@PYTHON=$(PYTHON) scripts/install-system-packages redis-server wrk
+	@PYTHON=$(PYTHON) scripts/install-system-packages memcached postgresql redis-server wrk
 	$(BENCHED)/bin/python -m benchmarks.bench $(BENCH)
 
 reliability: $(VENV)/.test
@@ -111,5 +111,5 @@ $(VENV)/.lint: $(VENV)/.test
 # With the packages that are compared, and nothing that the tests have.
 $(BENCHED)/.bench: pyproject.toml
 	@scripts/make-environment $(PYTHON) $(BENCHED)
-	$(BENCHED)/bin/python -m pip install --quiet --editable '.[redis,flask,starlette]' --group bench
+	$(BENCHED)/bin/python -m pip install --quiet --editable '.[flask,memcached,postgresql,redis,starlette]' --group bench
 	@touch $@

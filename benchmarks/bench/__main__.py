@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -18,6 +19,8 @@ from typing import Any
 
 import benchmarks.bench
 from benchmarks import house
+from tests.support.databases import postgresql_program
+from tests.support.memcached_servers import memcached_binary
 from tests.support.servers import binaries
 
 from . import costs, growth, in_process, pages, plots, through_http
@@ -43,9 +46,13 @@ PACKAGES = (
     "fastapi-redis-sdk",
     "flask",
     "flask-session",
+    "flask-sqlalchemy",
     "django",
     "redis",
     "hiredis",
+    "sqlalchemy",
+    "psycopg",
+    "pymemcache",
     "uvicorn",
     "gunicorn",
 )
@@ -72,6 +79,15 @@ class Chosen:
             self.concurrent or (few if self.quick else (1, 32, 128)),
             self.turns(5, 15),
             0.03,
+        )
+
+    def on(self, server: str) -> Any:
+        return in_process.measure(
+            in_process.on(server, self.contenders),
+            self.works or list(WORKS),
+            self.concurrent or (1,),
+            self.turns(5, 15),
+            0.1,
         )
 
     def http(self) -> Any:
@@ -103,6 +119,8 @@ PARTS: dict[str, Callable[[Chosen], Any]] = {
     "house": lambda _: house.figures(),
     "asgi": lambda chosen: chosen.in_process("asgi"),
     "wsgi": lambda chosen: chosen.in_process("wsgi"),
+    "sql": lambda chosen: chosen.on("postgresql"),
+    "memcached": lambda chosen: chosen.on("memcached"),
     "http": Chosen.http,
     "commands": Chosen.commands,
     "memory": Chosen.memory,
@@ -111,12 +129,21 @@ PARTS: dict[str, Callable[[Chosen], Any]] = {
 }
 
 
+def programs() -> dict[str, Path | str]:
+    """Return the servers of this machine by name."""
+    found: dict[str, Path | str] = {kind.title(): path for kind, path in binaries().items()}
+    return found | {
+        "PostgreSQL": postgresql_program("postgres"),
+        "Memcached": memcached_binary(),
+    }
+
+
 def setting() -> dict[str, str]:
     """Return what it was measured with."""
     found = {"cores": str(os.cpu_count()), "Python": platform.python_version()}
-    for kind, binary in binaries().items():
+    for kind, binary in programs().items():
         told = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True)
-        found[kind.title()] = told.stdout.partition("v=")[2].partition(" ")[0]
+        found[kind] = re.findall(r"\d+(?:\.\d+)+", told.stdout)[0]
     for package in PACKAGES:
         found[package] = metadata.version(package)
     return found

@@ -75,7 +75,7 @@ def memory(_: str) -> Any:
     return app
 
 
-def redis(url: str) -> Any:
+def shared(url: str) -> Any:
     app = starlette()
     app.add_middleware(SessionMiddleware, secret_key=SECRET, store=url)
     return app

@@ -36,7 +36,7 @@ class Contender:
     label: str
     make: Callable[[str], Any]  # an application, by the URL of its store
     needs: tuple[str, ...] = ()  # modules that are no part of this package's own tests
-    stored: bool = False  # on Redis
+    server: str = ""  # where it keeps sessions: "redis", "postgresql", "memcached"
     bare: str = ""  # the same application without sessions
     near: bool = False  # answers reads by copies
 
@@ -65,7 +65,7 @@ def _contenders() -> list[Contender]:
             "starsessions, Redis",
             asgi.starsessions,
             ("starsessions",),
-            stored=True,
+            server="redis",
             bare=starlette,
         ),
         Contender(
@@ -74,7 +74,7 @@ def _contenders() -> list[Contender]:
             "Litestar, Redis",
             asgi.litestar_redis,
             ("litestar",),
-            stored=True,
+            server="redis",
             bare="litestar",
         ),
         Contender(
@@ -83,17 +83,24 @@ def _contenders() -> list[Contender]:
             "fastapi-redis-sdk",
             asgi.redis_sdk,
             ("redis_fastapi",),
-            stored=True,
+            server="redis",
             bare="fastapi",
         ),
         Contender("memory", "asgi", "sharedsession, memory", asgi.memory, bare=starlette),
-        Contender("redis", "asgi", "sharedsession, Redis", asgi.redis, stored=True, bare=starlette),
+        Contender(
+            "redis",
+            "asgi",
+            "sharedsession, Redis",
+            asgi.shared,
+            server="redis",
+            bare=starlette,
+        ),
         Contender(
             "near",
             "asgi",
             "sharedsession, near copies",
             asgi.near,
-            stored=True,
+            server="redis",
             bare=starlette,
             near=True,
         ),
@@ -106,7 +113,7 @@ def _contenders() -> list[Contender]:
             "Flask-Session, Redis",
             wsgi.flask_session,
             ("flask_session",),
-            stored=True,
+            server="redis",
             bare=flask,
         ),
         Contender(
@@ -115,7 +122,7 @@ def _contenders() -> list[Contender]:
             "Django's cache engine, Redis",
             wsgi.django_redis,
             ("django",),
-            stored=True,
+            server="redis",
             bare="django",
         ),
         Contender("flask-memory", "wsgi", "sharedsession, Flask, memory", wsgi.memory, bare=flask),
@@ -123,9 +130,83 @@ def _contenders() -> list[Contender]:
             "flask-redis",
             "wsgi",
             "sharedsession, Flask, Redis",
-            wsgi.redis,
-            stored=True,
+            wsgi.shared,
+            server="redis",
             bare=flask,
+        ),
+        *_on_postgresql(),
+        *_on_memcached(),
+    ]
+
+
+def _on_postgresql() -> list[Contender]:
+    server = "postgresql"
+    return [
+        Contender(
+            "flask-session-postgresql",
+            "wsgi",
+            "Flask-Session, PostgreSQL",
+            wsgi_apps.flask_session_postgresql,
+            ("flask_session", "flask_sqlalchemy", "psycopg"),
+            server,
+            bare="flask",
+        ),
+        Contender(
+            "django-postgresql",
+            "wsgi",
+            "Django's database engine, PostgreSQL",
+            wsgi_apps.django_postgresql,
+            ("django", "psycopg"),
+            server,
+            bare="django",
+        ),
+        Contender(
+            "flask-postgresql",
+            "wsgi",
+            "sharedsession, Flask, PostgreSQL",
+            wsgi_apps.shared,
+            server=server,
+            bare="flask",
+        ),
+        Contender(
+            "postgresql",
+            "asgi",
+            "sharedsession, Starlette, PostgreSQL",
+            asgi_apps.shared,
+            server=server,
+            bare="starlette",
+        ),
+    ]
+
+
+def _on_memcached() -> list[Contender]:
+    server = "memcached"
+    return [
+        Contender(
+            "flask-session-memcached",
+            "wsgi",
+            "Flask-Session, Memcached",
+            wsgi_apps.flask_session_memcached,
+            ("flask_session", "pymemcache"),
+            server,
+            bare="flask",
+        ),
+        Contender(
+            "django-memcached",
+            "wsgi",
+            "Django's cache engine, Memcached",
+            wsgi_apps.django_memcached,
+            ("django", "pymemcache"),
+            server,
+            bare="django",
+        ),
+        Contender(
+            "flask-memcached",
+            "wsgi",
+            "sharedsession, Flask, Memcached",
+            wsgi_apps.shared,
+            server=server,
+            bare="flask",
         ),
     ]
 

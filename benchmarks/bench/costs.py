@@ -32,7 +32,7 @@ SAME = ("near", "flask-redis")  # store what "redis" stores
 
 def stored() -> list[Contender]:
     """Return all who keep sessions on Redis."""
-    return [each for each in CONTENDERS.values() if each.stored and each.installed]
+    return [each for each in CONTENDERS.values() if each.server == "redis" and each.installed]
 
 
 # --- requests -------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def by_number(numbers: Sequence[int], rounds: int, seconds: float) -> dict[str, 
         with contextlib.ExitStack() as stack:
             rivals = {}
             for number in numbers:
-                server = stack.enter_context(RedisServer()) if contender.stored else None
+                server = stack.enter_context(RedisServer()) if contender.server else None
                 rivals[str(number)] = stack.enter_context(rival(contender, server))
             memory = {key: _crowd(each, int(key)) for key, each in rivals.items()}
             found[name] = {"memory": memory, "times": take_turns(rivals, orders, rounds)}

@@ -1,6 +1,6 @@
 """What a request costs in the process of the application, without HTTP around it.
 
-Each contender has a process of its own, and a Redis of its own where it uses one. They take turns:
+Each contender has a process of its own, and a server of its own where it uses one. They take turns:
 in each round every contender does every work once, in an order that is drawn anew, so that what
 else the machine does meets all of them alike.
 """
@@ -14,26 +14,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from tests.support.databases import PostgreSQL
+from tests.support.memcached_servers import MemcachedServer
 from tests.support.servers import RedisServer, binaries
 
 from .contenders import CONTENDERS, Contender
 from .driving import Failed, Order, Taken, contend
 
 PATIENCE = 2  # times that something is done again
+Server = RedisServer | PostgreSQL | MemcachedServer
 Figures = dict[str, dict[str, dict[str, list[float]]]]  # order, contender, "cpu" or "wall": rounds
 
 
-def new_server() -> RedisServer:
-    """Return a server that knows HEXPIRE, which fastapi-redis-sdk asks for."""
+def new_server(kind: str) -> Server:
+    """Return a server; a Redis that knows HEXPIRE, which fastapi-redis-sdk asks for."""
+    if kind == "postgresql":
+        return PostgreSQL()
+    if kind == "memcached":
+        return MemcachedServer()
     return RedisServer(binaries().get("valkey"))
 
 
 class Rival:
     """The process of one contender, as seen from outside."""
 
-    def __init__(
-        self, contender: Contender, connection: Connection, server: RedisServer | None
-    ) -> None:
+    def __init__(self, contender: Contender, connection: Connection, server: Server | None) -> None:
         self.contender, self.server = contender, server
         self._connection = connection
 
@@ -47,12 +52,12 @@ class Rival:
 
 
 @contextlib.contextmanager
-def rival(contender: Contender, server: RedisServer | None = None) -> Iterator[Rival]:
+def rival(contender: Contender, server: Server | None = None) -> Iterator[Rival]:
     """Start a contender's process, on a server of its own unless one is given, and end it."""
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
-        if contender.stored and server is None:
-            server = stack.enter_context(new_server())
+        if contender.server and server is None:
+            server = stack.enter_context(new_server(contender.server))
         url = server.url if server else ""
         ours, theirs = context.Pipe()
         process = context.Process(target=contend, args=(theirs, contender, url), daemon=True)
@@ -106,10 +111,27 @@ def measure(
 
 
 def chosen(kind: str, wanted: Sequence[str] = ()) -> list[str]:
-    """Return the installed contenders of one kind: all, or some and their bare applications."""
+    """Return the installed contenders of one kind: all, or some and their bare applications.
+
+    Those on other servers than Redis have parts of their own.
+    """
     bare = [CONTENDERS[name].bare for name in wanted]
     return [
         each.name
         for each in CONTENDERS.values()
-        if each.kind == kind and each.installed and (not wanted or each.name in (*wanted, *bare))
+        if each.kind == kind
+        and each.server in {"", "redis"}
+        and each.installed
+        and (not wanted or each.name in (*wanted, *bare))
     ]
+
+
+def on(server: str, wanted: Sequence[str] = ()) -> list[str]:
+    """Return the installed contenders on one kind of server, and their bare applications."""
+    stored = [
+        each
+        for each in CONTENDERS.values()
+        if each.server == server and each.installed and (not wanted or each.name in wanted)
+    ]
+    names = {each.name for each in stored} | {each.bare for each in stored}
+    return [name for name in CONTENDERS if name in names]

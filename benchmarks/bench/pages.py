@@ -21,8 +21,10 @@ PAGE = DOCS / "benchmarks.md"
 REFERENCES = {
     "asgi": {"the cookie": "cookie", "starsessions": "starsessions"},
     "wsgi": {"the cookie": "flask-cookie", "Flask-Session": "flask-session"},
+    "sql": {"Flask-Session": "flask-session-postgresql", "Django": "django-postgresql"},
+    "memcached": {"Flask-Session": "flask-session-memcached", "Django": "django-memcached"},
 }
-COMPARED_AT = {"asgi": 32, "wsgi": 1}
+COMPARED_AT = {"asgi": 32, "wsgi": 1, "sql": 1, "memcached": 1}
 
 Results = Mapping[str, Any]
 
@@ -201,6 +203,8 @@ BLOCKS: dict[str, Callable[[Any], str]] = {
     "setting": setting,
     "asgi": lambda found: "\n\n".join(in_process("asgi", found)),
     "wsgi": lambda found: "\n\n".join(in_process("wsgi", found)),
+    "sql": lambda found: "\n\n".join(in_process("sql", found)),
+    "memcached": lambda found: "\n\n".join(in_process("memcached", found)),
     "http": through_http,
     "commands": commands,
     "memory": memory,

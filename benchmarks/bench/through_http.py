@@ -105,7 +105,8 @@ def until_it_answers(port: int, process: subprocess.Popen[bytes]) -> None:
 def serving(contender: Contender) -> Iterator[Served]:
     """Run a contender's server, with a store of its own."""
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(new_server()).url if contender.stored else ""
+        kind = contender.server
+        url = stack.enter_context(new_server(kind)).url if kind else ""
         port = free_port()
         command = SERVERS[contender.kind].format(port=port).split()
         process = subprocess.Popen(

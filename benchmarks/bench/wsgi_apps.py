@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +49,7 @@ def memory(_: str) -> Any:
     return app
 
 
-def redis(url: str) -> Any:
+def shared(url: str) -> Any:
     app = flask()
     SharedSession(app, store=url)
     return app
@@ -62,6 +63,29 @@ def flask_session(url: str) -> Any:
     app.config.update(
         SESSION_TYPE="redis", SESSION_REDIS=Redis.from_url(url, max_connections=CONNECTIONS)
     )
+    Session(app)
+    return app
+
+
+def flask_session_postgresql(url: str) -> Any:
+    from flask_session import Session
+    from flask_sqlalchemy import SQLAlchemy
+
+    app = flask()
+    app.config["SQLALCHEMY_DATABASE_URI"] = url.replace("postgresql:", "postgresql+psycopg:")
+    app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=SQLAlchemy(app))
+    Session(app)
+    return app
+
+
+def flask_session_memcached(url: str) -> Any:
+    """Give it a client that threads can share, and that waits for no ACK of a write before."""
+    from flask_session import Session
+    from pymemcache import PooledClient
+
+    app = flask()
+    client = PooledClient(url.removeprefix("memcached://"), no_delay=True)
+    app.config.update(SESSION_TYPE="memcached", SESSION_MEMCACHED=client)
     Session(app)
     return app
 
@@ -107,15 +131,46 @@ def django(_: str = "", **settings: Any) -> Any:
     return WSGIHandler()
 
 
-def django_redis(url: str) -> Any:
+def django_sessions(engine: str, **settings: Any) -> Any:
     return django(
         MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
-        SESSION_ENGINE="django.contrib.sessions.backends.cache",
-        CACHES={
-            "default": {
-                "BACKEND": "django.core.cache.backends.redis.RedisCache",
-                "LOCATION": url,
-                "OPTIONS": {"max_connections": CONNECTIONS},
-            }
-        },
+        SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}",
+        **settings,
     )
+
+
+def django_redis(url: str) -> Any:
+    cache = {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": url,
+        "OPTIONS": {"max_connections": CONNECTIONS},
+    }
+    return django_sessions("cache", CACHES={"default": cache})
+
+
+def django_memcached(url: str) -> Any:
+    cache = {
+        "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
+        "LOCATION": url.removeprefix("memcached://"),
+    }
+    return django_sessions("cache", CACHES={"default": cache})
+
+
+def django_postgresql(url: str) -> Any:
+    """Keep its connection, and make its table."""
+    from django.core.management import call_command
+    from psycopg.conninfo import conninfo_to_dict
+
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # one client is driven where an event loop runs
+    told = conninfo_to_dict(url)
+    database = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": told["dbname"],
+        "CONN_MAX_AGE": None,
+        **{name.upper(): told[name] for name in ("user", "password", "host", "port")},
+    }
+    app = django_sessions(
+        "db", INSTALLED_APPS=["django.contrib.sessions"], DATABASES={"default": database}
+    )
+    call_command("migrate", verbosity=0)
+    return app

@@ -94,7 +94,9 @@ def test_each_contender_does_each_work(kind: str) -> None:
     found = in_process.measure(names, list(WORKS), CLIENTS, 2, 0.001)
 
     assert set(names) >= {
-        each.name for each in CONTENDERS.values() if each.ours and each.kind == kind
+        each.name
+        for each in CONTENDERS.values()
+        if each.ours and each.kind == kind and each.server in {"", "redis"}
     }
     assert list(found) == [f"{work}, {clients}" for clients in CLIENTS for work in WORKS]
     for by_name in found.values():
@@ -104,9 +106,21 @@ def test_each_contender_does_each_work(kind: str) -> None:
             assert all(math.isfinite(each) and each > 0 for each in taken["wall"])
 
 
+@pytest.mark.parametrize("server", ["postgresql", "memcached"])
+def test_each_contender_on_another_server_does_each_work(server: str) -> None:
+    """Beside the bare applications: one round of few requests."""
+    names = in_process.on(server)
+    found = in_process.measure(names, list(WORKS), [1], 1, 0.001)
+
+    ours = {each.name for each in CONTENDERS.values() if each.ours and each.server == server}
+    assert set(names) >= {*ours, "flask"}
+    assert [list(found[f"{work}, 1"]) for work in WORKS] == [names] * len(WORKS)
+
+
 def test_only_some_take_part_with_what_they_are_compared_with() -> None:
     """The bare application comes along."""
     assert in_process.chosen("asgi", ["redis", "flask-redis"]) == ["starlette", "redis"]
+    assert in_process.on("memcached", ["flask-memcached"]) == ["flask", "flask-memcached"]
 
 
 # --- the house ------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ class PostgreSQL(Database):
 
     def make(self) -> None:
         words = "--username=root --auth=trust --encoding=UTF8 --locale=C --no-sync".split()
-        self.run(_postgresql("initdb"), *words, "-D", self.data)
+        self.run(postgresql_program("initdb"), *words, "-D", self.data)
 
     def command(self) -> list[str]:
         settings = {
@@ -178,7 +178,7 @@ class PostgreSQL(Database):
         }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [
-            str(_postgresql("postgres")),
+            str(postgresql_program("postgres")),
             "-D",
             str(self.data),
             "-p",
@@ -221,7 +221,7 @@ class Standby(PostgreSQL):
     def make(self) -> None:
         words = f"--host=127.0.0.1 --port={self._primary} --username=root".split()
         more = "--checkpoint=fast --no-sync --write-recovery-conf".split()
-        self.run(_postgresql("pg_basebackup"), *words, *more, "-D", self.data)
+        self.run(postgresql_program("pg_basebackup"), *words, *more, "-D", self.data)
 
     def prepare(self) -> None:
         pass
@@ -327,7 +327,8 @@ def _family(parent: int) -> list[int]:
     return [parent, *(int(child) for child in children)]
 
 
-def _postgresql(program: str) -> Path:
+def postgresql_program(program: str) -> Path:
+    """Return one of PostgreSQL's own, of the newest version here."""
     versions = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: float(each.parts[4])
     )
