@@ -200,6 +200,13 @@ def test_a_caller_whose_opening_has_served_another_is_not_forgotten() -> None:
         caller.join()
 
 
+def test_no_more_are_opened_than_callers_wait(place: Place) -> None:
+    """Whichever caller each is given to: one too many would be idle until it leads elsewhere."""
+    held = openings(place, 20)
+    assert len({one.connection for one in race([held.take] * 8)}) == 8
+    assert len(place.opened) == 8
+
+
 def test_closing_keeps_no_caller_waiting(place: Place) -> None:
     """What was under way is closed, and opened anew for the one that waits for it."""
     place.open_now.clear()

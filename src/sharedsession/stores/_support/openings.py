@@ -19,9 +19,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
-from math import inf
-from typing import Any, Generic, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from ..._core.runtime import threads_run
 from . import ages
@@ -41,6 +40,18 @@ class Held(Generic[C]):
     renewal: int  # the latest one when it was opened
 
 
+@dataclass(slots=True, eq=False)
+class _Opening:
+    """An opening that is under way: for whom it was begun, who is told when it fails."""
+
+    waiter: Waiter
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_overdue(self) -> bool:
+        return time.monotonic() - self.since > OVERDUE
+
+
 # A caller that waits: both kinds of future have the methods that are used here.
 Waiter = Any  # Future[Held[C]] | asyncio.Future[Held[C]]
 
@@ -56,7 +67,7 @@ class _Book(Generic[C]):
         self._idle: list[Held[C]] = []
         self._in_use = 0
         self._waiting: dict[Waiter, None] = {}  # in the order in which they came
-        self._under_way: dict[Waiter, float] = {}  # openings, by whom each began for; since when
+        self._under_way: set[_Opening] = set()
         self._renewal, self._closings = 0, 0
         self._renew_at = time.monotonic() + ages.CONNECTION_AGE
 
@@ -120,25 +131,28 @@ class _Book(Generic[C]):
                 return
         self._idle.append(held)
 
-    def _wanted(self) -> list[Waiter]:
-        """Note and return for whom an opening is to begin now."""
+    def _wanted(self) -> list[_Opening]:
+        """Note and return the openings that are to begin now.
+
+        Callers who wait longest take what is on its way already, whoever had that begun.
+        """
+        on_the_way = sum(not each.is_overdue for each in self._under_way)
         wanted = []
-        for waiter in self._waiting:
-            if waiter not in self._under_way and self._has_room():
-                self._under_way[waiter] = time.monotonic()
-                wanted.append(waiter)
+        for waiter in list(self._waiting)[on_the_way:]:
+            if self._has_room():
+                wanted.append(_Opening(waiter))
+                self._under_way.add(wanted[-1])
         return wanted
 
     def _has_room(self) -> bool:
-        oldest = min(self._under_way.values(), default=inf)
-        most = self._most + (time.monotonic() - oldest > OVERDUE)
+        most = self._most + any(each.is_overdue for each in self._under_way)
         return self._open() + len(self._under_way) < most
 
     def _open(self) -> int:
         return len(self._idle) + self._in_use + self._elsewhere()
 
-    def _ready(self, waiter: Waiter, connection: C, closings: int) -> list[Waiter]:
-        """An opening has succeeded; return for whom another one is to begin now."""
+    def _ready(self, opening: _Opening, connection: C, closings: int) -> list[_Opening]:
+        """An opening has succeeded; return those that are to begin now."""
         with self._lock:
             try:
                 waits = any(not each.done() for each in self._waiting)
@@ -146,19 +160,19 @@ class _Book(Generic[C]):
                 if not is_wanted:
                     self._close(connection)  # before there is room for another one
             finally:
-                del self._under_way[waiter]
+                self._under_way.discard(opening)
             if is_wanted:
                 self._offer(Held(connection, self._renewal))
             return self._wanted()
 
-    def _failed(self, waiter: Waiter, error: BaseException) -> list[Waiter]:
-        """An opening has failed; return for whom another one is to begin now."""
+    def _failed(self, opening: _Opening, error: BaseException) -> list[_Opening]:
+        """An opening has failed; return those that are to begin now."""
         with self._lock:
-            del self._under_way[waiter]
-            if waiter in self._waiting:
-                del self._waiting[waiter]
-                if not waiter.done():
-                    waiter.set_exception(error)
+            self._under_way.discard(opening)
+            if opening.waiter in self._waiting:
+                del self._waiting[opening.waiter]
+                if not opening.waiter.done():
+                    opening.waiter.set_exception(error)
             return self._wanted()
 
     def _leave(self, waiter: Waiter) -> None:
@@ -174,7 +188,7 @@ class _Book(Generic[C]):
             wanted = self._wanted()
         self._begin(wanted)
 
-    def _begin(self, wanted: list[Waiter]) -> None:
+    def _begin(self, wanted: list[_Opening]) -> None:
         raise NotImplementedError
 
 
@@ -256,31 +270,31 @@ class Openings(_Book[C]):
         with suppress(TimeoutError):
             waiter.exception(seconds)
 
-    def _begin(self, wanted: list[Waiter]) -> None:
-        for waiter in wanted:
-            if not (threads_run() and self._start(waiter)):
-                self._open_for(waiter)
+    def _begin(self, wanted: list[_Opening]) -> None:
+        for opening in wanted:
+            if not (threads_run() and self._start(opening)):
+                self._run(opening)
 
-    def _start(self, waiter: Waiter) -> bool:
+    def _start(self, opening: _Opening) -> bool:
         try:
             threading.Thread(
-                target=self._open_for, args=[waiter], name="sharedsession-connect", daemon=True
+                target=self._run, args=[opening], name="sharedsession-connect", daemon=True
             ).start()
         except RuntimeError:  # there are too many, or the interpreter is about to end
             return False
         return True
 
-    def _open_for(self, waiter: Waiter | None) -> None:
-        while waiter is not None:
+    def _run(self, opening: _Opening | None) -> None:
+        while opening is not None:
             closings = self._closings
             try:
                 with within(self._limit):
                     connection = self._open_one()
             except BaseException as error:  # noqa: BLE001 - raised to the caller that waits
-                wanted = self._failed(waiter, error)
+                wanted = self._failed(opening, error)
             else:
-                wanted = self._ready(waiter, connection, closings)
-            waiter = wanted.pop() if wanted else None  # in this thread, which is free
+                wanted = self._ready(opening, connection, closings)
+            opening = wanted.pop() if wanted else None  # in this thread, which is free
             self._begin(wanted)
 
 
@@ -343,24 +357,21 @@ class AsyncOpenings(_Book[C]):
         """The openings that are under way, to be cancelled when their loop ends."""
         return self._tasks
 
-    def _begin(self, wanted: list[Waiter]) -> None:
-        loop = asyncio.get_running_loop() if wanted else None
-        for waiter in wanted:
-            task = cast("asyncio.AbstractEventLoop", loop).create_task(
-                self._open_for(waiter), context=Context()
-            )
+    def _begin(self, wanted: list[_Opening]) -> None:
+        for opening in wanted:
+            task = asyncio.get_running_loop().create_task(self._run(opening), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _open_for(self, waiter: Waiter) -> None:
+    async def _run(self, opening: _Opening) -> None:
         closings = self._closings
         try:
             async with asyncio.timeout(self._limit):
                 connection = await self._open_one()
         except asyncio.CancelledError:
-            self._failed(waiter, ConnectionError("the event loop is closing"))
+            self._failed(opening, ConnectionError("the event loop is closing"))
             raise
         except BaseException as error:  # noqa: BLE001 - raised to the caller that waits
-            self._begin(self._failed(waiter, error))
+            self._begin(self._failed(opening, error))
         else:
-            self._begin(self._ready(waiter, connection, closings))
+            self._begin(self._ready(opening, connection, closings))

@@ -36,7 +36,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from ...exceptions import ConfigurationError
 from .._support.addresses import ENCODED, host_and_port, options_of
 from .._support.deadline import alook_up, deadline, look_up, within
-from .._support.openings import AsyncOpenings, Openings
+from .._support.openings import AsyncOpenings, Held, Openings
 from .._support.per_process import PerProcess
 from ..base import TOKEN_BYTES, TOKENS_KEPT
 from . import invalidation
@@ -521,6 +521,7 @@ def _connect_arguments(place: Place, timeout: float) -> Dict:
 
 def _listen(engine: sa.Engine, connecting: Connecting) -> None:
     sa.event.listen(engine, "do_connect", connecting)
+    sa.event.listen(engine, "invalidate", connecting.suspect)
     sa.event.listen(engine, "detach", connecting.detached)
     sa.event.listen(engine, "engine_disposed", connecting.close)
 
@@ -553,19 +554,22 @@ class Connecting:
         # Some versions of SQLAlchemy pass one dictionary for all connections.
         self._how = dialect, arguments, dict(settings)
         openings: Openings[Any] | AsyncOpenings[Any]
-        if dialect.is_async:
-            openings = self._awaited
-            held = await_only(openings.take())
-        else:
-            openings = self._openings.own()
-            # What is said on it takes some time as well.
-            kept = self._timeout / 2 if dialect.driver == "pymysql" else 0
-            with within(max(deadline.left() - kept, self._timeout / 10)):
-                held = openings.take()
+        openings = self._awaited if dialect.is_async else self._openings.own()
+        while not _is_open(_driven((held := self._take(openings, dialect)).connection)):
+            openings.discard(held)  # it came too late for another caller, and was closed since
         with self._counting:
             self._given.add(_driven(held.connection))
         openings.hand_over(held)
         return held.connection
+
+    def _take(self, openings: Openings[Any] | AsyncOpenings[Any], dialect: Dialect) -> Held[Any]:
+        if isinstance(openings, AsyncOpenings):
+            taken: Held[Any] = await_only(openings.take())
+            return taken
+        # What is said on it takes some time as well.
+        kept = self._timeout / 2 if dialect.driver == "pymysql" else 0
+        with within(max(deadline.left() - kept, self._timeout / 10)):
+            return openings.take()
 
     def _open(self) -> Any:
         if self._is_named:
@@ -598,6 +602,12 @@ class Connecting:
         with self._counting:
             given = list(self._given)
         return sum(map(_is_open, given))
+
+    def suspect(self, *_: object) -> None:
+        """Use none that is open by now: one of the pool's was of no use, or leads elsewhere."""
+        self._awaited.renew()
+        if (openings := self._openings.known()) is not None:
+            openings.renew()
 
     def detached(self, connection: Any, _record: object) -> None:
         """Count a connection no more that has left the pool: a listener has it to itself."""
