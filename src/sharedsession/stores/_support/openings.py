@@ -134,9 +134,12 @@ class _Book(Generic[C]):
     def _wanted(self) -> list[_Opening]:
         """Note and return the openings that are to begin now.
 
-        Callers who wait longest take what is on its way already, whoever had that begun.
+        The callers that wait longest take what is on its way already: what was begun for a caller
+        that waits still, or for one that does not, unless that hangs.
         """
-        on_the_way = sum(not each.is_overdue for each in self._under_way)
+        on_the_way = sum(
+            each.waiter in self._waiting or not each.is_overdue for each in self._under_way
+        )
         wanted = []
         for waiter in list(self._waiting)[on_the_way:]:
             if self._has_room():
