@@ -406,7 +406,7 @@ class _Response:
         theirs: object = None,
     ) -> None:
         self.middleware, self.scope, self.exchange = middleware, scope, exchange
-        self.session = exchange.session
+        self.session, self._key = exchange.session, middleware.scope_key
         self._servers_send, self._theirs = send, theirs
         self._others_inside = False  # another package's session middleware: it has the place
         self.answered = False  # with our 503 or 500, in the place of the application's response
@@ -428,8 +428,8 @@ class _Response:
             return
         exchange = self.exchange
         if exchange.progress is Progress.OPEN:
-            if not self._others_inside and self._is_replaced():
-                self._others_inside = _passes_another_layer(self.middleware)
+            if self._is_replaced():
+                self._others_inside |= _passes_another_layer(self.middleware)
             if message["type"] in self.starts:
                 self._take_replacement()
                 headers = [*message.get("headers", ())]
@@ -511,16 +511,18 @@ class _Response:
         return b",".join(found).decode("latin-1")
 
     def _is_replaced(self) -> bool:
-        """Whether something that is no other middleware's is in the session's place."""
-        current = self.scope.get(self.middleware.scope_key)
-        if current is self.session or (current is not None and current is self._theirs):
+        """Whether something is in the session's place that no middleware has put there."""
+        current = self.scope.get(self._key)
+        if current is self.session or self._others_inside:
+            return False
+        if current is not None and current is self._theirs:
             return False
         return not hasattr(type(current), "mark_accessed")
 
     def _take_replacement(self) -> None:
         """The application may have put something else in its session's place."""
-        if not self._others_inside and self._is_replaced():
-            self.exchange.replaced_by(self.scope.get(self.middleware.scope_key))
+        if self._is_replaced():
+            self.exchange.replaced_by(self.scope.get(self._key))
         for name in self.exchange.unawaited:
             self.exchange.give_up()
             raise SessionError(

@@ -626,11 +626,18 @@ def decode_record(stored: bytes) -> tuple[Record | Tombstone, Data]:
                 raise ValueError("the successor is no key")
             return Tombstone(float(marked_at), successor), {}
         (last_owner,) = last or (None,)
-        if type(data) is not bytes or not (_is_name(owner) and _is_name(last_owner)):
+        if type(data) is not bytes or not _NAMES.issuperset((type(owner), type(last_owner))):
             raise ValueError("a field has the wrong type")
         decoded = decode_data(data)
-        clocks = float(created), _maybe(absolute_end), owner, _maybe(authenticated_at)
-        record = Record(*clocks, data, last_owner, lifetime_of(decoded))
+        record = Record(
+            float(created),
+            None if absolute_end is None else float(absolute_end),
+            owner,
+            None if authenticated_at is None else float(authenticated_at),
+            data,
+            last_owner,
+            lifetime_of(decoded),
+        )
         # msgpack's own type for timestamps, which we never write, in its three lengths
         if b"\xd6\xff" in data or b"\xd7\xff" in data or b"\xc7\x0c\xff" in data:
             check_data(decoded)
@@ -644,11 +651,4 @@ def decode_record(stored: bytes) -> tuple[Record | Tombstone, Data]:
 
 
 _LATER_FORMATS = frozenset(bytes((code,)) for code in range(2, 32))
-
-
-def _is_name(value: object) -> bool:
-    return value is None or type(value) is str
-
-
-def _maybe(moment: float | None) -> float | None:
-    return None if moment is None else float(moment)
+_NAMES = frozenset((str, type(None)))

@@ -14,7 +14,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from difflib import get_close_matches
 from enum import Enum
@@ -139,11 +139,12 @@ class Settings:
     near_cache: NearCache | None = None
     stale_if_error: float = 0.0
     replica: str | Store | AsyncStore | None = field(default=None, repr=False)
+    # Seconds without use after which a session ends; zero or less ends it at once.
+    idle_timeout: int = field(init=False, repr=False, compare=False)
 
-    @property
-    def idle_timeout(self) -> int:
-        """Seconds without use after which a session ends; zero or less ends it at once."""
-        return DEFAULT_IDLE_TIMEOUT if self.max_age is None else self.max_age
+    def __post_init__(self) -> None:
+        idle = DEFAULT_IDLE_TIMEOUT if self.max_age is None else self.max_age
+        object.__setattr__(self, "idle_timeout", idle)
 
     def tolerance(
         self, request: MutableMapping[str, Any] | None
@@ -169,7 +170,7 @@ class Settings:
 
 NAMES: Final = (
     "secret_key",
-    *(each.name for each in fields(Settings) if each.name != "secret_keys"),
+    *(each.name for each in fields(Settings) if each.init and each.name != "secret_keys"),
 )
 
 
@@ -645,6 +646,5 @@ def _check_together(settings: Settings, shown: Mapping[str, str]) -> Settings:
             "remove https_only=False."
         )
     if demands and settings.https_only is None:
-        values = {each.name: getattr(settings, each.name) for each in fields(Settings)}
-        return Settings(**{**values, "https_only": True})
+        return replace(settings, https_only=True)
     return settings
