@@ -321,7 +321,11 @@ class Sessions:
         """Read the cookies of a request, with the settings that it is to have."""
         if manager is not None:
             exchange.manager = manager()
-        exchange.show_cookies(exchange.manager.read([cookies]) if cookies else ())
+        if cookies:
+            read = exchange.manager
+            exchange.show_cookies(read.read([cookies]), read.recognise([cookies]))
+        else:
+            exchange.show_cookies(())
 
     def _load(self, exchange: Exchange) -> None:
         try:

@@ -16,7 +16,7 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
@@ -28,10 +28,12 @@ from ._core.flows import opening
 from ._core.manager import Manager, Process
 from ._core.session import UnusedSession, exchange_of, give_exchange
 from ._core.settings import UNSET, NearCache, OnOutage, Unset
+from ._core.source import Source
 from ._core.state import Progress
 from ._core.steps import Flow
 from ._doors import advice, misuse
 from ._doors.arguments import documented
+from ._doors.switching import Switch
 from .adapter import COUNTS, Counts, Stores, configure, enter
 from .exceptions import RETRY_AFTER, UNAVAILABLE, SessionError, StoreUnavailable
 from .stores.base import AsyncStore, Store
@@ -94,6 +96,9 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
         near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
         stale_if_error: float | timedelta | Unset = UNSET,
         replica: str | Store | AsyncStore | None | Unset = UNSET,
+        adopt: Source | Iterable[Source] | Unset = UNSET,
+        switch_at: str | datetime | None = None,
+        before: Callable[[ASGIApp], ASGIApp] | None = None,
         scope_key: str = "session",
     ) -> None:
         given = dict(locals())
@@ -108,7 +113,8 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
         self._awaited = None if awaited is None else partial(_on, awaited)
         plain = self._stores.sync if awaited is None else None
         self._at_once = None if plain is None or getattr(plain, "blocking", True) else plain
-        self._needle = settings.session_cookie.encode() + b"="
+        self._needle, *self._others = [f"{name}=".encode() for name in settings.cookie_names]
+        self._before = Switch.of(app, switch_at, before)
         self._counts = Counts(self.manager, self._stores, scope_key)
         # Bound once, not for each request: what runs the verbs of a session.
         self._verbs = {kind: partial(_Verb, self.run, kind) for kind in ("http", "websocket")}
@@ -127,6 +133,9 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
         if kind != "http" and kind != "websocket":
             await self.app(scope, receive, send)
             return
+        if self._before is not None and self._before.is_due(self.manager.clock()):
+            await self._before.app(scope, receive, send)
+            return
         key, theirs = self.scope_key, None
         if COUNTS in scope:
             shared = enter(scope, self._counts, scope[COUNTS])
@@ -138,16 +147,17 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
         if key in scope:
             theirs = scope[key]
             send = _showing(theirs, scope, key, send)
-        needle, sent = self._needle, None
+        needle, others, sent = self._needle, self._others, None
         for name, value in scope["headers"]:
-            if name == b"cookie" and needle in value:
+            if name == b"cookie" and (needle in value or any(each in value for each in others)):
                 sent = [*(sent or ()), value.decode("latin-1")]
         if sent is None and theirs is None and kind == "http":
             await self._serve_new(scope, receive, send)
             return
         cookies = self.manager.read(sent) if sent else ()
-        exchange = Exchange(self.manager, cookies, self._verbs[kind])
-        if cookies:
+        foreign = self.manager.recognise(sent) if sent else ()
+        exchange = Exchange(self.manager, cookies, self._verbs[kind], foreign=foreign)
+        if cookies or foreign:
             await self._open(scope, exchange)
         scope[key] = exchange.session
         response = (_Response if kind == "http" else _Socket)(self, scope, exchange, send, theirs)

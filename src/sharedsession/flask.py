@@ -48,6 +48,7 @@ from werkzeug.local import LocalProxy
 from werkzeug.wsgi import ClosingIterator
 
 from ._core.answers import check_scheme, encoded, issued_inside, unavailable
+from ._core.cookie import removal
 from ._core.exchange import Exchange
 from ._core.manager import Manager
 from ._core.record import LONGEST, lifetime_of
@@ -64,10 +65,12 @@ from ._core.settings import (
     gather,
     quoted,
 )
+from ._core.source import Source
 from ._core.state import Progress
 from ._core.steps import Flow
 from ._doors import advice, misuse
 from ._doors.arguments import documented
+from ._doors.switching import moment
 from .adapter import Sessions, environ_header
 from .exceptions import RETRY_AFTER, UNAVAILABLE, ConfigurationError, StoreUnavailable
 from .stores.base import Store
@@ -81,6 +84,7 @@ __all__ = ["SharedSession"]
 T = TypeVar("T")
 
 ENDING = "sharedsession.ending"  # where in the environment the end of a response is prepared
+BEFORE = "sharedsession_before"  # on a request: the old session interface has it
 EXCHANGE = "sharedsession_exchange"  # on a request: its exchange
 ANSWERED = "sharedsession_answered"  # on a request: its client gets the response
 MOST_MANAGERS = 64  # combinations of options that are remembered; they can differ by request
@@ -96,6 +100,7 @@ OWN_OPTIONS = (
     "near_cache",
     "stale_if_error",
     "replica",
+    "adopt",
 )
 FLASK_NAMES = {
     "secret_key": "SECRET_KEY",
@@ -183,9 +188,13 @@ class SharedSession(SessionInterface):
         near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
         stale_if_error: float | timedelta | Unset = UNSET,
         replica: str | Store | None | Unset = UNSET,
+        adopt: Source | Iterable[Source] | Unset = UNSET,
+        switch_at: str | datetime | None = None,
+        before: SessionInterface | None = None,
         https_only: bool | None | Unset = UNSET,
     ) -> None:
         given = dict(locals())
+        self._before, self._switch_at = before, moment(switch_at, before)
         self._arguments = {name: given[name] for name in (*OWN_OPTIONS, "https_only")}
         if app is not None:
             self.init_app(app)
@@ -235,8 +244,11 @@ class SharedSession(SessionInterface):
         """Return the request's session, not loaded; None without a secret key."""
         if not (app.secret_key or os.environ.get("SHAREDSESSION_SECRET_KEY")):
             return None
+        if self._before is not None and self._is_before(app):
+            setattr(request, BEFORE, True)
+            return self._before.open_session(app, request)
         cookies = request.environ.get("HTTP_COOKIE", "")
-        ours = cookies if f"{self.get_cookie_name(app)}=" in cookies else None
+        ours = cookies if self._may_concern(app, cookies) else None
         manager = partial(self.manager_of, app)
         if "sharedsession" not in app.extensions:  # assigned as app.session_interface
             self.init_app(app)
@@ -256,6 +268,8 @@ class SharedSession(SessionInterface):
         Flask-SocketIO for one, what would need a cookie does raise `LateChange`.
         """
         if not isinstance(session, Session):
+            if self._before is not None and getattr(_behind(request), BEFORE, False):
+                self._before.save_session(app, session, response)
             return
         exchange: Exchange = exchange_of(session)
         if exchange.progress >= Progress.GIVEN_UP:
@@ -314,6 +328,21 @@ class SharedSession(SessionInterface):
 
     # --- inside ---
 
+    def _is_before(self, app: Flask) -> bool:
+        """Whether a request that begins now is for the old session interface."""
+        if self._switch_at is None:
+            return False
+        return self._of(app).manager.clock() < self._switch_at
+
+    def _may_concern(self, app: Flask, cookies: str) -> bool:
+        """Whether a cookie of ours, or of what sessions are taken over from, is among them."""
+        if f"{self.get_cookie_name(app)}=" in cookies:
+            return True
+        if "sharedsession" not in app.extensions:
+            return False
+        old = self._of(app).manager.settings.adopt
+        return any(each.cookie is not None and f"{each.cookie}=" in cookies for each in old)
+
     def _is_given(self, app: Flask, name: str) -> bool:
         """Whether the application made this setting, by an argument or by its option."""
         option = FLASK_NAMES[name]
@@ -365,6 +394,8 @@ class SharedSession(SessionInterface):
         if exchange.reads_as_empty:
             response.cache_control.no_store = True
         reply, manager = exchange.reply, exchange.manager
+        for source in exchange.left_behind():
+            response.headers.add("Set-Cookie", removal(source))
         if exchange.is_distrusted or (reply is None and not exchange.removed):
             return
         name = manager.settings.session_cookie

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
@@ -19,8 +19,10 @@ from typing import Any, Literal, Protocol
 from ._core.answers import check_scheme, encoded, unavailable
 from ._core.exchange import Exchange
 from ._core.settings import UNSET, NearCache, OnOutage, Unset
+from ._core.source import Source
 from ._doors import advice, misuse
 from ._doors.arguments import documented
+from ._doors.switching import Switch
 from .adapter import COUNTS, Sessions, configure, enter, environ_header
 from .stores.base import AsyncStore, Store
 
@@ -90,6 +92,9 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
         near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
         stale_if_error: float | timedelta | Unset = UNSET,
         replica: str | Store | AsyncStore | None | Unset = UNSET,
+        adopt: Source | Iterable[Source] | Unset = UNSET,
+        switch_at: str | datetime | None = None,
+        before: Callable[[WSGIApp], WSGIApp] | None = None,
         environ_key: str = "sharedsession.session",
     ) -> None:
         given = dict(locals())
@@ -98,7 +103,8 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
         misuse.require_wsgi(app)
         settings = configure(given)
         self.sessions = Sessions(settings)
-        self._needle = settings.session_cookie + "="
+        self._needles = [f"{name}=" for name in settings.cookie_names]
+        self._before = Switch.of(app, switch_at, before)
         self._counts = self.sessions.live_counts(environ_key)
 
     @property
@@ -110,13 +116,15 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
         return self.sessions.counts
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if self._before is not None and self._before.is_due(self.sessions.manager.clock()):
+            return self._before.app(environ, start_response)
         around = environ.get(COUNTS)
         if around is not None and (shared := enter(environ, self._counts, around)) is not None:
             environ[self.environ_key] = shared
             return self.app(environ, start_response)
         environ[COUNTS] = self._counts
         cookies = environ.get("HTTP_COOKIE", "")
-        ours = cookies if self._needle in cookies else None
+        ours = cookies if any(each in cookies for each in self._needles) else None
         exchange = self.sessions.begin(ours, request=environ)
         environ[self.environ_key] = exchange.session
         return _Response(self, environ, exchange, start_response).run()

@@ -18,7 +18,7 @@ import re
 import secrets
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +28,7 @@ from itsdangerous.encoding import base64_decode, base64_encode, bytes_to_int, in
 
 from .record import Lifetime
 from .settings import LARGEST_VALUE, Settings
+from .source import Source
 
 LONGEST_REMEMBERED = 1024  # characters of a Cookie header with what was found in it
 REMEMBERED = 4096  # cookies of the most recent clients, with what was found out about them
@@ -42,6 +43,18 @@ _QUOTED = r"""=[ \t]*+"(?:[^"\\;]|\\[^;])*+\""""
 # What itsdangerous signs with a timestamp, as Starlette's and Flask's own sessions are, and ours.
 _TIMED = re.compile(r".+\.([A-Za-z0-9_-]{6})\.[A-Za-z0-9_-]{27,}", re.ASCII)
 _EXPIRED = "expires=Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+def finder(name: str) -> Callable[[str], list[tuple[str, str]]]:
+    """Return what finds the cookies of a name in a header: what parts each off, and its text."""
+    pattern = rf"{_VALUE.format(name=re.escape(name))}|{_QUOTED}"
+    return re.compile(pattern, re.ASCII).findall
+
+
+def removal(source: Source) -> str:
+    """Return the Set-Cookie value that removes the cookie of another package."""
+    domain = "" if source.domain is None else f"; domain={source.domain}"
+    return f"{source.cookie}=; path={source.path}; {_EXPIRED}; httponly{domain}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +126,7 @@ class CookieCodec:
         )
         self._signer.keep_keys()
         self._settings = settings
-        name = re.escape(self._name)
-        self._ours = re.compile(rf"{_VALUE.format(name=name)}|{_QUOTED}", re.ASCII).findall
+        self._ours = finder(self._name)
         self._known: OrderedDict[str, Cookie | None] = OrderedDict()
         self._read_one = lru_cache(REMEMBERED)(self._read)
 

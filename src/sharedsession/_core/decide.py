@@ -14,6 +14,7 @@ from .identity import (
     signs_in,
     signs_out,
 )
+from .source import Foreign
 from .state import State
 from .work import Outcome
 
@@ -72,11 +73,11 @@ def upkeep(state: State, *, late: bool, repeat: bool = False) -> Action:
     """Say what a session that was used, and not changed, needs."""
     if late or state.outdated:
         return Action.NOTHING
-    if state.reply is not None:  # of a commit() some time ago: the session may have ended since
-        return Action.REISSUE
     if state.is_due():
         return Action.TOUCH
-    return Action.REISSUE if repeat or state.is_newer else Action.NOTHING
+    # A reply of a commit(), or of an adoption, some time ago: the session may have ended since.
+    again = repeat or state.reply is not None or state.is_newer
+    return Action.REISSUE if again else Action.NOTHING
 
 
 def bring_up_to_date(state: State, outcome: Outcome) -> None:
@@ -103,11 +104,14 @@ def bring_up_to_date(state: State, outcome: Outcome) -> None:
             outcome.put(signed_in)  # the function has signed in by what it found: a name, say
 
 
-def others_to_end(state: State, outcome: Outcome, action: Action, shown: str | None) -> list[str]:
-    """Return the keys of the other sessions that a sign-out ends: all whose cookies were shown."""
-    if len(state.cookies) < 2:
+def others_to_end(
+    state: State, outcome: Outcome, action: Action, shown: str | None
+) -> list[str | Foreign]:
+    """Return the other sessions that a sign-out ends, ours by their keys: all that were shown."""
+    if len(state.cookies) < 2 and not state.foreign:
         return []
     out = outcome.ends or Asked.DESTROYED in outcome.asked
     if action is not Action.NOTHING:  # else it comes to nothing: the session has ended
         out |= signs_out(outcome, state.manager.settings)
-    return [key for key in map(state.key_of, state.cookies) if out and key != shown]
+    ours = [key for key in map(state.key_of, state.cookies) if key != shown]
+    return [*ours, *state.foreign] if out else []

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 from ..exceptions import StoreUnavailable, TooLarge
 from ..stores.base import ABSENT, Entry, Store
+from .backoff import Backoff
 from .manager import Manager
 from .runtime import DeadlinePassed, Runtime
-from .steps import Flow, Load, NotSent, Pause, Step
+from .source import NotAdoptable
+from .steps import Beside, Flow, Load, NotSent, Pause, Step
 
 T = TypeVar("T")
 Within = Callable[[float, Callable[[], Any]], Any]  # Any: whatever the call returns
@@ -38,12 +40,12 @@ def advance(
     """
     step = flow.send(None)
     while True:
-        if at_once is not None and not isinstance(step, Pause):
+        if at_once is not None and not isinstance(step, Pause | Beside):
             begun = time.monotonic()
             try:
                 answer = step.on(at_once)
             except Exception as error:  # noqa: BLE001 - as in `drive`
-                step = flow.throw(_told(error, manager, begun))
+                step = flow.throw(_told(step, error, manager, begun))
                 continue
         elif peek is None or type(step) is not Load or (answer := peek(*step)) is None:
             return step
@@ -84,14 +86,16 @@ def drive(
                 step = flow.send(None)
                 continue
             try:
-                call = partial(step.on, store)
-                answer = call() if within is None else within(left, call)
+                if within is None or isinstance(step, Beside):  # which ends by itself in time
+                    answer = step.on(store)
+                else:
+                    answer = within(left, partial(step.on, store))
             except DeadlinePassed:
                 step = flow.throw(too_late(manager, timeout))
             except Exception as error:  # noqa: BLE001 - a store that raises did not answer
-                step = flow.throw(_told(error, manager, begun))
+                step = flow.throw(_told(step, error, manager, begun))
             else:
-                manager.process.backoff.answered()
+                _backoff(step, manager).answered()
                 step = flow.send(answer)
     except StopIteration as done:
         result: T = done.value
@@ -130,13 +134,18 @@ async def adrive(
                 step, begun = flow.send(None), time.monotonic()
                 continue
             try:
-                answer = await runtime.within(left, call(step))
+                if isinstance(step, Beside):
+                    old = partial(step.on, None)
+                    answering: Awaitable[Any] = runtime.in_thread(manager.process.threads, old)
+                else:
+                    answering = call(step)
+                answer = await runtime.within(left, answering)
             except DeadlinePassed:
-                step = flow.throw(too_late(manager, timeout))
+                step = flow.throw(too_late(manager, timeout, backoff=_backoff(step, manager)))
             except Exception as error:  # noqa: BLE001 - as in `drive`
-                step = flow.throw(_told(error, manager, begun))
+                step = flow.throw(_told(step, error, manager, begun))
             else:
-                manager.process.backoff.answered()
+                _backoff(step, manager).answered()
                 step = flow.send(answer)
             begun = time.monotonic()
     except StopIteration as done:
@@ -146,17 +155,23 @@ async def adrive(
         flow.close()
 
 
-def _told(error: Exception, manager: Manager, begun: float) -> Exception:
+def _backoff(step: Step, manager: Manager) -> Backoff:
+    """Return that of the store that a step asks: an old one that is down says nothing of ours."""
+    return manager.process.old_backoff if isinstance(step, Beside) else manager.process.backoff
+
+
+def _told(step: Step, error: Exception, manager: Manager, begun: float) -> Exception:
     """Return what a flow is told of a store's error."""
-    if not isinstance(error, TooLarge):
-        return outage(error, manager, begun)
-    manager.process.backoff.answered()  # an answer, not an outage
+    backoff = _backoff(step, manager)
+    if not isinstance(error, TooLarge | NotAdoptable):
+        backoff.failed(time.monotonic() - begun)
+        return outage(error, manager)
+    backoff.answered()  # an answer, not an outage
     return error
 
 
-def outage(error: Exception, manager: Manager, begun: float) -> StoreUnavailable:
-    """Return the outage that a store's error means, of a call that began then."""
-    manager.process.backoff.failed(time.monotonic() - begun)
+def outage(error: Exception, manager: Manager) -> StoreUnavailable:
+    """Return the outage that a store's error means."""
     manager.counts["outage"] += 1
     if isinstance(error, StoreUnavailable):
         log.error("outage: %s", error, extra={"event": "outage"})
@@ -168,10 +183,13 @@ def outage(error: Exception, manager: Manager, begun: float) -> StoreUnavailable
 
 
 def too_late(
-    manager: Manager, timeout: float, kind: type[StoreUnavailable] = StoreUnavailable
+    manager: Manager,
+    timeout: float,
+    kind: type[StoreUnavailable] = StoreUnavailable,
+    backoff: Backoff | None = None,
 ) -> StoreUnavailable:
     """Return the outage that it means when an attempt has had so many seconds, in vain."""
     manager.counts["outage"] += 1
     log.error("outage: the deadline has passed", extra={"event": "outage"})
-    manager.process.backoff.too_late(timeout)
+    (backoff or manager.process.backoff).too_late(timeout)
     return kind(f"The session store did not answer within {timeout:g} s.")

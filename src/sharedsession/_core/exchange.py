@@ -15,11 +15,12 @@ from typing import Any
 from ..exceptions import LateChange, StoreUnavailable
 from .answers import Headers, issued_inside, merge, set_cookies
 from .changes import Asked, Function
-from .cookie import Cookie
+from .cookie import Cookie, removal
 from .decide import Action, upkeep
 from .flows import closing, committing, reloading
 from .manager import Manager
 from .session import HIDDEN, Facts, Session, UnusedSession, give_exchange
+from .source import Foreign, Source
 from .state import Progress, State, Trust
 from .steps import Flow
 
@@ -39,6 +40,7 @@ class Exchange(State):
         resolve: reads the cookies (`show_cookies`), when they are needed.
         load: opens it, at its first use; None where the adapter has done that before.
         tolerates: says of an outage whether the request goes on with an empty session.
+        foreign: cookies of other packages, whose sessions are to be taken over.
     """
 
     cause: Exception | None = None  # of what is answered in the application's place
@@ -54,11 +56,14 @@ class Exchange(State):
         resolve: Callable[[Exchange], None] | None = None,
         load: Callable[[Exchange], None] | None = None,
         tolerates: Tolerates | None = None,
+        foreign: Sequence[Foreign] = (),
     ) -> None:
         self.manager, self.cookies = manager, cookies
+        if foreign:
+            self.foreign = foreign
         self._run, self._resolve, self._load, self._tolerates = run, resolve, load, tolerates
         self._lock = None if load is None else threading.RLock()
-        self.opened = not cookies
+        self.opened = not (cookies or foreign)
         self.session = UnusedSession() if session is None else session
         give_exchange(self.session, self)
 
@@ -68,9 +73,9 @@ class Exchange(State):
 
     # --- the first use, and changes ---
 
-    def show_cookies(self, cookies: Sequence[Cookie]) -> None:
+    def show_cookies(self, cookies: Sequence[Cookie], foreign: Sequence[Foreign] = ()) -> None:
         """The client shows these."""
-        self.cookies, self.opened = cookies, not cookies
+        self.cookies, self.foreign, self.opened = cookies, foreign, not (cookies or foreign)
 
     def resolve(self) -> None:
         """Find out what the client shows, where nothing has needed it before."""
@@ -331,6 +336,8 @@ class Exchange(State):
             inner = [each for each, value, _ in set_cookies(self.manager, headers) if value]
             headers[:] = [each for each in headers if each not in inner]
             headers.append((b"set-cookie", cookie.encode("latin-1")))
+        for source in self.left_behind():
+            headers.append((b"set-cookie", removal(source).encode("latin-1")))
         if cookie is not None or self.reads_as_empty:
             merge(headers, b"cache-control", b"no-store", unless=(b"no-store", b"private"))
 
@@ -344,6 +351,12 @@ class Exchange(State):
             return None
         lifetime = None if self.record is None else self.record.lifetime
         return self.manager.codec.issue(self.reply, https=https, lifetime=lifetime)
+
+    def left_behind(self) -> list[Source]:
+        """Return whose cookies, of other names, the response removes: they are worth nothing."""
+        if self.is_distrusted or (self.entry is not None and self.reply is None):
+            return []
+        return [each for each in self.replaced if not self.manager.has_our_name(each)]
 
     # --- for cookies that are handed out again ---
 

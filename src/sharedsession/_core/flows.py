@@ -34,11 +34,13 @@ from ..exceptions import (
     TooLarge,
 )
 from ..stores.base import Entry
+from .adopting import adopting, claiming_for_nobody
 from .changes import Asked, Call, Function, ReplayFailed, same_data
 from .cookie import Cookie, new_id
 from .decide import Action, bring_up_to_date, decide, others_to_end
 from .identity import last_owner, names_user, new_identities, owner_name, signs_in
 from .record import EMPTY, Record, Tombstone, decode_data, encode_record, lifetime_of
+from .source import Foreign
 from .state import TOUCH_AFTER, Pending, Progress, State, Trust
 from .steps import Create, Delete, Flow, Load, NotSent, Pause, Replace, Touch, Write
 from .work import Outcome
@@ -47,7 +49,6 @@ T = TypeVar("T")
 
 TOMBSTONE_KEPT = 300  # seconds that a tombstone stays, for requests that are still on their way
 TOUCHES_APART = 5.0  # seconds in which a process touches a session once, at most
-QUIET = 10.0  # seconds after an end in which a request with the old cookie stores nothing
 
 log = logging.getLogger("sharedsession")
 
@@ -75,13 +76,10 @@ def opening(state: State, *, outdated: bool = False) -> Flow[None]:
             if entry.version < cookie.version:  # the store has lost writes that it acknowledged
                 manager.report("rewound", key, logging.WARNING)
             break
-        manager.report("ended" if isinstance(found, Tombstone) else "unknown", key)
-        if isinstance(found, Tombstone):
-            state.tombstones = [*state.tombstones, key]
-            # On its way when the session ended: a session of its own would displace, in the
-            # browser, that of a user who has just signed in. A tombstone that was set by a clock
-            # ahead of this one was set just now.
-            state.ended |= manager.clock() - found.marked_at < QUIET
+        state.meet(key, found)
+    else:
+        if state.foreign and not outdated and manager.settings.idle_timeout > 0:
+            yield from adopting(state)
     state.opened = True
     if state.trust is Trust.LOAD_FAILED:
         state.trust_again()
@@ -322,7 +320,7 @@ def _touch(state: State, *, repeat: bool) -> Flow[None]:
     touches, cookie = state.manager.process.touches, state.cookie
     apart = min(TOUCHES_APART, state.manager.idle_timeout(state.record) * TOUCH_AFTER)
     if not touches.begin(cookie, state.manager.clock(), apart):
-        if repeat or state.is_newer:
+        if repeat or state.is_newer or state.reply is not None:
             yield from _prolong(state, touch=False)
         return
     try:
@@ -465,6 +463,7 @@ def _end(state: State) -> Flow[bool]:
     # Not after a lost answer, nor of a cookie that the client never had: the user may have signed
     # in since, and the removal would sign them out; the cookie that stays is worthless as it is.
     had = state.cookie is not None and state.cookie.id in {each.id for each in state.cookies}
+    had |= any(map(state.manager.has_our_name, state.replaced))
     state.lose()
     state.ended, state.removed = False, had and not entry.repeated
     return True
@@ -509,7 +508,10 @@ def _end_chain(state: State, start: str) -> Flow[None]:
 def _end_others(state: State) -> Flow[None]:
     """End the other sessions whose cookies the client showed at a sign-out."""
     while state.to_end:
-        yield from _end_chain(state, state.to_end[0])
+        other = state.to_end[0]
+        if isinstance(other, Foreign):
+            other = yield from claiming_for_nobody(state, other)
+        yield from _end_chain(state, other)
         state.to_end = state.to_end[1:]
 
 

@@ -15,10 +15,11 @@ from math import ceil
 
 from ..stores.base import FRESHEST
 from .backoff import Backoff
-from .cookie import Cookie, CookieCodec
+from .cookie import CANDIDATES, Cookie, CookieCodec, finder
 from .record import Record
 from .runtime import OwnThreads
 from .settings import Settings
+from .source import Foreign, Source
 
 CLOCKS_APART = 2  # seconds, with what is lost of a cookie's time by rounding it
 NO_VERSION = 0  # of a cookie whose ID was made by a server without copies
@@ -79,6 +80,7 @@ class Process:
         self.clock = clock
         self.counts: Counter[str] = Counter()
         self.backoff = Backoff()
+        self.old_backoff = Backoff()  # of the stores that sessions are taken over from
         self.lag = lag
         self.since = clock()
         self.told: set[tuple[str, int]] = set()  # what was logged, at which level
@@ -100,6 +102,8 @@ class Manager:
         self.process = process or Process(clock)
         self.counts = self.process.counts
         self.identity_names = frozenset((*settings.owner_key, *settings.sign_in_names))
+        name = settings.session_cookie
+        self._adopts = [(each, finder(each.cookie or name)) for each in settings.adopt]
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -142,9 +146,26 @@ class Manager:
         from the sessions that were used before. Where it did, the key may have been changed.
         """
         cookies = self.codec.read(headers)
-        if not cookies:
+        if not (cookies or self._adopts):
             self._look_for_others(headers)
         return cookies
+
+    def recognise(self, headers: Sequence[str]) -> Sequence[Foreign]:
+        """Return the cookies of other packages that verify and whose sessions may be adopted."""
+        if not self._adopts:
+            return ()
+        keys, found = self.settings.secret_keys, []
+        for source, find in self._adopts:
+            texts = [text.rstrip(" \t") for header in headers for _, text in find(header)]
+            for text in texts[:CANDIDATES]:
+                value = None if self.codec.verify(text) else source.recognise(text, keys)
+                if value is not None:
+                    found.append(Foreign(source, value))
+        return tuple(dict.fromkeys(found))
+
+    def has_our_name(self, source: Source) -> bool:
+        """Whether the cookie of a source is called as ours is."""
+        return source.cookie in (None, self.settings.session_cookie)
 
     def _look_for_others(self, headers: Sequence[str]) -> None:
         name, told = self.settings.session_cookie, self.process.told

@@ -611,13 +611,7 @@ def decode_record(stored: bytes) -> tuple[Record | Tombstone, Data]:
     Raises `UnknownFormat` for what a newer version wrote, its subclass `UndecodableHere` for what
     only this server cannot decode now, and `CorruptRecord` for anything else that is no record.
     """
-    if stored[:1] != FORMAT:
-        if stored[:1] not in _LATER_FORMATS:
-            raise CorruptRecord("The stored bytes are no session record: no format byte")
-        raise UnknownFormat(
-            f"The session was stored in format {stored[0]}, which this version of sharedsession "
-            "does not know. Bring every server to the same version."
-        )
+    read_format(stored)
     try:
         created, absolute_end, owner, authenticated_at, data, *last = unpack(stored[1:])
         if type(data) is list:
@@ -648,6 +642,17 @@ def decode_record(stored: bytes) -> tuple[Record | Tombstone, Data]:
     except Exception as error:
         raise _undecodable(error) from error
     return record, decoded
+
+
+def read_format(stored: bytes) -> None:
+    """Raise what `decode_record` raises, unless the bytes are of the format that is known here."""
+    if stored[:1] != FORMAT:
+        if stored[:1] not in _LATER_FORMATS:
+            raise CorruptRecord("The stored bytes are no session record: no format byte")
+        raise UnknownFormat(
+            f"The session was stored in format {stored[0]}, which this version of sharedsession "
+            "does not know. Bring every server to the same version."
+        )
 
 
 _LATER_FORMATS = frozenset(bytes((code,)) for code in range(2, 32))

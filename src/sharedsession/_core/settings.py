@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from .._doors import advice
 from ..exceptions import ConfigurationError, StoreUnavailable
 from .record import LONGEST, whole_seconds
+from .source import Source
 
 if TYPE_CHECKING:
     from ..stores.base import AsyncStore, Store
@@ -139,12 +140,19 @@ class Settings:
     near_cache: NearCache | None = None
     stale_if_error: float = 0.0
     replica: str | Store | AsyncStore | None = field(default=None, repr=False)
+    adopt: tuple[Source, ...] = field(default=(), repr=False)
     # Seconds without use after which a session ends; zero or less ends it at once.
     idle_timeout: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         idle = DEFAULT_IDLE_TIMEOUT if self.max_age is None else self.max_age
         object.__setattr__(self, "idle_timeout", idle)
+
+    @property
+    def cookie_names(self) -> tuple[str, ...]:
+        """The names of the cookies that a request is looked through for: ours, and old ones."""
+        old = [each.cookie or self.session_cookie for each in self.adopt]
+        return tuple(dict.fromkeys((self.session_cookie, *old)))
 
     def tolerance(
         self, request: MutableMapping[str, Any] | None
@@ -234,6 +242,11 @@ _NO: Final = frozenset(("0", "n", "no", "off", "f"))
 
 
 def _from_environment(name: str, variable: str, raw: str) -> Any:  # the setting's own type
+    if name == "adopt":
+        raise ConfigurationError(
+            f"{variable} cannot be set: what sessions are taken over from is an object. Pass "
+            "adopt=FlaskSession(…), for one, from sharedsession.adopt."
+        )
     text = raw.strip()  # a file that a secret comes from ends with a line break
     shown = "" if name in _SECRET else f", not {quoted(text)}"
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
@@ -455,6 +468,18 @@ def _same_site(shown: str, value: Any) -> Any:
     return lower
 
 
+def _sources(shown: str, given: Any) -> tuple[Source, ...]:
+    several = (given,) if given is None or isinstance(given, Source) else given
+    sources = tuple(several) if isinstance(several, Iterable) else (several,)
+    for each in sources:
+        if each is not None and not isinstance(each, Source):
+            raise ConfigurationError(
+                f"{shown} must be a source, or several: FlaskSession('redis://…'), for one, from "
+                f"sharedsession.adopt, got {quoted(each)}."
+            )
+    return tuple(each for each in sources if each is not None)
+
+
 def _flag(shown: str, value: Any, *, or_none: bool = False) -> bool | None:
     if isinstance(value, bool) or (value is None and or_none):
         return value
@@ -612,6 +637,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "near_cache": _near_cache,
     "stale_if_error": _stale,
     "replica": _replica,
+    "adopt": _sources,
 }
 
 

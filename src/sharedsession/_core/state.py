@@ -15,8 +15,10 @@ from ..stores.base import Entry
 from .cookie import Cookie, store_key
 from .manager import CLOCKS_APART, NO_VERSION, Manager
 from .record import Data, Record, Tombstone, decode_data, decode_record
+from .source import Foreign, Source
 from .work import Work
 
+QUIET = 10.0  # seconds after an end in which a request with the old cookie stores nothing
 TOUCH_AFTER = 0.1  # share of the idle timeout between two touches
 
 
@@ -72,14 +74,16 @@ class State(Work):
     met_outage = False  # the application was told of one
     in_doubt: str | None = None  # the key of the write whose outcome is not known
     pending: Pending | None = None  # a new session that is not known to stand yet
-    # Keys of which the sessions are to be ended, each with those that it was renewed to; what could
-    # not be ended in one commit is left for the next.
-    to_end: Sequence[str] = ()
+    # Sessions that are to be ended, ours by their keys and each with those that it was renewed to;
+    # what could not be ended in one commit is left for the next.
+    to_end: Sequence[str | Foreign] = ()
     reply: Cookie | None = None
     removed = False
 
     manager: Manager
     cookies: Sequence[Cookie]
+    foreign: Sequence[Foreign] = ()  # of other packages, whose sessions are to be taken over
+    replaced: Sequence[Source] = ()  # of those, the ones whose cookies are worth nothing any more
 
     # --- facts, for the session ---
 
@@ -129,6 +133,16 @@ class State(Work):
         self.entry = self.record = self.reply = None
         self.ended = True
         self.tombstones = [self.key] if isinstance(found, Tombstone) and self.key else ()
+
+    def meet(self, key: str, found: Tombstone | None) -> None:
+        """Note that a session that the client shows has ended, or was never there."""
+        self.manager.report("ended" if isinstance(found, Tombstone) else "unknown", key)
+        if isinstance(found, Tombstone):
+            self.tombstones = [*self.tombstones, key]
+            # On its way when the session ended: a session of its own would displace, in the
+            # browser, that of a user who has just signed in. A tombstone that was set by a clock
+            # ahead of this one was set just now.
+            self.ended |= self.manager.clock() - found.marked_at < QUIET
 
     def doubt(self, error: Exception, key: str) -> None:
         """The outcome of a write under this key is not known."""

@@ -1,4 +1,4 @@
-"""What a flow asks for: one call of a store, or a pause, as a value.
+"""What a flow asks for: one call of a store, ours or an old one, or a pause, as a value.
 
 A flow is a generator. It yields a step, is sent the answer, and returns its result; it composes by
 ``yield from``. An error of the store is thrown into it; one that is closed has been given up. A
@@ -7,11 +7,12 @@ flow never repeats a store's command: only the store does that, with the same to
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from ..exceptions import StoreUnavailable
 from ..stores.base import FRESHEST, AsyncStore, Entry, Store
+from .source import Foreign
 
 T = TypeVar("T")
 
@@ -80,8 +81,29 @@ class Pause(NamedTuple):
     seconds: float
 
 
+class ReadOld(NamedTuple):
+    """Asks another package's store; answered by what was `Found`, or None."""
+
+    foreign: Foreign
+    keys: Sequence[bytes]
+    now: float
+
+    def on(self, _: object) -> Any:
+        return self.foreign.source.read(self.foreign.value, self.keys, self.now)
+
+
+class EndOld(NamedTuple):
+    """The same; answered by nothing."""
+
+    foreign: Foreign
+
+    def on(self, _: object) -> Any:
+        self.foreign.source.delete(self.foreign.value)
+
+
 Write = Create | Replace | Touch | Delete
-Step = Load | Write | Pause
+Beside = ReadOld | EndOld  # not asked of the store that the flow runs on, and may wait
+Step = Load | Write | Pause | Beside
 Flow = Generator[Step, Any, T]  # what is sent in is the step's answer
 
 

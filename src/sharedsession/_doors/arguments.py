@@ -44,6 +44,11 @@ OF_THE_SESSIONS: Final = """\
     stale_if_error: seconds for which copies may be read while the store is down; default 0.
     replica: the URL of a replica of the store near this server, which answers reads;
         default none.
+    adopt: whose live sessions are taken over, one or several: ``FlaskSession("redis://…")``, for
+        one, from `sharedsession.adopt`; default none.
+    switch_at, before: until this moment (ISO 8601 with its UTC offset, or an aware datetime) a
+        server runs the old session layer, ``before``; from then on this one. Default: from the
+        start. See docs/moving-in.
 """
 
 

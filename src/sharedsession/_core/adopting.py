@@ -1,0 +1,193 @@
+"""Taking over another package's session: once, whoever asks for it, and however often.
+
+The *claim* is a record under a key that is made of the old cookie's verified value. It names the
+session of ours that took the old one's place, and to create it is the moment of adoption: of all
+requests that try, one does. It is kept until no server can accept the old value any more, so that a
+cookie that somebody kept adopts nothing after its session has ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from base64 import urlsafe_b64encode
+from logging import INFO, WARNING
+from typing import NamedTuple
+
+from itsdangerous.encoding import base64_decode
+
+from ..exceptions import CorruptRecord, NotSerializable, TooLarge
+from ..stores.base import Entry
+from .cookie import Cookie, new_id, store_key
+from .identity import owner_name
+from .manager import Manager
+from .record import (
+    DAMAGE,
+    FORMAT,
+    Record,
+    check_data,
+    encode_data,
+    encode_record,
+    lifetime_of,
+    pack,
+    read_format,
+    unpack,
+)
+from .source import Foreign, Found, NotAdoptable
+from .state import TOUCH_AFTER, State
+from .steps import Create, Delete, EndOld, Flow, Load, ReadOld
+
+A_DAY = 86_400  # seconds that a claim outlives the last moment at which its value could count
+_MARK = "adopt"
+
+
+class Claim(NamedTuple):
+    """Which session has taken an old one's place, and whether its cookies have versions."""
+
+    session_id: str
+    versioned: bool
+
+
+def adopting(state: State) -> Flow[None]:
+    """Make the first of the old sessions that the client shows, and that lives, this request's."""
+    for foreign in state.foreign:
+        key = claim_key(foreign, state.manager)
+        try:
+            claim = yield from _claim(state, foreign, key)
+        except (NotAdoptable, NotSerializable, TooLarge, CorruptRecord) as reason:
+            # Left where it is until it ends by itself: the client begins a new session.
+            state.manager.report("not-adoptable", key, WARNING, reason)
+            continue
+        if claim is None:
+            continue
+        state.replaced = (*state.replaced, foreign.source)
+        if (yield from _take_over(state, claim)):
+            state.foreign = [each for each in state.foreign if each != foreign]
+            return
+
+
+def claiming_for_nobody(state: State, foreign: Foreign) -> Flow[str]:
+    """End an old session whose cookie was shown; return the key of ours in its place, if any."""
+    key = claim_key(foreign, state.manager)
+    while True:
+        claim = _opened((yield Load(key)), foreign)
+        if claim is None:
+            claim = Claim(new_id(), versioned=False)
+            made = yield Create(key, _sealed(claim, foreign.value), _kept(foreign))
+            if made is None:
+                continue
+        yield EndOld(foreign)
+        return store_key(claim.session_id, state.manager.settings.namespace)
+
+
+def _kept(foreign: Foreign) -> int:
+    """Return for how many seconds a claim is kept: as long as the old value could count."""
+    return foreign.source.lifetime + A_DAY
+
+
+def claim_key(foreign: Foreign, manager: Manager) -> str:
+    """Return the key of the record that says what became of an old session."""
+    name = f"{_MARK}\0{foreign.source.kind}\0{foreign.value}"
+    return store_key(name, manager.settings.namespace)
+
+
+def _claim(state: State, foreign: Foreign, key: str) -> Flow[Claim | None]:
+    """Return what the old session was claimed for, by this request or before; None: there is none.
+
+    Whenever there is a claim the old record is ended again: an old server may have saved it since.
+    """
+    manager = state.manager
+    while True:
+        claim = _opened((yield Load(key)), foreign)
+        if claim is None:
+            found = yield ReadOld(foreign, manager.settings.secret_keys, manager.clock())
+            if found is None:  # or another request has adopted it between the two looks
+                claim = _opened((yield Load(key)), foreign)
+                if claim is None:
+                    return None
+            else:
+                claim = yield from _make(state, foreign, key, found)
+        if claim is not None:
+            yield EndOld(foreign)
+            return claim
+
+
+def _make(state: State, foreign: Foreign, key: str, found: Found) -> Flow[Claim | None]:
+    """Create the session, then its claim; None: another request has made one meanwhile."""
+    manager = state.manager
+    record = _record_of(found, manager)
+    left = int(found.expires - manager.clock())
+    ttl = max(1, min(left, manager.ttl(record)))
+    claim = Claim(new_id(), bool(manager.first_version))
+    session_key = store_key(claim.session_id, manager.settings.namespace)
+    created = yield Create(session_key, encode_record(record), ttl, record.owner)
+    if created is None:
+        return None
+    sealed = _sealed(claim, foreign.value)
+    if (yield Create(key, sealed, _kept(foreign))) is None:
+        yield Delete(session_key)
+        return None
+    manager.report("adopted", session_key, INFO)
+    return claim
+
+
+def _record_of(found: Found, manager: Manager) -> Record:
+    """Return the record of an old session. When its user authenticated is not known."""
+    check_data(found.data)
+    encoded = encode_data(found.data)
+    owner = owner_name(found.data, manager.settings.owner_key)
+    now, limit = manager.clock(), manager.settings.absolute_timeout
+    created = now if found.created is None else min(found.created, now)
+    absolute_end = None if limit is None else created + limit
+    return Record(created, absolute_end, owner, None, encoded, lifetime=lifetime_of(found.data))
+
+
+def _take_over(state: State, claim: Claim) -> Flow[bool]:
+    """Make the session of a claim this request's, if it lives; the client gets its cookie.
+
+    The cookie is dated by when the session was last given its lifetime, so that it is touched when
+    a tenth of that has passed; else by now, since answers may overtake each other.
+    """
+    manager = state.manager
+    key = store_key(claim.session_id, manager.settings.namespace)
+    entry = yield Load(key)
+    found = state.look(key, entry)
+    if not isinstance(found, Record):
+        state.meet(key, found)
+        return False
+    assert entry is not None
+    idle, now = manager.idle_timeout(found), manager.clock()
+    dated = now if entry.expires is None else min(now, entry.expires - idle)
+    if now - dated < idle * TOUCH_AFTER:
+        dated = now
+    version = entry.version if claim.versioned else 0
+    state.adopt(Cookie(claim.session_id, version, int(dated)), key, entry, found)
+    state.was_found, state.reply = True, state.cookie
+    return True
+
+
+# --- a claim, as it is stored ---------------------------------------------------------------------
+
+
+def _sealed(claim: Claim, value: str) -> bytes:
+    """Return the bytes that a store keeps; who reads them without the old cookie learns no ID."""
+    veiled = _veil(base64_decode(claim.session_id), value)
+    return FORMAT + pack([_MARK, veiled, claim.versioned])
+
+
+def _opened(entry: Entry | None, foreign: Foreign) -> Claim | None:
+    if entry is None:
+        return None
+    read_format(entry.data)
+    try:
+        _, veiled, versioned = unpack(entry.data[1:])
+        session_id = urlsafe_b64encode(_veil(veiled, foreign.value)).rstrip(b"=").decode()
+    except DAMAGE as error:
+        raise CorruptRecord(f"The stored bytes are no claim: {error!r}") from error
+    return Claim(session_id, bool(versioned))
+
+
+def _veil(session_id: bytes, value: str) -> bytes:
+    """Return the ID, combined with what only the holder of the old cookie can work out."""
+    mask = hmac.digest(value.encode(), b"sharedsession adopt", hashlib.sha256)
+    return bytes(each ^ other for each, other in zip(session_id, mask, strict=True))
