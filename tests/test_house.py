@@ -91,6 +91,7 @@ LEVELS = {
     "_doors.advice": 1,
     "stores.base": 1,
     "_core.steps": 2,
+    "adopt.source": 2,
     "_core.changes": 2,
     "_core.settings": 2,
     "_core.cookie": 3,
@@ -108,6 +109,7 @@ LEVELS = {
     "stores": 8,
     "testing": 8,
     "adapter": 9,
+    "adopt": 9,
     "asgi": 10,
     "flask": 10,
     "wsgi": 10,
@@ -135,6 +137,16 @@ OF_STORES = {
     ("adapter", "stores.near"): "puts copies before a store object that was handed over",
     ("adapter", "stores._support.deadline"): "bounds the calls of a store by the same rule",
     ("cli", "stores._support.checking"): "prints what a check has found",
+    ("adopt.records.redis", "stores._support.deadline"): "bounds its waits by the same rule",
+    ("adopt.records.redis", "stores.redis.clients"): "names a client of the user's own",
+    ("adopt.records.redis", "stores.redis.connections"): "the same connections, which end in time",
+    ("adopt.records.redis", "stores.redis.url"): "reads the same URLs",
+    ("adopt.records.memcached", "stores._support.per_process"): "connections of each process",
+    ("adopt.records.memcached", "stores.memcached.addresses"): "reads the same URLs",
+    ("adopt.records.sql", "stores._support.deadline"): "bounds its waits by the same rule",
+    ("adopt.records.sql", "stores._support.per_process"): "an engine of each process",
+    ("adopt.records.sql", "stores.sql.dialects"): "reads the same URLs, and makes such engines",
+    ("adopt.records.sql", "stores.sql.errors"): "knows what the errors of databases mean",
 }
 PRIVATE_OF_STORES = ("stores._support",)
 
