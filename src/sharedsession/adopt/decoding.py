@@ -20,6 +20,7 @@ from .source import NotAdoptable
 T = TypeVar("T")
 Data = dict[Any, Any]  # whatever the application put into its session
 
+LATEST = 2**33  # epoch seconds, in the year 2242
 LARGEST = 2**20  # bytes that zlib may unpack
 # How pickles begin: a dict of protocols 2 to 5, which {} of msgpack with bytes behind it is not;
 # of protocols 0 and 1, which end with a dot.
@@ -54,13 +55,20 @@ def as_bytes(stored: object) -> bytes:
     raise damaged("it is no bytes")
 
 
+def as_time(noted: object) -> float | None:
+    """Return a time that a package has noted beside the data; None for what is none."""
+    if isinstance(noted, int | float) and not isinstance(noted, bool) and 0 < noted < LATEST:
+        return float(noted)
+    return None
+
+
 def refuse_pickle(encoded: bytes) -> None:
     """Raise `NotAdoptable` for what is a pickle: to read one is to run what it says."""
     if _PICKLE.match(encoded):
         raise NotAdoptable(
             "pickle",
-            "An old session is pickled, and no pickle is ever read: it could run any code here. Let "
-            "the old package write JSON or msgpack first.",
+            "An old session is pickled, and no pickle is ever read: it could run any code here. "
+            "Let the old package write JSON or msgpack first.",
         )
 
 

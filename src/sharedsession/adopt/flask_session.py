@@ -65,7 +65,7 @@ class FlaskSession(RecordSource):
         timeout: float = 1.0,
     ) -> None:
         where = Table(table, "session_id", "data", "expiry", schema)
-        records = open_records(store, timeout, where)
+        records = open_records(store, timeout, ["redis", "memcached", "sql"], where)
         super().__init__(records, [prefix], cookie, path, domain, max_age)
         self._own_keys = keys_of(secret_key)
         self._use_signer = use_signer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, tzinfo
+from math import isfinite
 
 from . import decoding
 
@@ -13,7 +14,7 @@ def epoch_of(value: object, zone: tzinfo = UTC) -> float:
     Raises:
         NotAdoptable: it is none of these.
     """
-    if isinstance(value, float | int):
+    if isinstance(value, float | int) and isfinite(value):
         return float(value)
     moment = value
     if isinstance(value, str):  # what SQLite keeps

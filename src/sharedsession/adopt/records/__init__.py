@@ -7,21 +7,24 @@ source's timeout; a client or an engine of the user's own is used as it was conf
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from ..._core.extras import missing
 from ...exceptions import ConfigurationError, StoreUnavailable
 
-REDIS = re.compile(r"(?:redis|valkey)s?|unix", re.IGNORECASE)
-SQL = re.compile(r"(?:sqlite|postgres|postgresql|mysql|mariadb)(?:\+\w+)?", re.IGNORECASE)
-KINDS = {"redis", "memcached", "sql"}
+CHOICES = {
+    "redis": "redis://host:6379/0, rediss://…, unix:///run/redis.sock, valkey://…, a redis.Redis",
+    "memcached": "memcached://host1:11211,host2:11211",
+    "sql": "postgresql://user@host/name, mysql://…, sqlite:///file.db, an SQLAlchemy engine",
+}
+SCHEMES = {
+    "redis": re.compile("(?:redis|valkey)s?|unix", re.IGNORECASE),
+    "memcached": re.compile("memcached", re.IGNORECASE),
+    "sql": re.compile(r"(?:sqlite|postgres|postgresql|mysql|mariadb)(?:\+\w+)?", re.IGNORECASE),
+}
 CLIENTS = {"redis": "redis", "sqlalchemy": "sql"}  # of the user's own, by their library
-CHOICES = (
-    "redis://host:6379/0, rediss://…, unix:///run/redis.sock, valkey://…, "
-    "memcached://host1:11211,host2:11211, postgresql://user@host/name, mysql://user@host/name, "
-    "sqlite:///file.db, or a redis.Redis client or an SQLAlchemy engine"
-)
+LIBRARIES = ("redis", "pymemcache", "sqlalchemy", "psycopg", "pymysql")
 
 
 class Raw(NamedTuple):
@@ -64,17 +67,39 @@ class Records(Protocol):
         """Close the connections that were made from a URL."""
 
 
-def open_records(store: object, timeout: float, table: Table | None = None) -> Records:
+class NoRecords:
+    """What a package has that keeps none."""
+
+    def load(self, key: str, now: float) -> Raw | None:
+        """Find nothing."""
+
+    def delete(self, key: str) -> None:
+        """Do nothing."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """List none."""
+        return iter(())
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def open_records(
+    store: object, timeout: float, kinds: Collection[str], table: Table | None = None
+) -> Records:
     """Return the records in a store: a URL, or a client or an engine of the user's own.
 
-    ``table`` is where they are in an SQL database; None: they are in none.
+    ``kinds`` are those of `CHOICES` in which the old package keeps its sessions; ``table`` is where
+    they are in an SQL database.
 
     Raises:
-        ConfigurationError: the URL is none, or of a store that the old package does not use.
-        TypeError: it is neither a URL nor a client that is known.
+        ConfigurationError: the URL is none, or is one of a store of another kind.
+        TypeError: it is neither a URL nor a client of one of these kinds.
         ModuleNotFoundError: the client library is not installed; the message names the extra.
     """
     kind = _kind_of(store)
+    if kind is None or kind not in kinds:
+        raise _refusal(store, kinds)
     try:
         if kind == "redis":
             from .redis import RedisRecords
@@ -84,38 +109,31 @@ def open_records(store: object, timeout: float, table: Table | None = None) -> R
             from .memcached import MemcachedRecords
 
             return MemcachedRecords(str(store), timeout)
-        if table is not None:
-            from .sql import SQLRecords
+        from .sql import SQLRecords
 
-            return SQLRecords(store, table, timeout)
+        assert table is not None
+        return SQLRecords(store, table, timeout)
     except ModuleNotFoundError as error:
         raise missing(error, _extra(store, kind), *LIBRARIES) from error
-    raise ConfigurationError(
-        "These sessions are not in an SQL database: pass the store that the old package used."
-    )
 
 
-LIBRARIES = ("redis", "pymemcache", "sqlalchemy", "psycopg", "pymysql")
-
-
-def _kind_of(store: object) -> str:
+def _kind_of(store: object) -> str | None:
     if isinstance(store, str):
         scheme, found, _ = store.partition("://")
-        kind = "redis" if REDIS.fullmatch(scheme) else "sql" if SQL.fullmatch(scheme) else scheme
-        if found and kind.lower() in KINDS:
-            return kind.lower()
-        raise ConfigurationError(  # it is not shown: it may hold a password
-            f"The old session store must be one of these: {CHOICES}. For Sentinels or a cluster "
-            "pass a client."
-        )
-    for base in type(store).__mro__:
-        library = base.__module__.partition(".")[0]
-        if library in CLIENTS:
-            return CLIENTS[library]
-    raise TypeError(
-        f"The old session store must be one of these: {CHOICES}; got "
-        f"{type(store).__module__}.{type(store).__name__}."
-    )
+        known = [kind for kind, schemes in SCHEMES.items() if schemes.fullmatch(scheme)]
+        return known[0] if found and known else None
+    libraries = (base.__module__.partition(".")[0] for base in type(store).__mro__)
+    return next((CLIENTS[library] for library in libraries if library in CLIENTS), None)
+
+
+def _refusal(store: object, kinds: Collection[str]) -> Exception:
+    """Return the error for a store; a URL is not shown, for it may hold a password."""
+    choices = ", or ".join(CHOICES[kind] for kind in kinds)
+    must = f"The store of these old sessions must be {choices}"
+    if isinstance(store, str):
+        sentinels = " For Sentinels or a cluster pass a client." if "redis" in kinds else ""
+        return ConfigurationError(f"{must}.{sentinels}")
+    return TypeError(f"{must}; got {type(store).__module__}.{type(store).__name__}.")
 
 
 def _extra(store: object, kind: str) -> str:
