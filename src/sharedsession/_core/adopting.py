@@ -1,4 +1,4 @@
-"""Taking over another package's session: once, whoever asks for it, and however often.
+"""Taking over another package's session: once, however many requests ask for it.
 
 The *claim* is a record under a key that is made of the old cookie's verified value. It names the
 session of ours that took the old one's place, and to create it is the moment of adoption: of all
@@ -66,7 +66,7 @@ def adopting(state: State) -> Flow[None]:
             return
 
 
-def claiming_for_nobody(state: State, foreign: Foreign) -> Flow[str]:
+def retiring(state: State, foreign: Foreign) -> Flow[str]:
     """End an old session whose cookie was shown; return the key of ours in its place, if any."""
     key = claim_key(foreign, state.manager)
     while True:

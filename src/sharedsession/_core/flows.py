@@ -34,7 +34,7 @@ from ..exceptions import (
     TooLarge,
 )
 from ..stores.base import Entry
-from .adopting import adopting, claiming_for_nobody
+from .adopting import adopting, retiring
 from .changes import Asked, Call, Function, ReplayFailed, same_data
 from .cookie import Cookie, new_id
 from .decide import Action, bring_up_to_date, decide, others_to_end
@@ -510,7 +510,7 @@ def _end_others(state: State) -> Flow[None]:
     while state.to_end:
         other = state.to_end[0]
         if isinstance(other, Foreign):
-            other = yield from claiming_for_nobody(state, other)
+            other = yield from retiring(state, other)
         yield from _end_chain(state, other)
         state.to_end = state.to_end[1:]
 
