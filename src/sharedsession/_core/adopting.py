@@ -3,7 +3,7 @@
 The *claim* is a record under a key that is made of the old cookie's verified value. It names the
 session of ours that took the old one's place, and to create it is the moment of adoption: of all
 requests that try, one does. It is kept until no server can accept the old value any more, so that a
-cookie that somebody kept adopts nothing after its session has ended.
+cookie that was kept adopts nothing after its session has ended.
 """
 
 from __future__ import annotations
