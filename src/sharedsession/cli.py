@@ -9,15 +9,23 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from typing import TYPE_CHECKING, TypeVar
 
+from ._core.manager import Manager
+from ._core.settings import Settings, gather
 from .exceptions import ConfigurationError, SessionError
 from .stores import CHOICES, open_store, table_definition
 from .stores._support.checking import examine
 from .stores.base import Store, Sweeper
+
+if TYPE_CHECKING:
+    from .adopt import Source
 
 STATUS_FAILED, STATUS_CANNOT_RUN, STATUS_INTERRUPTED = 1, 2, 130
 CALL_TIMEOUT = 30.0  # seconds for each call of a store, where no request waits
@@ -119,6 +127,98 @@ def _check(options: argparse.Namespace) -> int:
     failed, warned = "error" in levels, "warning" in levels
     print(f"Sessions {'would not' if failed else 'would'} work.")
     return STATUS_FAILED if failed or (warned and options.strict) else 0
+
+
+def _adopt(options: argparse.Namespace) -> int:
+    from .adopt.moving import Rehearsal, move, rehearse
+
+    source, store = _source(options), _opened(_chosen(options))
+    manager = Manager(_settings_for(options))
+    try:
+        total = sum(1 for _ in source.values())
+        if options.all:
+            results: Counter[str] = Counter()
+            for result in _with_progress(move(source, manager, store), total):
+                results[result] += 1
+            moved = results.pop("moved", 0)
+            print(f"{moved} session{'' if moved == 1 else 's'} moved.")
+            _print_reasons("not moved", results)
+            return 0
+        report = Rehearsal()
+        for _ in _with_progress(rehearse(source, manager, store, report), total):
+            pass
+    except TypeError as error:
+        raise ConfigurationError(str(error)) from None
+    finally:
+        source.close()
+    print(f"{total} session{'' if total == 1 else 's'} found.")
+    print(f"{report.adoptable} would come over.")
+    _print_reasons("would not", report.refused)
+    for data, left in report.shown:
+        told = ", ".join(f"{key}: {kind}" for key, kind in data.items()) or "empty"
+        print(f"For example: {told}; ends in {left / 3600:.1f} hours.")
+    print("Nothing was moved: --all does it.")
+    return 0
+
+
+def _print_reasons(what: str, reasons: Mapping[str, int]) -> None:
+    for reason, number in sorted(reasons.items()):
+        print(f"{number} {what}: {reason}.")
+
+
+Progress = TypeVar("Progress")
+
+
+def _with_progress(steps: Iterable[Progress], total: int) -> Iterator[Progress]:
+    """Draw a bar while a person looks on."""
+    width, shown = 40, time.monotonic()
+    for number, step in enumerate(steps, 1):
+        if sys.stderr.isatty() and (time.monotonic() - shown > 0.2 or number == total):
+            shown = time.monotonic()
+            full = min(width, width * number // max(1, total))
+            bar = "#" * full + "-" * (width - full)
+            print(f"\r[{bar}] {number} of {total} ", end="", file=sys.stderr, flush=True)
+        yield step
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+
+
+def _source(options: argparse.Namespace) -> Source:
+    """Return what ``--from KIND=URL`` names."""
+    from . import adopt
+
+    kind, _, url = options.source.partition("=")
+    given = {
+        name: getattr(options, name)
+        for name in ("prefix", "table", "engine", "cache", "key_prefix")
+        if getattr(options, name) is not None
+    }
+    key = os.environ.get("SHAREDSESSION_OLD_SECRET_KEY")
+    makers = {
+        "flask-session": adopt.FlaskSession,
+        "starsessions": adopt.Starsessions,
+        "django": adopt.Django,
+        "litestar": adopt.Litestar,
+    }
+    if kind not in makers or not url:
+        raise ConfigurationError(
+            f"--from must be KIND=URL, with one of {', '.join(makers)} and the URL of the old "
+            f"store, got {options.source!r}. Sessions in cookies cannot be listed: they come over "
+            "with their clients' requests."
+        )
+    if key and kind in ("django", "flask-session"):
+        given["secret_key"] = key
+    try:
+        made: Source = makers[kind](url, **given)
+    except TypeError as error:
+        raise ConfigurationError(f"--from {kind} does not take this: {error}.") from None
+    return made
+
+
+def _settings_for(options: argparse.Namespace) -> Settings:
+    """Return the settings that servers have; few sources need the key that signs cookies."""
+    environ = {"SHAREDSESSION_SECRET_KEY": secrets.token_hex(), **os.environ}
+    return gather({"store": _chosen(options)}, environ=environ)
 
 
 def _chosen(options: argparse.Namespace) -> str:
@@ -240,7 +340,34 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--strict", action="store_true", help="exit status 1 also when there are warnings"
     )
-    for command in (create, sweep, check):
+    adopt = commands.add_parser(
+        "adopt",
+        help="take live sessions over from another package's store: rehearse it, or move them all",
+        description="Read another package's sessions where it keeps them, and say how many would "
+        "come over, how many not, and why; --all moves them, with servers running meanwhile, and "
+        "can be begun again. Namespace, timeouts and keys are read from the environment, as "
+        "servers do; SHAREDSESSION_OLD_SECRET_KEY is the old package's key, where it has another.",
+    )
+    adopt.set_defaults(run=_adopt)
+    adopt.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="KIND=URL",
+        help="flask-session, starsessions, django or litestar, and the old store: "
+        "flask-session=redis://localhost:6379/0",
+    )
+    way = adopt.add_mutually_exclusive_group(required=True)
+    way.add_argument("--dry-run", action="store_true", help="read, report, and move nothing")
+    way.add_argument("--all", action="store_true", help="move all sessions now")
+    adopt.add_argument("--prefix", help="of the old keys (default: the package's own)")
+    adopt.add_argument("--table", help="the old table (default: the package's own)")
+    adopt.add_argument(
+        "--engine", choices=("db", "cached_db", "cache"), help="of Django's sessions (default db)"
+    )
+    adopt.add_argument("--cache", metavar="URL", help="Django's cache, for cached_db and cache")
+    adopt.add_argument("--key-prefix", help="KEY_PREFIX of Django's cache (default none)")
+    for command in (create, sweep, check, adopt):
         command.add_argument(
             "--store", metavar="URL", help="the store (default: SHAREDSESSION_STORE)"
         )

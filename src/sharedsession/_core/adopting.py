@@ -53,7 +53,7 @@ def adopting(state: State) -> Flow[None]:
     for foreign in state.foreign:
         key = claim_key(foreign, state.manager)
         try:
-            claim = yield from _claim(state, foreign, key)
+            claim = yield from claiming(state, foreign)
         except (NotAdoptable, NotSerializable, TooLarge, CorruptRecord) as reason:
             # Left where it is until it ends by itself: the client begins a new session.
             state.manager.report("not-adoptable", key, WARNING, reason)
@@ -91,12 +91,16 @@ def claim_key(foreign: Foreign, manager: Manager) -> str:
     return store_key(name, manager.settings.namespace)
 
 
-def _claim(state: State, foreign: Foreign, key: str) -> Flow[Claim | None]:
+def claiming(state: State, foreign: Foreign) -> Flow[Claim | None]:
     """Return what the old session was claimed for, by this request or before; None: there is none.
 
     Whenever there is a claim the old record is ended again: an old server may have saved it since.
+
+    Raises:
+        NotAdoptable, NotSerializable, TooLarge: it cannot come over, and is left as it is.
+        CorruptRecord: what stands in the place of the claim is none.
     """
-    manager = state.manager
+    manager, key = state.manager, claim_key(foreign, state.manager)
     while True:
         claim = _opened((yield Load(key)), foreign)
         if claim is None:
@@ -115,7 +119,7 @@ def _claim(state: State, foreign: Foreign, key: str) -> Flow[Claim | None]:
 def _make(state: State, foreign: Foreign, key: str, found: Found) -> Flow[Claim | None]:
     """Create the session, then its claim; None: another request has made one meanwhile."""
     manager = state.manager
-    record = _record_of(found, manager)
+    record = record_of(found, manager)
     left = int(found.expires - manager.clock())
     ttl = max(1, min(left, manager.ttl(record)))
     claim = Claim(new_id(), bool(manager.first_version))
@@ -131,7 +135,7 @@ def _make(state: State, foreign: Foreign, key: str, found: Found) -> Flow[Claim 
     return claim
 
 
-def _record_of(found: Found, manager: Manager) -> Record:
+def record_of(found: Found, manager: Manager) -> Record:
     """Return the record of an old session. When its user authenticated is not known."""
     check_data(found.data)
     encoded = encode_data(found.data)
