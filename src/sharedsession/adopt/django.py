@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from math import ceil, isfinite
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .._core.record import PERMANENT
 from ..exceptions import ConfigurationError
@@ -112,7 +112,7 @@ class Django(RecordSource):
         self._copies = cached
         self._own_keys = keys_of(secret_key)
         self._salt = (salt or SALTS.get(engine, "")).encode()
-        self._zone = ZoneInfo(time_zone)
+        self._zone = _zone(time_zone)
 
     def recognise(self, text: str, keys: Sequence[bytes]) -> str | None:
         if self.has_records:
@@ -213,6 +213,16 @@ def _check(engine: str, store: object, cache: object) -> None:
             else "cached_db keeps copies, which would live on: pass cache='redis://…', or "
             "engine='db' where each process of Django has a cache of its own."
         )
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ConfigurationError(
+            f"This machine knows no time zone {name!r}: write Django's TIME_ZONE, or install the "
+            "package tzdata."
+        ) from None
 
 
 def _sign(salt: bytes, key: bytes) -> Sign:

@@ -48,7 +48,9 @@ class SQLRecords:
     def load(self, key: str, now: float) -> Raw | None:
         rows = self._ask(lambda c: c.execute(self._row, {"key": key}).fetchall())
         # Not all databases tell small letters from capitals; each spelling would be one more ID.
-        return next((Raw(data, expires) for found, data, expires in rows if found == key), None)
+        # A row without an end counts as one that has expired, as it does for Flask-Session.
+        found = (Raw(data, end or 0.0) for each, data, end in rows if each == key)
+        return next(found, None)
 
     def delete(self, key: str) -> None:
         gone = sa.delete(self._table).where(self._key == key)
