@@ -23,6 +23,7 @@ TESTS = Path(__file__).parent
 # Files, or tests of a file, that have a marker; `make test` runs none of these.
 TIERS = {
     "servers": """
+        adopt/*::*memcached* adopt/*::*postgresql* adopt/*::*mariadb*
         applications/elsewhere/* benchmarks/* consistency/* kubernetes/* load_balancers/*
         reliability/* stores/test_full.py stores/test_memcached*.py stores/test_redis_*.py
         stores/test_repeated.py stores/test_replica.py stores/test_sql_*.py
@@ -45,6 +46,8 @@ TIERS = {
         test_slips.py::test_a_library_that_is_not_installed* test_starlettes_place.py
     """.split(),
     "again": """
+        adopt/test_every_source.py::*[[]django-ca* adopt/test_every_source.py::*[[]litestar-*
+        adopt/test_every_source.py::*[[]starsessions-*
         asgi/*::*[[-]sqlite* asgi/*::*[[-]redis*
         asgi/test_record.py::TestChanges* asgi/test_zones.py::TestOnOtherServers*
         flask/test_values.py::*test_with_a_commit_in_the_same_request*
