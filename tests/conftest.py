@@ -24,6 +24,7 @@ TESTS = Path(__file__).parent
 TIERS = {
     "servers": """
         adopt/*::*memcached* adopt/*::*postgresql* adopt/*::*mariadb*
+        adopt/test_records.py::*of_many*
         applications/elsewhere/* benchmarks/* consistency/* kubernetes/* load_balancers/*
         reliability/* stores/test_full.py stores/test_memcached*.py stores/test_redis_*.py
         stores/test_repeated.py stores/test_replica.py stores/test_sql_*.py

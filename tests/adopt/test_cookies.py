@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 import zlib
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask.sessions import SecureCookieSessionInterface
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from itsdangerous import TimestampSigner
@@ -73,14 +75,20 @@ def compressed(data: bytes) -> bytes:
 
 @with_zlib
 def test_what_zlib_unpacks_is_bounded(source: adopt.Source, sign: Signed) -> None:
-    """A few kilobytes that would become a gigabyte are refused; just below the bound they count."""
+    """A few kilobytes that would take megabytes are refused before; just below they count."""
     most = json.dumps({"a": "x" * (LARGEST - 9)}).encode()
     assert len(most) == LARGEST
     assert read(source, sign(compressed(most))) is not None
     unpacker = zlib.compressobj()
     bomb = b"".join(unpacker.compress(b"0" * 2**20) for _ in range(8)) + unpacker.flush()
     for large in (compressed(most + b" "), b"." + urlsafe_b64encode(bomb).rstrip(b"=")):
-        assert outcome(source, sign(large)) == "too large"
+        text = sign(large)
+        tracemalloc.start()
+        try:
+            assert outcome(source, text) == "too large"
+            assert tracemalloc.get_traced_memory()[1] < 4 * LARGEST
+        finally:
+            tracemalloc.stop()
 
 
 LONG = b'{"a": ' + b"9" * 5000 + b"}"
@@ -146,7 +154,8 @@ def test_a_flask_whose_session_interface_was_changed() -> None:
     import hashlib
 
     site = FlaskSite()
-    interface: Any = site.app.session_interface
+    interface: Any = SecureCookieSessionInterface()  # Flask's own is shared by all applications
+    site.app.session_interface = interface
     interface.salt, interface.digest_method = "shop", hashlib.sha512
     interface.key_derivation = "django-concat"
     cookie = site.write({"a": 1})

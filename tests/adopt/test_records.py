@@ -6,6 +6,7 @@ import pickle
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.adopt.conftest import KEYS
 from tests.adopt.sites import FlaskSite, StarsessionsSite
 from tests.support.databases import MariaDB, PostgreSQL
 from tests.support.memcached_servers import MemcachedServer, memcached_servers, url_of
+from tests.support.redis_servers import SixNodes, Watched
 from tests.support.servers import RedisServer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:flask_session")
@@ -388,11 +390,49 @@ def test_each_source_takes_the_stores_of_its_package() -> None:
         adopt.Django("sqlite:///x", engine="cache")
 
 
+def of_a_cluster(stack: ExitStack) -> Any:
+    nodes = stack.enter_context(SixNodes())
+    return stack.enter_context(closing(redis.RedisCluster("127.0.0.1", nodes.servers[0].port)))
+
+
+def of_sentinels(stack: ExitStack) -> Any:
+    watched = stack.enter_context(Watched())
+    sentinel = redis.Sentinel(watched.addresses)
+    for each in sentinel.sentinels:
+        stack.enter_context(closing(each))
+    service = watched.url.rpartition("/")[0].rpartition("/")[2]
+    return stack.enter_context(closing(sentinel.master_for(service)))
+
+
+@pytest.mark.parametrize("make", [of_a_cluster, of_sentinels])
+def test_clients_of_many_redis_servers(make: Any) -> None:
+    """Of a cluster and of Sentinels: all verbs, on whichever server has the key."""
+    with ExitStack() as stack:
+        client = make(stack)
+        source = adopt.FlaskSession(client)
+        values = [f"{ID}{each:03}" for each in range(30)]
+        for value in values:
+            client.set(f"session:{value}", b"\x81\xa1a\x01", ex=100)
+        assert sorted(set(source.values())) == values
+        found = [source.read(value, KEYS, NOW) for value in values]
+        assert all(each and each.data == {"a": 1} and each.expires > NOW + 98 for each in found)
+        for value in values:
+            source.delete(value)
+        assert list(source.values()) == []
+
+
 @pytest.mark.parametrize("client", [7, None, b"redis://x", object(), redis.asyncio.Redis()])
 def test_a_client_of_another_kind_is_refused(client: Any) -> None:
     """One that is awaited above all."""
     with pytest.raises(TypeError, match=r"redis\.Redis"):
         adopt.FlaskSession(client)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, True, 61, float("nan")])
+def test_a_timeout_that_is_none_is_refused(timeout: float) -> None:
+    """When the source is made."""
+    with pytest.raises(ConfigurationError, match="timeout must be"):
+        adopt.Litestar("redis://localhost", timeout=timeout)
 
 
 def test_a_client_that_decodes_is_refused() -> None:

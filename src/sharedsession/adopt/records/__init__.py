@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from ..._core.extras import missing
+from ..._core.settings import LONGEST_CALL
 from ...exceptions import ConfigurationError, StoreUnavailable
 
 CHOICES = {
@@ -93,10 +94,14 @@ def open_records(
     they are in an SQL database.
 
     Raises:
-        ConfigurationError: the URL is none, or is one of a store of another kind.
+        ConfigurationError: the URL is none, or one of a store of another kind; the timeout is none.
         TypeError: it is neither a URL nor a client of one of these kinds.
         ModuleNotFoundError: the client library is not installed; the message names the extra.
     """
+    if isinstance(timeout, bool) or not 0 < timeout <= LONGEST_CALL:
+        raise ConfigurationError(
+            f"timeout must be above 0 and at most {LONGEST_CALL} seconds, got {timeout!r}."
+        )
     kind = _kind_of(store)
     if kind is None or kind not in kinds:
         raise _refusal(store, kinds)
