@@ -24,14 +24,15 @@ TESTS = Path(__file__).parent
 TIERS = {
     "servers": """
         adopt/*::*memcached* adopt/*::*postgresql* adopt/*::*mariadb*
-        adopt/test_records.py::*of_many*
+        adopt/test_records.py::*of_many* adopt/test_stores.py::*Memcached*
+        adopt/test_stores.py::*PostgreSQL* adopt/test_stores.py::*MariaDB*
         applications/elsewhere/* benchmarks/* consistency/* kubernetes/* load_balancers/*
         reliability/* stores/test_full.py stores/test_memcached*.py stores/test_redis_*.py
         stores/test_repeated.py stores/test_replica.py stores/test_sql_*.py
         stores/test_storm.py
     """.split(),
     "slow": """
-        applications/* demo/* deployments/* examples/*
+        adopt/test_generations.py applications/* demo/* deployments/* examples/*
         asgi/test_misconfigured.py::test_a_server_does_not_start*
         flask/test_outages.py::*test_requests_leave_no_garbage*
         flask/test_sockets.py::test_events_by_a_real_client*
@@ -47,6 +48,9 @@ TIERS = {
         test_slips.py::test_a_library_that_is_not_installed* test_starlettes_place.py
     """.split(),
     "again": """
+        adopt/test_doors.py::*starsessions* adopt/test_doors.py::*litestar*
+        adopt/test_doors.py::*django-ca* adopt/test_doors.py::*django-signed*
+        adopt/test_doors.py::*redis-json* adopt/test_doors.py::*session-s*
         adopt/test_every_source.py::*[[]django-ca* adopt/test_every_source.py::*[[]litestar-*
         adopt/test_every_source.py::*[[]starsessions-*
         asgi/*::*[[-]sqlite* asgi/*::*[[-]redis*
