@@ -32,7 +32,8 @@ TIERS = {
         stores/test_storm.py
     """.split(),
     "slow": """
-        adopt/test_generations.py applications/* demo/* deployments/* examples/*
+        adopt/test_django.py adopt/test_doors.py::*django* adopt/test_every_source.py::*django*
+        adopt/test_generations.py adopt/test_records.py::test_random_records* applications/* demo/* deployments/* examples/*
         asgi/test_misconfigured.py::test_a_server_does_not_start*
         flask/test_outages.py::*test_requests_leave_no_garbage*
         flask/test_sockets.py::test_events_by_a_real_client*
@@ -49,10 +50,8 @@ TIERS = {
     """.split(),
     "again": """
         adopt/test_doors.py::*starsessions* adopt/test_doors.py::*litestar*
-        adopt/test_doors.py::*django-ca* adopt/test_doors.py::*django-signed*
         adopt/test_doors.py::*redis-json* adopt/test_doors.py::*session-s*
-        adopt/test_every_source.py::*[[]django-ca* adopt/test_every_source.py::*[[]litestar-*
-        adopt/test_every_source.py::*[[]starsessions-*
+        adopt/test_every_source.py::*[[]litestar-* adopt/test_every_source.py::*[[]starsessions-*
         asgi/*::*[[-]sqlite* asgi/*::*[[-]redis*
         asgi/test_record.py::TestChanges* asgi/test_zones.py::TestOnOtherServers*
         flask/test_values.py::*test_with_a_commit_in_the_same_request*
