@@ -33,7 +33,8 @@ TIERS = {
     """.split(),
     "slow": """
         adopt/test_django.py adopt/test_doors.py::*django* adopt/test_every_source.py::*django*
-        adopt/test_generations.py adopt/test_records.py::test_random_records* applications/* demo/* deployments/* examples/*
+        adopt/test_generations.py adopt/test_records.py::test_random_records*
+        applications/* demo/* deployments/* examples/*
         asgi/test_misconfigured.py::test_a_server_does_not_start*
         flask/test_outages.py::*test_requests_leave_no_garbage*
         flask/test_sockets.py::test_events_by_a_real_client*

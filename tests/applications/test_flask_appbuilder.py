@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import flask_session
+import httpx2
+import pytest
 import sqlalchemy as sa
 from flask import Flask, flash, redirect, request, session
 from flask_appbuilder import AppBuilder, BaseView, Model, ModelView, expose, has_access
@@ -20,6 +23,8 @@ from flask_babel import lazy_gettext
 from flask_login import login_required
 from sqlalchemy.orm import Mapped, mapped_column
 
+from sharedsession.adopt import FlaskSession
+from sharedsession.flask import SharedSession
 from tests.applications.conftest import OnFlask
 from tests.support.visitor import Visitor, text_of
 
@@ -135,3 +140,36 @@ def test_a_translated_site_at_two_servers(on_flask: OnFlask) -> None:
     assert "Orlando" in sites.theirs.thief("signed in").show("/bookview/list/")
     for moment in ("before", "signed in"):
         assert "Password" in sites.ours.thief(moment).show("/bookview/list/")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:flask_session")
+def test_sessions_in_its_database_come_over(tmp_path: Path) -> None:
+    """With one setting those stay signed in whom Flask-Session's table knows, with their language.
+
+    What Airflow's and Superset's sign-in rest on.
+    """
+    old = Flask("old")
+    old.secret_key = "what both of them sign with"
+    fill(old, tmp_path)
+    old.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=old.extensions["sqlalchemy"])
+    flask_session.Session(old)
+    before = Visitor(httpx2.WSGITransport(old))
+    sign_in(before, "/bookview/list/")
+    before.get("/lang/de")
+    before.hold("before")
+
+    new = Flask("new")
+    new.secret_key = old.secret_key
+    fill(new, tmp_path)
+    database = f"sqlite:///{tmp_path / 'books.db'}"
+    SharedSession(new, store=database, adopt=FlaskSession(database))
+    with Visitor(httpx2.WSGITransport(new)) as browser:
+        browser.cookies.update(before.cookies)
+        added = browser.submit(browser.get("/bookview/add"), title="Orlando")
+        assert "Zeile hinzugefügt" in text_of(added)
+        assert browser.session_cookie != before.session_cookie
+        browser.get("/lang/en")
+        assert "Welcome" in browser.show("/logout/")
+    with Visitor(httpx2.WSGITransport(new)) as kept:
+        kept.cookies.update(before.cookies)
+        assert "Enter your login and password" in kept.show("/bookview/list/")
