@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from ...stores._support.deadline import within
+from ...stores._support.deadline import deadline, within
 from ...stores._support.per_process import PerProcess
 from ...stores.sql import errors
 from ...stores.sql.dialects import find, make_engine
@@ -71,15 +71,23 @@ class SQLRecords:
             engine.dispose()
 
     def _ask(self, ask: Callable[[sa.Connection], T]) -> T:
-        for again in (True, False):
-            try:
-                with within(self._timeout), self._engines.own().begin() as connection:
-                    return ask(connection)
-            except (SQLAlchemyError, OSError) as error:
-                # A connection that was idle does not notice that the server has restarted.
-                if not again or errors.kind_of(error) not in ("lost", "refused"):
-                    raise outage(self._place, _reason(error)) from errors.cause(error)
-        raise AssertionError
+        repeated = False
+        with within(self._timeout):
+            while True:
+                try:
+                    with self._engines.own().begin() as connection:
+                        return ask(connection)
+                except (SQLAlchemyError, OSError) as error:
+                    # A connection that was idle does not notice that the server has restarted.
+                    useless = not repeated and errors.kind_of(error) in ("lost", "refused")
+                    repeated = repeated or useless
+                    if not (useless or self._may_wait(error)):
+                        raise outage(self._place, _reason(error)) from errors.cause(error)
+
+    def _may_wait(self, error: Exception) -> bool:
+        """Whether all connections were in use, and there is time left: the pool is not fair."""
+        in_use = isinstance(error, sa.exc.TimeoutError) and self._timeout is not None
+        return in_use and deadline.left() > 0
 
 
 def _texts(page: sa.Select[Any], connection: sa.Connection) -> list[str]:
