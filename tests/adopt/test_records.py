@@ -6,8 +6,10 @@ import pickle
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pymemcache
@@ -229,6 +231,28 @@ def test_a_sqlite_file_of_another_package_stays_as_it_is(tmp_path: Path) -> None
     source.close()
     assert file.read_bytes() == before
     engine.dispose()
+
+
+def test_a_read_waits_for_a_connection_in_use(old_postgresql: PostgreSQL) -> None:
+    """For as long as it has time: longer than the pool itself would."""
+    old_postgresql.in_app("DROP TABLE IF EXISTS sessions")
+    uri = old_postgresql.url.replace("postgresql:", "postgresql+psycopg:")
+    site = FlaskSite(SESSION_TYPE="sqlalchemy", SQLALCHEMY_DATABASE_URI=uri)
+    value = site.write({"a": 1})
+    source: Any = adopt.FlaskSession(f"{old_postgresql.url}?pool_size=1")
+    held = Event()
+
+    def hold(_: sa.Connection) -> None:
+        held.set()
+        time.sleep(0.5)
+
+    with ThreadPoolExecutor(1) as pool:
+        holding = pool.submit(source._records._ask, hold)
+        held.wait()
+        assert source.read(value, KEYS, time.time()) is not None
+        holding.result()
+    source.close()
+    site.close()
 
 
 # --- Memcached ------------------------------------------------------------------------------------

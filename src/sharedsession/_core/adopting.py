@@ -128,7 +128,8 @@ def _make(state: State, foreign: Foreign, key: str, found: Found) -> Flow[Claim 
     if created is None:
         return None
     sealed = _sealed(claim, foreign.value)
-    if (yield Create(key, sealed, _kept(foreign))) is None:
+    # A record may outlive the lifetime that its source was given.
+    if (yield Create(key, sealed, max(left, 0) + _kept(foreign))) is None:
         yield Delete(session_key)
         return None
     manager.report("adopted", session_key, INFO)
