@@ -142,7 +142,9 @@ def flask_session_of(
         server: MemcachedServer = request.getfixturevalue("old_memcached")
         server.tell("flush_all", end="OK\r\n")
         store = server.url
-        client: Any = stack.enter_context(closing(pymemcache.Client(server.name)))
+        # By default it does not wait for an answer, and may write after what comes behind it.
+        own = pymemcache.Client(server.name, default_noreply=False)
+        client: Any = stack.enter_context(closing(own))
         settings = {"SESSION_TYPE": "memcached", "SESSION_MEMCACHED": client}
     elif name in ("sqlite", "postgresql", "mariadb"):
         store = database_of(request, name, folder, "sessions")
