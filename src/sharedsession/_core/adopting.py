@@ -80,9 +80,12 @@ def retiring(state: State, foreign: Foreign) -> Flow[str]:
         return store_key(claim.session_id, state.manager.settings.namespace)
 
 
-def _kept(foreign: Foreign) -> int:
-    """Return for how many seconds a claim is kept: as long as the old value could count."""
-    return foreign.source.lifetime + A_DAY
+def _kept(foreign: Foreign, left: int = 0) -> int:
+    """Return for how many seconds a claim is kept: as long as the old value could count.
+
+    ``left``: those of the record, which may outlive the lifetime that its source was given.
+    """
+    return max(foreign.source.lifetime, left) + A_DAY
 
 
 def claim_key(foreign: Foreign, manager: Manager) -> str:
@@ -128,8 +131,7 @@ def _make(state: State, foreign: Foreign, key: str, found: Found) -> Flow[Claim 
     if created is None:
         return None
     sealed = _sealed(claim, foreign.value)
-    # A record may outlive the lifetime that its source was given.
-    if (yield Create(key, sealed, max(left, 0) + _kept(foreign))) is None:
+    if (yield Create(key, sealed, _kept(foreign, left))) is None:
         yield Delete(session_key)
         return None
     manager.report("adopted", session_key, INFO)
