@@ -23,6 +23,7 @@ EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 DOORS = (
     "sharedsession",
     "sharedsession.adapter",
+    "sharedsession.adopt",
     "sharedsession.asgi",
     "sharedsession.exceptions",
     "sharedsession.flask",
