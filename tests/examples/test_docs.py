@@ -29,6 +29,7 @@ from tests.examples import transcripts
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")])
 SETTINGS = ROOT / "docs" / "settings.md"
+ARGUMENTS_ONLY = ("scope_key", "environ_key", "switch_at", "before")
 
 # What the pages say is in the environment.
 KEYS = dict.fromkeys(("SHAREDSESSION_SECRET_KEY", "SECRET_KEY"), secrets.token_hex(32))
@@ -205,8 +206,11 @@ def test_every_name_in_the_table_of_settings_is_read() -> None:
     """Environment variables and Flask's options are those that the code reads."""
     known = {**Flask("shop").default_config, **dict.fromkeys(flask.FLASK_NAMES.values())}
     for name, (variable, options, *_) in table_of_settings().items():
-        if name in ("scope_key", "environ_key"):
+        if name in ARGUMENTS_ONLY:
             assert (variable, options) == ("", "")
+            continue
+        if name == "adopt":  # a source is an object
+            assert (variable, options) == ("", f"`{flask.FLASK_NAMES[name]}`")
             continue
         assert variable == f"`SHAREDSESSION_{name.upper()}`"
         assert set(re.findall(r"\w+", options)) <= known.keys()
@@ -220,8 +224,8 @@ def test_the_defaults_in_the_table_of_settings() -> None:
         shown = re.match(r"`([^`]+)`", default)
         if name in ("secret_key", "store"):
             assert default == "none, required"
-        elif name in ("scope_key", "environ_key"):
-            adapter = asgi if name == "scope_key" else wsgi
+        elif name in ARGUMENTS_ONLY:
+            adapter = wsgi if name == "environ_key" else asgi
             signature = inspect.signature(adapter.SessionMiddleware)
             assert shown
             assert ast.literal_eval(shown[1]) == signature.parameters[name].default
