@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from inspect import signature
 from typing import TYPE_CHECKING, TypeVar
 
 from ._core.manager import Manager
@@ -188,11 +189,7 @@ def _source(options: argparse.Namespace) -> Source:
     from . import adopt
 
     kind, _, url = options.source.partition("=")
-    given = {
-        name: getattr(options, name)
-        for name in ("prefix", "table", "engine", "cache", "key_prefix")
-        if getattr(options, name) is not None
-    }
+    given = dict(map(_argument, options.option))
     key = os.environ.get("SHAREDSESSION_OLD_SECRET_KEY")
     makers = {
         "flask-session": adopt.FlaskSession,
@@ -208,11 +205,24 @@ def _source(options: argparse.Namespace) -> Source:
         )
     if key and kind in ("django", "flask-session"):
         given["secret_key"] = key
-    try:
-        made: Source = makers[kind](url, **given)
-    except TypeError as error:
-        raise ConfigurationError(f"--from {kind} does not take this: {error}.") from None
+    known = signature(makers[kind]).parameters
+    wrong = next((name for name in given if name not in known), None)
+    if wrong is not None:
+        raise ConfigurationError(
+            f"--option must name an argument of {makers[kind].__name__}, one of "
+            f"{', '.join(known)}; got {wrong!r}."
+        )
+    made: Source = makers[kind](url, **given)
     return made
+
+
+def _argument(text: str) -> tuple[str, str | int | bool]:
+    """Return the name and the value that NAME=VALUE stands for."""
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise ConfigurationError(f"--option must be NAME=VALUE, got {text!r}.")
+    words = {"true": True, "false": False}
+    return name, int(value) if value.isdecimal() else words.get(value.lower(), value)
 
 
 def _settings_for(options: argparse.Namespace) -> Settings:
@@ -360,13 +370,14 @@ def _parser() -> argparse.ArgumentParser:
     way = adopt.add_mutually_exclusive_group(required=True)
     way.add_argument("--dry-run", action="store_true", help="read, report, and move nothing")
     way.add_argument("--all", action="store_true", help="move all sessions now")
-    adopt.add_argument("--prefix", help="of the old keys (default: the package's own)")
-    adopt.add_argument("--table", help="the old table (default: the package's own)")
     adopt.add_argument(
-        "--engine", choices=("db", "cached_db", "cache"), help="of Django's sessions (default db)"
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of the source, as servers give it to adopt=: prefix=shop:, "
+        "max_age=3600, engine=cached_db; may be given several times",
     )
-    adopt.add_argument("--cache", metavar="URL", help="Django's cache, for cached_db and cache")
-    adopt.add_argument("--key-prefix", help="KEY_PREFIX of Django's cache (default none)")
     for command in (create, sweep, check, adopt):
         command.add_argument(
             "--store", metavar="URL", help="the store (default: SHAREDSESSION_STORE)"

@@ -212,11 +212,12 @@ class SharedSession(SessionInterface):
                 stacklevel=3,
             )
         advice.warn_of_variables(os.environ, NAMES)
-        advice.warn_of_options(
-            app.config,
-            {**FLASK_NAMES, **{name: name for name in app.default_config}},
-            [FLASK_NAMES[name] for name in FLASK_NAMES if self._is_given(app, name)],
-        )
+        if self._before is None:  # else the old layer reads its own
+            advice.warn_of_options(
+                app.config,
+                {**FLASK_NAMES, **{name: name for name in app.default_config}},
+                [FLASK_NAMES[name] for name in FLASK_NAMES if self._is_given(app, name)],
+            )
         options: dict[str, Any] = {}
         with suppress(RuntimeError):  # of a cookie's name, say, that depends on the request
             options = self._cookie_options(app)
@@ -683,7 +684,9 @@ class _Closing:
         """Look whether another layer of the application sets our cookie as well."""
         interface = self._app.session_interface
         sets = any(name.lower() == "set-cookie" for name, _ in headers)
-        if sets and isinstance(interface, SharedSession) and has_request_context():
+        if not (sets and isinstance(interface, SharedSession) and has_request_context()):
+            return
+        if not getattr(_behind(request), BEFORE, False):
             for _ in issued_inside(interface.manager_of(self._app), encoded(headers)):
                 pass  # of this package: what is in it is not ours to follow here
 

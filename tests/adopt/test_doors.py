@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from sharedsession import ConfigurationError, adopt
+from sharedsession.flask import SharedSession
 from tests.adopt.conftest import PAIRS, RECORDS, Pair
 from tests.adopt.doors import DOORS, Door
+from tests.adopt.sites import FlaskSite
 from tests.support.values import spelled
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:flask_session")
@@ -89,3 +94,49 @@ def test_a_cookie_of_another_key_is_worth_nothing(pair: Pair, name: str) -> None
     door = Door(name, adopt=pair.source, secret_key="another one, as long as that")
     assert door.ask("/show", old).status == 200
     assert door.shown.pop() == {}
+
+
+def test_a_switch_in_flask_says_nothing_of_the_old_layer(
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Until the moment the old layer sets the cookie, by its own options; that is no conflict."""
+    app = FlaskSite().app
+    app.config["SESSION_TYPE"] = "redis"
+    SharedSession(
+        app,
+        store="memory://",
+        adopt=adopt.FlaskCookie(),
+        switch_at="2999-01-01T00:00:00Z",
+        before=app.session_interface,
+    )
+    answer = app.test_client().get("/write")
+    assert answer.status_code == 200
+    assert "conflict" not in caplog.text
+    assert not [each for each in recwarn if "SESSION_TYPE" in str(each.message)]
+
+
+@pytest.mark.parametrize("prefix", ["__Host-", "__Secure-"])
+def test_an_old_cookie_with_a_prefix_is_removed_as_browsers_demand(prefix: str) -> None:
+    """With Secure, without which they refuse whatever sets it."""
+    source = adopt.FlaskCookie(cookie=f"{prefix}old")
+    old = {f"{prefix}old": FlaskSite().write({"user_id": 7})}
+    sent = Door("ASGI", adopt=source).ask("/show", old).set_cookies
+    [removal] = [each for each in sent if each.startswith(prefix)]
+    assert "; secure" in removal.lower()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"switch_at": "2027-01-10T03:00:00Z"}, "switch_at and before must be given together"),
+        ({"switch_at": "2027-01-10T03:00:00", "before": lambda app: app}, "with its UTC offset"),
+        ({"switch_at": "tomorrow", "before": lambda app: app}, "with its UTC offset"),
+        ({"adopt": "redis://localhost"}, "must be a source"),
+        ({"adopt": adopt.FlaskCookie}, "must be a source"),
+    ],
+)
+@pytest.mark.parametrize("name", DOORS)
+def test_what_is_set_wrong_is_said(name: str, settings: dict[str, Any], says: str) -> None:
+    """At start-up, by each door, with what must be true and what was found."""
+    with pytest.raises(ConfigurationError, match=says):
+        Door(name, **settings)

@@ -54,7 +54,10 @@ def finder(name: str) -> Callable[[str], list[tuple[str, str]]]:
 def removal(source: Source) -> str:
     """Return the Set-Cookie value that removes the cookie of another package."""
     domain = "" if source.domain is None else f"; domain={source.domain}"
-    return f"{source.cookie}=; path={source.path}; {_EXPIRED}; httponly{domain}"
+    # Without it browsers refuse whatever sets a cookie with one of these prefixes.
+    demands = (source.cookie or "").lower().startswith(("__host-", "__secure-"))
+    secure = "; secure" if demands else ""
+    return f"{source.cookie}=; path={source.path}; {_EXPIRED}; httponly{secure}{domain}"
 
 
 @dataclass(frozen=True, slots=True)
