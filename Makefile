@@ -20,7 +20,7 @@ MORE := not servers and (slow or again)
 OTHERS := applications flask22
 OTHER_VENVS := $(OTHERS:%=$(VENV)-%)
 # Where libraries differ from version to version: the frameworks, and each client on its server.
-FLOORS := tests/wsgi tests/flask tests/asgi/test_drop_in.py tests/stores/test_urls.py tests/stores/test_conformance.py \
+FLOORS := tests/wsgi tests/flask tests/adopt tests/asgi/test_drop_in.py tests/stores/test_urls.py tests/stores/test_conformance.py \
 	tests/stores/test_redis.py tests/stores/test_redis_kinds.py tests/stores/test_redis_rights.py tests/stores/test_redis_sentinel.py \
 	tests/stores/test_sql_conformance.py tests/stores/test_sql_tls.py tests/stores/test_memcached_conformance.py
 FLOORED := .venv-floors

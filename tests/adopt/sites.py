@@ -80,16 +80,17 @@ class FlaskSite(Site):
 
     def write(self, values: Values) -> str:
         self._values = dict(values)
-        client = self.app.test_client()
-        assert client.get("/write").status_code == 200
-        cookie = client.get_cookie(self.cookie)
-        assert cookie is not None
-        return cookie.value
+        answer = self.app.test_client().get("/write")
+        assert answer.status_code == 200
+        [sent] = answer.headers.getlist("Set-Cookie")
+        name, _, value = sent.partition(";")[0].partition("=")
+        assert name == self.cookie
+        return value
 
     def shown(self, cookie: str) -> Values:
-        client = self.app.test_client()
-        client.set_cookie(self.cookie, cookie)
-        assert client.get("/show").status_code == 200
+        client = self.app.test_client(use_cookies=False)
+        sent = {"Cookie": f"{self.cookie}={cookie}"}
+        assert client.get("/show", headers=sent).status_code == 200
         return self._values
 
     def close(self) -> None:
