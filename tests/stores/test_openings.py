@@ -366,6 +366,23 @@ def test_tasks_that_give_up_leave_few_openings_behind() -> None:
     on_a_loop(scenario, 3)
 
 
+def test_an_opening_that_is_cancelled_takes_the_place_of_no_other() -> None:
+    """Its caller is told; the next one has a connection opened for it."""
+
+    async def scenario(held: AsyncOpenings[int], place: Place) -> None:
+        place.open_now.clear()
+        waiting = [asyncio.create_task(held.take()) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        [opening] = held.tasks
+        opening.cancel()
+        place.open_now.set()
+        with pytest.raises(ConnectionError, match="closing"):
+            await waiting[0]
+        assert (await asyncio.wait_for(waiting[1], 5.0)).connection == 0
+
+    on_a_loop(scenario, 1)
+
+
 # a process
 
 

@@ -372,7 +372,8 @@ class AsyncOpenings(_Book[C]):
             async with asyncio.timeout(self._limit):
                 connection = await self._open_one()
         except asyncio.CancelledError:
-            self._failed(opening, ConnectionError("the event loop is closing"))
+            never_begun = self._failed(opening, ConnectionError("the event loop is closing"))
+            self._under_way.difference_update(never_begun)
             raise
         except BaseException as error:  # noqa: BLE001 - raised to the caller that waits
             self._begin(self._failed(opening, error))
