@@ -45,6 +45,10 @@ class Step:
         self.server, self.command, self.arguments = server, command, arguments
         self.is_repeated = False
 
+    def repeat(self) -> None:
+        """Note that it is sent once more."""
+        self.is_repeated = True
+
 
 class Verbs(Flows):
     """What the sync and the async store share: the steps of each verb."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -14,17 +12,16 @@ from pymemcache.exceptions import (
     MemcacheServerError,
     MemcacheUnexpectedCloseError,
 )
-from pymemcache.pool import ObjectPool
 
 from ...exceptions import ConfigurationError
-from .._support.ages import Ages
-from .._support.deadline import deadline, look_up, within
+from .._support.deadline import within
 from .._support.openings import Openings
 from .._support.per_process import PerProcess
 from .._support.verbs import Flow, PlainVerbs
 from ..base import Finding
 from .addresses import PREFIX, address_of, name_of, parse
 from .checks import Stats, findings
+from .compat import Connection, SharedPool, remove_if
 from .steps import TOO_LARGE, Items, Step, Verbs
 
 T = TypeVar("T")
@@ -92,34 +89,6 @@ class MemcachedStore(Verbs, PlainVerbs):
         return answer
 
 
-class _Client(pymemcache.Client):  # type: ignore[misc]  # pymemcache carries no types
-    """A connection whose every wait ends by the `deadline` of the call that uses it."""
-
-    def _connect(self) -> None:
-        self.close()
-        if isinstance(self.server, str):
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.begin()
-            self.sock.connect(self.server)
-        else:  # each of the addresses that a name has, where pymemcache tries only the first
-            look_up(self.server[0], self.server[1], _left())
-            self.sock = socket.create_connection(self.server, _left())
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def begin(self) -> None:
-        """Let the waits of the next command end in time, and those for a connection."""
-        if self.sock is None:
-            self._connect()
-        self.sock.settimeout(_left())
-
-
-def _left() -> float:
-    left = deadline.left()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
 _BROKEN = (ConnectionError, MemcacheUnexpectedCloseError)
 
 
@@ -129,29 +98,26 @@ class _Server:
     def __init__(self, name: str, timeout: float) -> None:
         self._address = address_of(name)
         self._openings = PerProcess(
-            lambda: Openings(self._open, _Client.close, CONNECTIONS, timeout)
+            lambda: Openings(self._open, Connection.close, CONNECTIONS, timeout)
         )
 
-    def _open(self) -> _Client:
-        client = _Client(self._address)
+    def _open(self) -> Connection:
+        connection = Connection(self._address)
         try:
-            client.begin()
+            connection.begin()
         except BaseException:
-            client.close()
+            connection.close()
             raise
-        return client
+        return connection
 
     def ask(self, step: Step) -> Any:
         command = SYNC_COMMANDS[step.command]
 
-        def give(client: _Client) -> Any:
-            client.begin()
-            return command(client, *step.arguments)
+        def give(connection: Connection) -> Any:
+            connection.begin()
+            return command(connection, *step.arguments)
 
-        def repeated() -> None:
-            step.is_repeated = True
-
-        return self._openings.own().use(give, _BROKEN, repeated)
+        return self._openings.own().use(give, _BROKEN, step.repeat)
 
     def close(self) -> None:
         if (openings := self._openings.known()) is not None:
@@ -165,51 +131,13 @@ class _ClientServer:
     """
 
     def __init__(self, client: pymemcache.PooledClient) -> None:
-        self._client = client
-        self._is_the_clients_own = True
-        self._pool = PerProcess(self._make_pool)
-        most = min(CONNECTIONS, client.client_pool.max_size)
-        self._free = PerProcess(lambda: threading.BoundedSemaphore(most))
-        self._ages = Ages()
-
-    def _make_pool(self) -> ObjectPool:
-        known = self._client.client_pool
-        if self._is_the_clients_own:
-            self._is_the_clients_own = False
-            return known
-        return ObjectPool(
-            self._client._create_client,  # noqa: SLF001 - as its own constructor does
-            after_remove=lambda connection: connection.close(),
-            max_size=known.max_size,
-            idle_timeout=known.idle_timeout,
-        )
+        self._pool = SharedPool(client, CONNECTIONS)
 
     def ask(self, step: Step) -> Any:
-        self._client.client_pool = pool = self._pool.own()
-        with self._free.own():
-            return self._ask(pool, step)
-
-    def _ask(self, pool: ObjectPool, step: Step) -> Any:
         command = SYNC_COMMANDS[step.command]
-        while True:
-            connection = pool.get()
-            if self._ages.is_old(connection):
-                pool.destroy(connection)
-                continue
-            is_idle = connection.sock is not None
-            try:
-                answer = command(connection, *step.arguments)
-            except _BROKEN:
-                pool.destroy(connection)
-                if not is_idle:
-                    raise
-                step.is_repeated = True  # idle connections do not notice that a server restarts
-            except BaseException:
-                pool.destroy(connection)
-                raise
-            else:
-                pool.release(connection)
-                return answer
+        return self._pool.use(
+            lambda connection: command(connection, *step.arguments), _BROKEN, step.repeat
+        )
 
     def close(self) -> None:
         """Leave the client open, which is the user's."""
@@ -230,11 +158,7 @@ def _cas(client: pymemcache.Client, name: str, value: bytes, expiry: int, cas: i
 
 
 def _delete(client: pymemcache.Client, name: str, cas: int | None = None) -> bool:
-    if cas is None:
-        return bool(client.delete(name, noreply=False))
-    prefixed = client.check_key(name, client.key_prefix).decode("ascii")
-    answer: bytes = client.raw_command(f"md {prefixed} C{cas}")
-    return answer == b"HD"  # or NF, or EX: it has another cas id
+    return bool(client.delete(name, noreply=False)) if cas is None else remove_if(client, name, cas)
 
 
 # Any: each command has arguments of its own.
