@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from sharedsession._core.per_process import PerProcess
 from sharedsession.stores._support import ages
 from sharedsession.stores._support.deadline import within
 from sharedsession.stores._support.openings import OVERDUE, AsyncOpenings, Openings
-from sharedsession.stores._support.per_process import PerProcess
 from sharedsession.testing import race
 from tests.support.redis_servers import until
 
@@ -405,12 +405,14 @@ def test_a_child_has_its_own_and_leaves_its_parents_alone(place: Place) -> None:
 
 
 def test_threads_of_a_new_child_have_the_same_one() -> None:
-    """Its first requests come at once."""
-    barrier, parent = threading.Barrier(8), os.getpid()
+    """Its first requests come at once, and it is made once."""
+    parent = os.getpid()
+    made: list[int] = []
 
     def make() -> object:
+        made.append(os.getpid())
         if os.getpid() != parent:
-            barrier.wait(5)  # all have seen that they are in a child
+            time.sleep(0.1)  # the others have seen meanwhile that they are in a child
         return object()
 
     own = PerProcess(make)
@@ -418,9 +420,10 @@ def test_threads_of_a_new_child_have_the_same_one() -> None:
     child = os.fork()
     if child == 0:
         found = race([own.own] * 8)
-        os.write(writing, str(len({id(each) for each in [*found, own.own()]})).encode())
+        different = {id(each) for each in [*found, own.own()]}
+        os.write(writing, repr((len(different), made == [parent, os.getpid()])).encode())
         os._exit(0)
     os.waitpid(child, 0)
-    assert os.read(reading, 100) == b"1"
+    assert os.read(reading, 100) == b"(1, True)"
     os.close(reading)
     os.close(writing)

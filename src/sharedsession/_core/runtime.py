@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import queue
 import sys
 import threading
@@ -19,6 +18,8 @@ from contextlib import nullcontext, suppress
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+
+from .per_process import PerProcess
 
 T = TypeVar("T")
 Work = tuple[Future[Any], Callable[[], Any]]  # Any: whatever the call returns
@@ -35,42 +36,40 @@ class OwnThreads:
 
     Those of ``concurrent.futures`` are joined at exit, however long a store hangs. These are
     daemons: at exit they end when they have nothing to do, because an embedded interpreter must be
-    left without threads, and calls that still run have `LAST_CALLS`. No thread survives a fork, so
-    after one they begin anew: a child must not wait for those of its parent.
+    left without threads, and calls that still run have `LAST_CALLS`. A child of the process has
+    threads of its own.
     """
 
     def __init__(self) -> None:
-        self._workers = _Workers()
-        weakref.finalize(self, self._workers.end).atexit = False
+        self._workers = PerProcess(_Workers)
+        weakref.finalize(self, _end, self._workers).atexit = False
 
     @property
     def threads(self) -> set[threading.Thread]:
         """Those that run."""
-        return self._workers.threads
+        return self._workers.own().threads
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Make a call as soon as a thread is free; not, when its future is cancelled before."""
-        if self._workers.process != os.getpid():
-            OwnThreads.__init__(self)
-        return self._workers.submit(call)
+        return self._workers.own().submit(call)
 
     def shutdown(self) -> None:
         """Wait until all calls are done, and the threads have ended."""
-        self._workers.end()
-        self._workers.join(threading.TIMEOUT_MAX)
+        workers = self._workers.own()
+        workers.end()
+        workers.join(threading.TIMEOUT_MAX)
 
 
 class _Workers:
     """The threads themselves, which do not hold on to their `OwnThreads`."""
 
     def __init__(self) -> None:
-        self.process = os.getpid()
         self.threads: set[threading.Thread] = set()
         self._waiting: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._lock = threading.RLock()  # the collector may call `end` at any moment
         self._free = 0  # threads that wait for work, and have none on its way
         self._backlog = 0  # calls that no thread was free for, and none could be started
-        _everyones.add(self)
+        _everyones.own().add(self)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
@@ -86,8 +85,6 @@ class _Workers:
 
     def end(self) -> None:
         """Let the threads end when they have done what there is."""
-        if self.process != os.getpid():  # of before a fork, when the lock may have been held
-            return
         with self._lock:
             self._free = 0
             for _ in self.threads:
@@ -135,13 +132,18 @@ class _Workers:
         return self._waiting.get()
 
 
-_everyones: weakref.WeakSet[_Workers] = weakref.WeakSet()
+_everyones: PerProcess[weakref.WeakSet[_Workers]] = PerProcess(weakref.WeakSet)
+
+
+def _end(workers: PerProcess[_Workers]) -> None:
+    if (own := workers.known()) is not None:
+        own.end()
 
 
 @atexit.register
 def _end_all() -> None:
     deadline = time.monotonic() + LAST_CALLS
-    own = [workers for workers in _everyones if workers.process == os.getpid()]
+    own = list(_everyones.own())
     for workers in own:
         workers.end()
     for workers in own:

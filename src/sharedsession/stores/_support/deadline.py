@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 import time
@@ -13,6 +12,7 @@ from ipaddress import ip_address
 from types import TracebackType
 from typing import TypeVar
 
+from ..._core.per_process import PerProcess
 from ..._core.runtime import threads_run
 
 T = TypeVar("T")
@@ -120,18 +120,19 @@ def _is_name(host: str) -> bool:
     return False
 
 
-_under_way: dict[tuple[int, str, int], tuple[float, Future[object]]] = {}
+_LookUps = dict[tuple[str, int], tuple[float, Future[object]]]  # when each was begun
+_under_way: PerProcess[_LookUps] = PerProcess(dict)
 
 
 def _look(host: str, port: int) -> Future[object]:
     """Return the look-up that is under way, unless it hangs, or a new one."""
-    which, now = (os.getpid(), host, port), time.monotonic()
-    begun, looking = _under_way.get(which, (0.0, None))
+    which, now, under_way = (host, port), time.monotonic(), _under_way.own()
+    begun, looking = under_way.get(which, (0.0, None))
     if looking is not None and not looking.done() and now - begun < LOOK_AGAIN:
         return looking
     fresh: Future[object] = Future()
     fresh.set_running_or_notify_cancel()  # who no longer waits does not cancel it for the others
-    _under_way[which] = now, fresh
+    under_way[which] = now, fresh
 
     def work() -> None:
         try:

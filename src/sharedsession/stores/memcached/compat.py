@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import pymemcache
 from pymemcache.pool import ObjectPool
 
+from ..._core.per_process import PerProcess
 from .._support.ages import Ages
 from .._support.deadline import deadline, look_up
-from .._support.per_process import PerProcess
 
 T = TypeVar("T")
 
@@ -63,17 +63,16 @@ class SharedPool:
     """
 
     def __init__(self, client: pymemcache.PooledClient, most: int) -> None:
-        self._client, self._clients_own = client, client.client_pool
-        self._pool = PerProcess(self._make)
+        self._client = client
+        self._pool = PerProcess(self._make, client.client_pool)
         most = min(most, client.client_pool.max_size)
         self._free = PerProcess(lambda: threading.BoundedSemaphore(most))
         self._ages = Ages()
 
     def _make(self) -> ObjectPool:
-        """Return the client's own pool, and in each child of its process one like it."""
-        pool, self._clients_own = self._clients_own, None
+        """Return a pool like the client's, for a child of its process."""
         known = self._client.client_pool
-        return pool or ObjectPool(
+        return ObjectPool(
             self._client._create_client,  # noqa: SLF001 - as its own constructor does
             after_remove=pymemcache.Client.close,
             max_size=known.max_size,

@@ -13,10 +13,10 @@ from pymemcache.exceptions import (
     MemcacheUnexpectedCloseError,
 )
 
+from ..._core.per_process import PerProcess
 from ...exceptions import ConfigurationError
 from .._support.deadline import within
 from .._support.openings import Openings
-from .._support.per_process import PerProcess
 from .._support.verbs import Flow, PlainVerbs
 from ..base import Finding
 from .addresses import PREFIX, address_of, name_of, parse

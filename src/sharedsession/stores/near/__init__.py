@@ -30,11 +30,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from ..._core.per_process import PerProcess
 from ..._core.settings import NearCache
 from ...exceptions import ConfigurationError, StoreUnavailable
 from .._support.deadline import deadline, within
 from .._support.per_loop import Loops
-from .._support.per_process import PerProcess
 from .._support.verbs import AwaitedVerbs, Flow, Flows, PlainVerbs
 from ..base import ABSENT, FRESHEST, AsyncStore, Entry, Pushing, Replicated, Store, StorePair
 from .copies import Answer, Copies, satisfies

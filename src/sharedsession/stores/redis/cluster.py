@@ -27,9 +27,9 @@ import redis.retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, RedisClusterException
 
+from ..._core.per_process import PerProcess
 from .._support.addresses import in_url
 from .._support.deadline import deadline
-from .._support.per_process import PerProcess
 from . import compat
 from .clients import AsyncClient, SyncClient
 from .connections import CONNECTIONS, Connection, NotedConnection, Opened, keeping, noted, settings

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import redis
 import redis.asyncio
 
+from ..._core.per_process import PerProcess
 from .._support.ages import Ages
 from .._support.openings import AsyncOpenings, Openings
-from .._support.per_process import PerProcess
 from . import compat
 from .connections import (
     CONNECTIONS,

@@ -16,9 +16,7 @@ databases; `errors` knows what their errors mean.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -31,6 +29,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing(error, "sql", "sqlalchemy") from error
 
+from ..._core.per_process import PerProcess, left_to_the_parents
 from ...exceptions import StoreUnavailable
 from .._support.deadline import deadline, within
 from .._support.per_loop import Loops
@@ -42,7 +41,6 @@ from .database import Action, Database, Query
 from .dialects import (
     TABLE,
     find,
-    left_to_the_parent,
     make_async_engine,
     make_engine,
     metadata,
@@ -84,10 +82,7 @@ class SQLStore(Verbs, PlainVerbs):
         refuse_memory(engine.url)
         super().__init__(engine, table, schema, clock)
         self._timeout: float | None = None  # of a call; None for an engine that is the user's own
-        self._engine = _for_us(engine)
-        self._database = Database(self._engine, self._statements)
-        self._process = [os.getpid()]  # whose connections these are; the finalizer asks as well
-        self._forked = threading.Lock()
+        self._databases = _per_process(Database(_for_us(engine), self._statements))
 
     @classmethod
     def from_url(
@@ -100,10 +95,10 @@ class SQLStore(Verbs, PlainVerbs):
         place = find(url)
         engine = make_engine(place, timeout)
         store = cls(engine, table or place.table, clock, schema=place.schema)
-        store._engine = engine  # commits by itself; the option would be set anew on every call
-        store._database = Database(engine, store._statements, timeout)
+        # The engine commits by itself; the option would be set anew on every call.
+        store._databases = _per_process(Database(engine, store._statements, timeout))
         store._timeout = timeout
-        weakref.finalize(store, _dispose, engine, store._process)
+        weakref.finalize(store, _dispose, store._databases)
         return store
 
     def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
@@ -121,8 +116,6 @@ class SQLStore(Verbs, PlainVerbs):
 
     def listen(self, listener: str) -> Iterator[Event]:
         """See `base.Pushing`."""
-        if self._process[0] != os.getpid():
-            self._leave_to_the_parent()
         return invalidation.listen(self._engine, self._statements, listener)
 
     def examine(self) -> Iterator[Finding]:
@@ -160,16 +153,14 @@ class SQLStore(Verbs, PlainVerbs):
     def close(self) -> None:
         """Close the connections that were made from a URL; the next call opens new ones."""
         if self._timeout is not None:
-            _dispose(self._engine, self._process)
+            _dispose(self._databases)
 
     def _run(self, flow: Flow[T]) -> T:
         with within(self._timeout):
             return run(flow, self._ask)
 
     def _ask(self, asked: Query | Action) -> Any:
-        if self._process[0] != os.getpid():  # not every server runs Python's fork hooks
-            self._leave_to_the_parent()
-        return self._database.ask(asked)
+        return self._databases.own().ask(asked)
 
     def _beside(self, flow: Flow[None]) -> None:
         # The session that was created does not depend on it, and has its own answer to give.
@@ -177,12 +168,9 @@ class SQLStore(Verbs, PlainVerbs):
             with contextlib.suppress(StoreUnavailable):
                 self._run(flow)
 
-    def _leave_to_the_parent(self) -> None:
-        """A child of the process that opened the connections opens its own."""
-        with self._forked:
-            if self._process[0] != os.getpid():
-                _dispose(self._engine, self._process)
-                self._process[0] = os.getpid()
+    @property
+    def _engine(self) -> sa.Engine:
+        return self._databases.own().engine
 
 
 class AsyncSQLStore(Verbs, AwaitedVerbs):
@@ -262,10 +250,20 @@ def _for_us(engine: sa.Engine) -> sa.Engine:
     return engine.execution_options(**options)
 
 
-def _dispose(engine: sa.Engine, process: list[int]) -> None:
-    own, pool = process[0] == os.getpid(), engine.pool
-    if not own:
-        left_to_the_parent.append(pool)
-    engine.dispose(close=own)
+def _per_process(database: Database) -> PerProcess[Database]:
+    """Have a child of the process open connections of its own."""
+
+    def reopen() -> Database:
+        left_to_the_parents.append(database.engine.pool)
+        database.engine.dispose(close=False)
+        return database
+
+    return PerProcess(reopen, database)
+
+
+def _dispose(databases: PerProcess[Database]) -> None:
+    engine = databases.own().engine
+    pool = engine.pool
+    engine.dispose()
     # A connection in use comes back to the old pool, which is no longer used.
     sa.event.listen(pool, "checkin", lambda _, record: record.invalidate())

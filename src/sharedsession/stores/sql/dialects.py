@@ -33,11 +33,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from ..._core.per_process import PerProcess
 from ...exceptions import ConfigurationError
 from .._support.addresses import ENCODED, host_and_port, options_of
 from .._support.deadline import alook_up, deadline, look_up, within
 from .._support.openings import AsyncOpenings, Held, Openings
-from .._support.per_process import PerProcess
 from ..base import TOKEN_BYTES, TOKENS_KEPT
 from . import invalidation
 from .errors import OURS
@@ -641,10 +641,6 @@ def _is_open(driven: Any) -> bool:  # Any: a connection of one of four drivers
         case _ if hasattr(driven, "connected"):  # asyncmy
             return bool(driven.connected)
     return bool(driven.open)  # PyMySQL
-
-
-# A connection must not be used, nor even closed, by a child of the process that opened it.
-left_to_the_parent: list[object] = []
 
 
 def _opener(dialect: Dialect, settings: Dict) -> Callable[..., Any]:
