@@ -9,7 +9,6 @@ differ (a full store forgets its oldest entry at once; the ring drops such a key
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import sys
@@ -18,20 +17,24 @@ import time
 import warnings
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import PurePath
+from typing import TypeVar
 
 from ..exceptions import ConfigurationError
-from .base import Entry, Finding, holds_token, new_token, with_token
+from ._support.verbs import Flow, PlainVerbs, outcome
+from .base import Entry, Finding
 
 __all__ = ["MemoryStore"]
 
+T = TypeVar("T")
 SLICE = 32
 WRITES_PER_SLICE = 16
 SERVERS = {"uvicorn", "gunicorn", "hypercorn", "granian", "fastapi"}
 ENDED = Entry(data=b"", version=0, expires=-math.inf, token=b"")
 
 
-class MemoryStore:
+class MemoryStore(PlainVerbs):
     """A store in a dict; `max_entries` (default: no bound) forgets the least recently written."""
 
     blocking = False
@@ -53,60 +56,30 @@ class MemoryStore:
         self._lock = threading.Lock()
         _warn_of_workers(sys.argv, os.environ)
 
+    def _ask(self, asked: Callable[[], T]) -> T:
+        with self._lock:
+            return asked()
+
     def load(self, key: str, at_least: int = 0) -> Entry | None:
-        return self._alive(key, self._clock())
+        return self._alive(key, self._clock())  # no flow: it is one look, and the lock would cost
 
-    def create(self, key: str, data: bytes, ttl: int, owner: str | None = None) -> Entry | None:
-        now, token = self._clock(), self._new_token()
-        created = Entry(data, 1, now + ttl, with_token(token))
-        with self._lock:
-            current = self._alive(key, now)
-            if current is None:
-                self._write(key, created, now)
-                return created
-        return _repeated(created, current, token)
-
-    def replace(
-        self,
-        key: str,
-        entry: Entry,
-        data: bytes,
-        ttl: int,
-        owner: str | None = None,
-        at_least: int = 0,
-    ) -> Entry | None:
-        now, token = self._clock(), self._new_token()
-        with self._lock:
-            current = self._alive(key, now)
-            if current is None:
-                return None
-            version = max(entry.version, at_least) + 1
-            replaced = Entry(data, version, now + ttl, with_token(token, entry.token))
-            if current.token == entry.token:
-                self._write(key, replaced, now)
-                return replaced
-        return _repeated(replaced, current, token)
-
-    def touch(self, key: str, ttl: int) -> bool:
+    def _write(
+        self, key: str, old: Entry | None, data: bytes, ttl: int, owner: str | None, at_least: int
+    ) -> Flow[Entry | None]:
         now = self._clock()
-        with self._lock:
-            current = self._alive(key, now)
-            if current is None:
-                return False
-            touched = Entry(current.data, current.version, now + ttl, current.token)
-            self._write(key, touched, now)
-        return True
+        written = self._after(old, data, at_least, now + ttl)
+        current: Entry | None = yield partial(self._swap, key, old, written, now)
+        if current is None or current is written:
+            return current
+        return outcome(written, current.token, old, "memory", repeated=False)
 
-    def delete(self, key: str, entry: Entry | None = None) -> bool:
-        now = self._clock()
-        with self._lock:
-            if entry is not None:
-                current = self._alive(key, now)
-                if current is None or current.token != entry.token:
-                    return False
-            if key in self._entries:
-                self._write(key, ENDED, now)
-        return True
+    def _touch(self, key: str, ttl: int) -> Flow[bool]:
+        lives: bool = yield partial(self._prolong, key, ttl, self._clock())
+        return lives
+
+    def _delete(self, key: str, entry: Entry | None = None) -> Flow[bool]:
+        ended: bool = yield partial(self._end, key, entry, self._clock())
+        return ended
 
     def sweep(self, limit: int) -> int:
         """Remove at most ``limit`` expired entries, holding the others up for a slice at a time."""
@@ -126,14 +99,33 @@ class MemoryStore:
             "restart ends them all. Choose another store where there are several servers.",
         )
 
-    def _new_token(self) -> bytes:
-        return new_token()
-
     def _alive(self, key: str, now: float) -> Entry | None:
         entry = self._entries.get(key)
         return entry if entry is not None and (entry.expires or 0.0) > now else None
 
-    def _write(self, key: str, entry: Entry, now: float) -> None:
+    def _swap(self, key: str, old: Entry | None, new: Entry, now: float) -> Entry | None:
+        """Put a new entry in the place of an old one, or of none; return what the key holds."""
+        current = self._alive(key, now)
+        if (old and old.token) != (current and current.token):
+            return current
+        self._put(key, new, now)
+        return new
+
+    def _prolong(self, key: str, ttl: int, now: float) -> bool:
+        current = self._alive(key, now)
+        if current is not None:
+            self._put(key, Entry(current.data, current.version, now + ttl, current.token), now)
+        return current is not None
+
+    def _end(self, key: str, entry: Entry | None, now: float) -> bool:
+        current = self._alive(key, now)
+        if entry is not None and (current is None or current.token != entry.token):
+            return False
+        if key in self._entries:
+            self._put(key, ENDED, now)
+        return True
+
+    def _put(self, key: str, entry: Entry, now: float) -> None:
         if key not in self._entries:
             self._ring.append(key)
         self._entries[key] = entry
@@ -158,13 +150,6 @@ class MemoryStore:
                 del self._entries[key]
                 removed += entry is not ENDED
         return removed
-
-
-def _repeated(written: Entry, current: Entry, token: bytes) -> Entry | None:
-    """Return what was written when the write is found to have taken place before, else None."""
-    if not holds_token(current.token, token):
-        return None
-    return dataclasses.replace(written, repeated=True)
 
 
 def _warn_of_workers(arguments: Sequence[str], environment: Mapping[str, str]) -> None:

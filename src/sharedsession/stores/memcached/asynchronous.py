@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from .._support.ages import Ages
 from .._support.deadline import alook_up
 from .._support.per_loop import Loops
-from .._support.verbs import AwaitedVerbs, Flow
+from .._support.verbs import AwaitedVerbs, Flow, outage
 from . import protocol
 from .addresses import PREFIX, address_of, normal, parse
-from .steps import TOO_LARGE, Step, Verbs, outage
+from .steps import TOO_LARGE, Step, Verbs
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class AsyncMemcachedStore(Verbs, AwaitedVerbs):
             async with asyncio.timeout(self._timeout):
                 return await super()._run(flow)
         except TimeoutError as error:
-            raise outage(", ".join(self._ring.names), _words(error)) from None
+            raise outage(f"Memcached at {', '.join(self._ring.names)}", _words(error)) from None
 
     async def _ask(self, asked: Step) -> Any:  # Any: each command has an answer of its own
         lines = self._lines.known() or await self._lines.here()

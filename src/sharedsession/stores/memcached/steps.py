@@ -6,20 +6,19 @@ A `Step` is answered by what its command says, or, when the server does not answ
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import re
 import time
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 from ..._core.backoff import Backoff
 from ...exceptions import ConfigurationError, StoreFull, StoreUnavailable, TooLarge
 from .._support.head import head_of, read_head
-from .._support.verbs import Flow, Flows
-from ..base import TOKEN_BYTES, Entry, fate_of, new_token, with_token
+from .._support.verbs import Flow, Flows, outage, outcome
+from ..base import Entry
 from .ring import EPOCH_BYTES, History, Ring, agreed
 
 Items = dict[str, tuple[bytes, int]]  # by key: value and cas id
@@ -67,9 +66,6 @@ class Verbs(Flows):
         self._history: History | None = None
         self._backoff = {name: Backoff() for name in names}
 
-    def _new_token(self) -> bytes:
-        return new_token()
-
     def _failed(self, step: Step, error: Exception, reason: str) -> StoreUnavailable:
         """Return what a failure means: a server without room did not write, unless it had before.
 
@@ -77,60 +73,38 @@ class Verbs(Flows):
         others that answer.
         """
         self._backoff[step.server].failed(math.inf if isinstance(error, TimeoutError) else 0)
-        found = outage(step.server, reason)
+        found = outage(f"Memcached at {step.server}", reason)
         if FULL.search(reason) and not step.is_repeated:
             found = StoreFull(f"The session store (Memcached at {step.server}) is full: {reason}")
         found.__cause__ = error
         return found
 
-    def _load(self, key: str, at_least: int) -> Flow[Entry | None]:
+    def _load(self, key: str, at_least: int = 0) -> Flow[Entry | None]:
         found, _ = yield from self._look(key)
         return found
 
-    def _create(self, key: str, data: bytes, ttl: int, owner: str | None) -> Flow[Entry | None]:
-        if self._history is None:
+    def _write(
+        self, key: str, old: Entry | None, data: bytes, ttl: int, owner: str | None, at_least: int
+    ) -> Flow[Entry | None]:
+        found, cas, lost = None, None, False
+        if old is not None:
+            found, cas = yield from self._look(key)
+        elif self._history is None:
             yield from self._agree()
-        created, value = self._write(Entry(b"", 0, None, b""), data, 0)
-        command, lost = "add", False
-        given: tuple[int, ...] = ()
+        written = self._after(old, data, at_least)
         for _ in range(2):
-            stored, repeated = yield from self._store(command, key, value, ttl, *given)
+            # Where there is no entry, a copy left behind may be there all the same.
+            if (found is None) != (old is None) or (found and old and found.token != old.token):
+                break
+            stored, repeated = yield from self._store(key, written, ttl, cas)
             if stored:
-                return created
+                return written
             lost = lost or repeated
             found, cas = yield from self._look(key)
-            if found is not None:
-                return self._outcome(key, created, found, b"", repeated=lost)
-            # What had the key has gone since, or was a copy left behind.
-            command, given = ("add", ()) if cas is None else ("cas", (cas,))
-        return None
-
-    def _replace(
-        self, key: str, entry: Entry, data: bytes, ttl: int, owner: str | None, at_least: int
-    ) -> Flow[Entry | None]:
-        found, cas = yield from self._look(key)
-        replaced, value = self._write(entry, data, at_least)
-        repeated = False
-        if found is not None and found.token == entry.token:
-            stored, repeated = yield from self._store("cas", key, value, ttl, cast(int, cas))
-            if stored:
-                return replaced
-            found, _ = yield from self._look(key)
         if found is None:
             return None
-        return self._outcome(key, replaced, found, entry.token, repeated=repeated)
-
-    def _outcome(
-        self, key: str, written: Entry, found: Entry, compared: bytes, *, repeated: bool
-    ) -> Entry | None:
-        """Return what was written when the write is found to have taken place before, else None."""
-        own = written.token[:TOKEN_BYTES]
-        fate = fate_of(found.token, own, compared, repeated=repeated)
-        if fate == "unknown":
-            raise outage(
-                self._ring.home(key), "an answer was lost, and others have written too often since"
-            )
-        return dataclasses.replace(written, repeated=True) if fate == "written" else None
+        place = f"Memcached at {self._ring.home(key)}"
+        return outcome(written, found.token, old, place, repeated=lost)
 
     def _touch(self, key: str, ttl: int) -> Flow[bool]:
         found, _ = yield from self._look(key)
@@ -139,7 +113,7 @@ class Verbs(Flows):
         answer: bool = yield Step(self._ring.home(key), "touch", self._name(key), _expiry(ttl))
         return answer
 
-    def _delete(self, key: str, entry: Entry | None) -> Flow[bool]:
+    def _delete(self, key: str, entry: Entry | None = None) -> Flow[bool]:
         home, name = self._ring.home(key), self._name(key)
         if entry is None:
             yield Step(home, "delete", name)
@@ -176,20 +150,16 @@ class Verbs(Flows):
             return None
         return Entry(value[data:], version, None, tokens)
 
-    def _write(self, old: Entry, data: bytes, at_least: int) -> tuple[Entry, bytes]:
-        """Return what will be stored, and the item's value."""
-        assert self._history is not None
-        tokens = with_token(self._new_token(), old.token)
-        version = max(old.version, at_least) + 1
-        head = head_of(version, tokens)
-        return Entry(data, version, None, tokens), head + self._history.epoch + data
+    def _store(self, key: str, entry: Entry, ttl: int, cas: int | None) -> Flow[tuple[bool, bool]]:
+        """Store an entry in the place of the item that has the cas id, or where there is none.
 
-    def _store(
-        self, command: str, key: str, value: bytes, ttl: int, *cas: int
-    ) -> Flow[tuple[bool, bool]]:
-        """Store an item; return whether that was done, and whether the command was repeated."""
+        Return whether that was done, and whether the command was repeated.
+        """
+        assert self._history is not None
         home, name = self._ring.home(key), self._name(key)
-        step = Step(home, command, name, value, _expiry(ttl), *cas)
+        value = head_of(entry.version, entry.token) + self._history.epoch + entry.data
+        command, given = ("add", ()) if cas is None else ("cas", (cas,))
+        step = Step(home, command, name, value, _expiry(ttl), *given)
         answer = yield step
         if answer is not TOO_LARGE:
             return bool(answer), step.is_repeated
@@ -267,8 +237,3 @@ def _disagree() -> StoreUnavailable:
         "The session store (Memcached) failed: processes with different lists of servers are at "
         "work at the same time."
     )
-
-
-def outage(server: str, reason: str) -> StoreUnavailable:
-    """Return the outage of a server."""
-    return StoreUnavailable(f"The session store (Memcached at {server}) failed: {reason}")

@@ -214,7 +214,7 @@ class _Near(Flows):
             state.counts["outdated copy"] += 1
         return entry
 
-    def _load(self, key: str, at_least: int) -> Flow[Entry | None]:
+    def _load(self, key: str, at_least: int = 0) -> Flow[Entry | None]:
         state = self._shared.state()
         known = self.peek(key, at_least) or (yield from self._join(state, key, at_least))
         if known is not None:
@@ -251,19 +251,18 @@ class _Near(Flows):
         state.counts["copy"] += 1
         return entry
 
-    def _create(self, key: str, data: bytes, ttl: int, owner: str | None) -> Flow[Entry | None]:
-        return self._writing(key, partial(self._primary.create, key, data, ttl, owner))
-
-    def _replace(
-        self, key: str, entry: Entry, data: bytes, ttl: int, owner: str | None, at_least: int
+    def _write(
+        self, key: str, old: Entry | None, data: bytes, ttl: int, owner: str | None, at_least: int
     ) -> Flow[Entry | None]:
-        replace = self._primary.replace
-        return self._writing(key, partial(replace, key, entry, data, ttl, owner, at_least))
+        if old is None:
+            return self._writing(key, partial(self._primary.create, key, data, ttl, owner))
+        write = partial(self._primary.replace, key, old, data, ttl, owner, at_least)
+        return self._writing(key, write)
 
     def _touch(self, key: str, ttl: int) -> Flow[bool]:
         return self._writing(key, partial(self._primary.touch, key, ttl))
 
-    def _delete(self, key: str, entry: Entry | None) -> Flow[bool]:
+    def _delete(self, key: str, entry: Entry | None = None) -> Flow[bool]:
         return self._writing(key, partial(self._primary.delete, key, entry))
 
     def _writing(self, key: str, call: Call) -> Flow[Any]:

@@ -15,8 +15,8 @@ from redis.exceptions import OutOfMemoryError
 
 from ...exceptions import StoreFull, StoreUnavailable
 from .._support.head import head_of, read_head
-from .._support.verbs import Flow, Flows
-from ..base import TOKEN_BYTES, Entry, fate_of, new_token, with_token
+from .._support.verbs import Flow, Flows, outage, outcome
+from ..base import Entry
 from .invalidation import heartbeats_of
 from .rights import Rights, advice
 from .scripts import ERASE, ERASE_CONFIRMED, LOOK, SHAS, SWAP
@@ -53,52 +53,36 @@ class Verbs(Flows):
         self._rights = Rights()
         self._look = Look()
 
-    def _new_token(self) -> bytes:
-        return new_token()
-
     def _entry(self, value: object) -> Entry | None:
         if not isinstance(value, bytes):
             return None
         version, tokens, data = read_head(value)
         return Entry(value[data:], version, None, tokens)
 
-    def _load(self, key: str, at_least: int) -> Flow[Entry | None]:
+    def _load(self, key: str, at_least: int = 0) -> Flow[Entry | None]:
         key = self._prefix + key
         return self._entry((yield Request(key, ("GET", key))))
 
-    def _create(self, key: str, data: bytes, ttl: int, owner: str | None) -> Flow[Entry | None]:
-        return self._write(key, None, data, ttl, 0)
-
-    def _replace(
-        self, key: str, entry: Entry, data: bytes, ttl: int, owner: str | None, at_least: int
-    ) -> Flow[Entry | None]:
-        return self._write(key, entry, data, ttl, at_least)
-
     def _write(
-        self, key: str, old: Entry | None, data: bytes, ttl: int, at_least: int
+        self, key: str, old: Entry | None, data: bytes, ttl: int, owner: str | None, at_least: int
     ) -> Flow[Entry | None]:
-        """Store data in the place of an entry; without one the key must be free."""
-        expected = b"" if old is None else old.token
-        condition = "NX" if old is None else "XX"
-        tokens = with_token(self._new_token(), expected)
-        version = max(0 if old is None else old.version, at_least) + 1
-        value = head_of(version, tokens) + data
+        expected, condition = (b"", "NX") if old is None else (old.token, "XX")
+        written = self._after(old, data, at_least)
+        value = head_of(written.version, written.token) + data
         key = self._prefix + key
         command: Command = ("EVALSHA", SHAS[SWAP], 1, key, expected, value, ttl, condition)
         request = Request(key, command, self._wait)
         answer = yield request
         if answer in (1, 2):  # done, or found to be done before
-            return Entry(data, version, None, tokens, repeated=answer == 2)
-        kept, own, repeated = cast(bytes, answer), tokens[:TOKEN_BYTES], request.is_repeated
-        if fate_of(kept, own, expected, repeated=repeated) == "unknown":
-            raise self._outage("an answer was lost, and others have written too often since")
-        return None
+            return written if answer == 1 else dataclasses.replace(written, repeated=True)
+        kept = cast(bytes, answer)
+        return outcome(written, kept, old, self._place, repeated=request.is_repeated)
 
     def _touch(self, key: str, ttl: int) -> Flow[bool]:
         key = self._prefix + key
         return bool((yield Request(key, ("EXPIRE", key, ttl))))
 
-    def _delete(self, key: str, entry: Entry | None) -> Flow[bool]:
+    def _delete(self, key: str, entry: Entry | None = None) -> Flow[bool]:
         key = self._prefix + key
         if entry is None and self._wait is None:
             yield Request(key, ("UNLINK", key))
@@ -132,7 +116,4 @@ class Verbs(Flows):
         full = isinstance(error, OutOfMemoryError) or FULL.search(reason)
         if full and not request.is_repeated:
             return StoreFull(f"The session store ({self._place}) is full: {reason}")
-        return self._outage(reason + advice(reason, self._prefix))
-
-    def _outage(self, reason: str) -> StoreUnavailable:
-        return StoreUnavailable(f"The session store ({self._place}) failed: {reason}")
+        return outage(self._place, reason + advice(reason, self._prefix))

@@ -17,19 +17,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from .._support.verbs import Flow, Flows
-from ..base import TOKEN_BYTES, Entry, fate_of, new_token, with_token
+from .._support.verbs import Flow, Flows, outcome
+from ..base import Entry
 from . import invalidation
 from .database import Action, Database, Query, Result
 from .dialects import CLOCKS, Statements
-from .errors import outage, place_of
+from .errors import place_of
 
 Clock = Callable[[], float]  # tests put one in the place of the database's
 Written = tuple[bool, float | None]
 CREATES_PER_SWEEP = 100
 SWEPT_AT_ONCE = 250
 MOST_SWEPT = 10_000  # databases bound the number of values in a statement
-UNKNOWN = "a write's answer was lost, and after what others wrote since its outcome is unknown"
 
 # What is taken of a result.
 _first_row = methodcaller("first")
@@ -65,7 +64,7 @@ class Verbs(Flows):
         self._statements = Statements(table, schema, dialect, timed=self._clock is not None)
         self._swept_to: object = None  # where the next chunk of a sweep begins
 
-    def _load(self, key: str, at_least: int) -> Flow[Entry | None]:
+    def _load(self, key: str, at_least: int = 0) -> Flow[Entry | None]:
         values = {"the_key": key, **self._now()}
         row = yield Query(self._statements.select, values, _first_row)
         return None if row is None else Entry(row[2], row[0], row[3], row[1])
@@ -76,43 +75,32 @@ class Verbs(Flows):
         found = {row[0]: Entry(row[3], row[1], row[4], row[2]) for row in rows}
         return [found.get(key) for key in keys]
 
-    def _create(self, key: str, data: bytes, ttl: int, owner: str | None) -> Flow[Entry | None]:
-        created = yield from self._write(key, None, data, ttl, owner, 0)
-        if created is not None and random.random() * CREATES_PER_SWEEP < 1:
-            self._beside(self._sweep_chunk(Sweep(SWEPT_AT_ONCE)))
-        return created
-
-    def _replace(
-        self, key: str, entry: Entry, data: bytes, ttl: int, owner: str | None, at_least: int
-    ) -> Flow[Entry | None]:
-        return self._write(key, entry, data, ttl, owner, at_least)
-
     def _write(
         self, key: str, old: Entry | None, data: bytes, ttl: int, owner: str | None, at_least: int
     ) -> Flow[Entry | None]:
-        """Store data in the place of an entry; without one the key must be free."""
-        compared = b"" if old is None else old.token
-        version = max(0 if old is None else old.version, at_least) + 1
-        tokens = with_token(self._new_token(), compared)
+        written = self._after(old, data, at_least)
         values: dict[str, Any] = {
             "the_key": key,
-            "new_version": version,
-            "new_tokens": tokens,
+            "new_version": written.version,
+            "new_tokens": written.token,
             "new_data": data,
             "new_owner": owner,
-            "old_tokens": compared,
+            "old_tokens": b"" if old is None else old.token,
             "ttl": ttl,
             **self._now(),
         }
         query = Query(self._statements.swap, values, _written)
-        written, expires = (yield from self._insert(query)) if old is None else (yield query)
-        if written:
+        done, expires = (yield from self._insert(query)) if old is None else (yield query)
+        if done:
+            if old is None and random.random() * CREATES_PER_SWEEP < 1:
+                self._beside(self._sweep_chunk(Sweep(SWEPT_AT_ONCE)))
             expires = expires if self._clock is None else values["now"] + ttl
-            return Entry(data, version, expires, tokens)
-        found = yield from self._load(key, 0)
-        if found is None or not self._holds(found, tokens, compared, repeated=query.is_repeated):
+            return Entry(data, written.version, expires, written.token)
+        found = yield from self._load(key)
+        if found is None:
             return None
-        return Entry(data, version, found.expires, tokens, repeated=True)
+        written = Entry(data, written.version, found.expires, written.token)
+        return outcome(written, found.token, old, self._place, repeated=query.is_repeated)
 
     def _insert(self, query: Query) -> Flow[Written]:
         query.statement, query.expected = self._statements.insert, (IntegrityError,)
@@ -123,19 +111,12 @@ class Verbs(Flows):
             answer = yield query
         return answer
 
-    def _holds(self, found: Entry, tokens: bytes, compared: bytes, *, repeated: bool) -> bool:
-        """Say whether a write that has changed no row took place, by an earlier try of it."""
-        fate = fate_of(found.token, tokens[:TOKEN_BYTES], compared, repeated=repeated)
-        if fate == "unknown":
-            raise outage(self._place, UNKNOWN)
-        return fate == "written"
-
     def _touch(self, key: str, ttl: int) -> Flow[bool]:
         values = {"the_key": key, "ttl": ttl, **self._now()}
         changed: int = yield Query(self._statements.prolong, values, _row_count)
         return changed > 0
 
-    def _delete(self, key: str, entry: Entry | None) -> Flow[bool]:
+    def _delete(self, key: str, entry: Entry | None = None) -> Flow[bool]:
         """See `base.Store`; repeated after a lost answer, it says of an absent key False as well.
 
         Who removed it is not known then, and the caller that looks again finds it gone.
@@ -192,9 +173,6 @@ class Verbs(Flows):
     def _now(self) -> dict[str, object]:
         """Return the moment as a parameter, where it is not the server that knows it."""
         return {} if self._clock is None else {"now": self._clock()}
-
-    def _new_token(self) -> bytes:
-        return new_token()
 
 
 def _written(result: Result) -> Written:
