@@ -417,7 +417,7 @@ class Bounded(RuleBasedStateMachine):
         known = self.copies._copies.get(key)
         found = self.copies.get(key, floor)
         assert found is None or (known is not None and found is known.entry)
-        assert found is None or found.version >= floor
+        assert found is None or found.version >= floor or (found is ABSENT and floor >= 1)
 
     @invariant()
     def bounds_hold(self) -> None:
