@@ -320,8 +320,7 @@ def on_a_loop(scenario: Callable[[AsyncOpenings[int], Place], Any], most: int = 
     async def run() -> None:
         held = AsyncOpenings(open_one, place.close, most, 10.0)
         await scenario(held, place)
-        for task in held.tasks:
-            task.cancel()
+        held.tasks.hang_up()
         await asyncio.sleep(0)
 
     asyncio.run(run())
@@ -373,8 +372,7 @@ def test_an_opening_that_is_cancelled_takes_the_place_of_no_other() -> None:
         place.open_now.clear()
         waiting = [asyncio.create_task(held.take()) for _ in range(2)]
         await asyncio.sleep(0.01)
-        [opening] = held.tasks
-        opening.cancel()
+        held.tasks.hang_up()
         place.open_now.set()
         with pytest.raises(ConnectionError, match="closing"):
             await waiting[0]

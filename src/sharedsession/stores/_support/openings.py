@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar
 from ..._core.runtime import threads_run
 from . import ages
 from .deadline import deadline, within
+from .per_loop import Tasks
 
 OVERDUE = 0.1  # seconds after which an opening hangs, perhaps, and another one is tried beside it
 
@@ -314,7 +315,7 @@ class AsyncOpenings(_Book[C]):
     ) -> None:
         super().__init__(most, close, elsewhere)
         self._open_one, self._limit = open_one, limit
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = Tasks()  # the openings that are under way, to be ended with their loop
 
     async def take(self) -> Held[C]:
         """See `Openings.take`."""
@@ -355,16 +356,9 @@ class AsyncOpenings(_Book[C]):
             repeated()
         raise AssertionError
 
-    @property
-    def tasks(self) -> set[asyncio.Task[None]]:
-        """The openings that are under way, to be cancelled when their loop ends."""
-        return self._tasks
-
     def _begin(self, wanted: list[_Opening]) -> None:
         for opening in wanted:
-            task = asyncio.get_running_loop().create_task(self._run(opening), context=Context())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.tasks.start(self._run(opening), Context())
 
     async def _run(self, opening: _Opening) -> None:
         closings = self._closings

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
-from typing import Generic, Protocol, TypeVar
+from contextvars import Context
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Kept(Protocol):
@@ -26,8 +27,36 @@ class Kept(Protocol):
 
 
 K = TypeVar("K", bound=Kept)
+T = TypeVar("T")
 Keeper = AsyncGenerator[K, None]
 PerLoop = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[K, Keeper[K]]]
+
+
+class Tasks:
+    """What is under way on an event loop, in no request's own task."""
+
+    def __init__(self) -> None:
+        self._all: set[asyncio.Task[Any]] = set()
+
+    def start(
+        self, work: Coroutine[Any, Any, T], context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """Begin some work, by default in the context of the caller."""
+        task = asyncio.get_running_loop().create_task(work, context=context)
+        self._all.add(task)
+        task.add_done_callback(self._all.discard)
+        return task
+
+    async def close(self) -> None:
+        """End all of it."""
+        self.hang_up()
+        if self._all:
+            await asyncio.wait(self._all)
+
+    def hang_up(self) -> None:
+        """The same, without waiting for it."""
+        for task in list(self._all):
+            task.cancel()
 
 
 class Loops(Generic[K]):

@@ -11,7 +11,7 @@ with one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -31,6 +31,22 @@ def run(flow: Flow[T], ask: Callable[[Any], Any]) -> T:
         while True:
             try:
                 answer = ask(asked)
+            except BaseException as error:  # noqa: BLE001 - the flow's to judge
+                asked = flow.throw(error)
+            else:
+                asked = flow.send(answer)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+async def arun(flow: Flow[T], ask: Callable[[Any], Awaitable[Any]]) -> T:
+    """Do the same where ``ask`` is awaited."""
+    try:
+        asked = next(flow)
+        while True:
+            try:
+                answer = await ask(asked)
             except BaseException as error:  # noqa: BLE001 - the flow's to judge
                 asked = flow.throw(error)
             else:
@@ -153,18 +169,7 @@ class AwaitedVerbs(Flows):
         raise NotImplementedError
 
     async def _run(self, flow: Flow[T]) -> T:
-        try:
-            asked = next(flow)
-            while True:
-                try:
-                    answer = await self._ask(asked)
-                except BaseException as error:  # noqa: BLE001 - the flow's to judge
-                    asked = flow.throw(error)
-                else:
-                    asked = flow.send(answer)
-        except StopIteration as done:
-            result: T = done.value
-            return result
+        return await arun(flow, self._ask)
 
     load = _awaited(Store.load)
     create = _awaited(Store.create)

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Coroutine, Sequence
 from contextvars import Context
 
+from .._support.per_loop import Tasks
 from .cluster import AsyncCluster
 from .rights import Rights
 from .servers import Answers, AsyncClientServer, AsyncServer, Request, Wait
@@ -32,7 +33,7 @@ class Lines:
         self._rights = rights
         self.limit = limit  # of a flight, in seconds; None for a client that is the user's own
         self._lines: dict[tuple[str, Wait | None], Line] = {}
-        self._beside: set[asyncio.Task[bool]] = set()  # what no request waits for
+        self._beside = Tasks()  # what no request waits for
 
     def line(self, key: str, wait: Wait | None) -> Line:
         """Return the line in which what goes to the key's node travels together."""
@@ -43,28 +44,21 @@ class Lines:
 
     def start(self, work: Coroutine[None, None, bool]) -> asyncio.Task[bool]:
         """Do something that no request waits for, until the loop ends."""
-        task = asyncio.get_running_loop().create_task(work, context=Context())
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
-        return task
+        return self._beside.start(work, Context())
 
     async def close(self) -> None:
         """End what is in flight, and the client that was made for this loop."""
-        for task in self._beside:
-            task.cancel()
-        if self._beside:
-            await asyncio.wait(self._beside)
+        await self._beside.close()
         for line in self._lines.values():
-            await line.close()
+            await line.flights.close()
         if self.limit is not None:
             await self.way.close()
 
     def hang_up(self) -> None:
         """Cut the connections that were made for this loop."""
-        for task in self._beside:
-            task.cancel()
+        self._beside.hang_up()
         for line in self._lines.values():
-            line.hang_up()
+            line.flights.hang_up()
         if self.limit is not None:
             self.way.hang_up()
 
@@ -85,7 +79,7 @@ class Line:
         self._gathered: list[Waiting] = []  # what the flight carries that is in a task of its own
         self._in_flight = False
         self._since = 0.0  # when the latest flight began, on the loop's clock
-        self._flights: set[asyncio.Task[None]] = set()
+        self.flights = Tasks()
 
     @property
     def busy(self) -> bool:
@@ -119,20 +113,7 @@ class Line:
         finally:
             self._in_flight = bool(self._waiting)
             if self._waiting:
-                flight = self._loop.create_task(self._fly())
-                self._flights.add(flight)
-                flight.add_done_callback(self._flights.discard)
-
-    async def close(self) -> None:
-        """End what is in flight."""
-        self.hang_up()
-        if self._flights:
-            await asyncio.wait(self._flights)
-
-    def hang_up(self) -> None:
-        """The same, without waiting for it."""
-        for flight in self._flights:
-            flight.cancel()
+                self.flights.start(self._fly())
 
     async def _fly(self) -> None:
         gathered: list[Waiting] = []

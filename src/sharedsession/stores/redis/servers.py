@@ -11,7 +11,6 @@ repeat nothing. Those of the user's own client repeat as it was configured, once
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -305,18 +304,14 @@ class AsyncServer(_AwaitedWay):
 
     async def close(self) -> None:
         """Close the connections, those to sentinels among them."""
-        for task in self._openings.tasks:
-            task.cancel()
-        if self._openings.tasks:
-            await asyncio.wait(self._openings.tasks)
+        await self._openings.tasks.close()
         for connection in list(self._opened):
             await connection.disconnect()
         self.hang_up()
 
     def hang_up(self) -> None:
         """Cut them, without waiting for anything."""
-        for task in self._openings.tasks:
-            task.cancel()
+        self._openings.tasks.hang_up()
         self._openings.close()
         for connection in list(self._opened):
             connection.abort()

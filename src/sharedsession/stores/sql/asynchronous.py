@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 
+from .._support.per_loop import Tasks
 from .._support.verbs import Flow, run
 from .database import Database
 from .dialects import SERVER_CONNECTIONS, Place, Statements, hang_up, make_async_engine
@@ -36,7 +37,7 @@ class Line:
         self.limit = limit  # of a flow, in seconds
         # A caller cancelled while it waits for a connection is gone at once, and holds up no other.
         self._free = asyncio.Semaphore(connections)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
         self._connections = weakref.WeakSet[ConnectionPoolEntry]()
         if database.is_ours:
             sa.event.listen(database.engine, "connect", self._connected)
@@ -67,24 +68,14 @@ class Line:
     def start(self, flow: Flow[T]) -> asyncio.Task[T]:
         """Run a flow to its end or its limit, whether or not its caller still waits."""
         loop = asyncio.get_running_loop()
-        task = loop.create_task(greenlet_spawn(run, flow, self.database.ask))
-        self._tasks.add(task)
+        task: asyncio.Task[T] = self._tasks.start(greenlet_spawn(run, flow, self.database.ask))
         limit = loop.call_later(self.limit, _cut, task)
-        task.add_done_callback(partial(self._ended, limit))
+        task.add_done_callback(partial(_ended, limit))
         return task
-
-    def _ended(self, limit: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        limit.cancel()
-        if not task.cancelled():
-            task.exception()  # raised to the caller, if one still waited
 
     async def close(self) -> None:
         """End what is under way, and the connections that were made for this loop."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.close()
         if self.database.is_ours:
             with contextlib.suppress(TimeoutError, SQLAlchemyError, OSError):
                 async with asyncio.timeout(self.limit):
@@ -92,8 +83,7 @@ class Line:
 
     def hang_up(self) -> None:
         """Cut the connections that were made for this loop."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.hang_up()
         for record in list(self._connections):
             if record.dbapi_connection is not None:
                 hang_up(record.dbapi_connection)
@@ -106,6 +96,12 @@ def make_line(place: Place, statements: Statements, timeout: float) -> Line:
     engine: sa.Engine = make_async_engine(place, timeout).sync_engine
     database = Database(engine, statements, timeout)
     return Line(database, timeout, place.connections or SERVER_CONNECTIONS)
+
+
+def _ended(limit: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
+    limit.cancel()
+    if not task.cancelled():
+        task.exception()  # raised to the caller, if one still waited
 
 
 def _cut(task: asyncio.Task[Any]) -> None:

@@ -621,8 +621,7 @@ class Connecting:
         """
         with self._counting:
             self._given = WeakSet()
-        for task in self._awaited.tasks:
-            task.cancel()
+        self._awaited.tasks.hang_up()
         self._awaited.close()
         if (openings := self._openings.known()) is not None:
             openings.close()
