@@ -11,7 +11,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pymemcache
 import pytest
@@ -284,6 +284,34 @@ def test_one_item_with_a_lifetime_holds_everything(server: MemcachedServer, open
     assert -1 <= expiries.pop("moment", int(now)) - int(now) < 5
     days = {key: round((expiry - now) / 86400, 3) for key, expiry in expiries.items()}
     assert days == {"1": 31, "30": 30, "31": 31, "400": 400}
+
+
+def test_a_write_is_one_look_and_one_compare_and_set(server: MemcachedServer, opened: Open) -> None:
+    """With what was loaded, also after a touch; what was just written is looked at once more."""
+    store, asked = opened(server.url), ("cmd_get", "cmd_set")
+    stored(store, "key", b"one", 60)
+
+    def commands(act: Callable[[], object]) -> tuple[int, ...]:
+        before = server.stats()
+        assert act()
+        after = server.stats()
+        return tuple(int(after[name]) - int(before[name]) for name in asked)
+
+    loaded = found(store, "key")
+    assert store.touch("key", 100)
+    written = None
+
+    def replaces() -> object:
+        nonlocal written
+        written = store.replace("key", loaded, b"two", 60)
+        return written
+
+    assert commands(lambda: store.load("key")) == (2, 0)  # the history as well
+    assert commands(replaces) == (0, 1)
+    assert written is not None
+    assert commands(lambda: store.replace("key", cast(Entry, written), b"three", 60)) == (2, 1)
+    assert store.replace("key", loaded, b"late", 60) is None
+    assert found(store, "key").data == b"three"
 
 
 def test_bytes_too_short_are_an_entry_that_does_not_decode(

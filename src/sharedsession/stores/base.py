@@ -56,7 +56,8 @@ class Entry:
 
     ``expires`` is in epoch seconds, or None where the store cannot say. ``token`` is what the
     store itself compares in `replace`; the version is only a floor and can come twice after a
-    failover, so it is never compared. ``repeated``: the write took place, but its first answer
+    failover, so it is never compared. ``cas`` is the server's own number for the same, where it has
+    one and has told it. ``repeated``: the write took place, but its first answer
     was lost, and others may have written since. ``found_in`` says whose answer it is: that of the
     store, of a replica, or of a copy in this process. What the data decode to is noted by its
     reader: an entry may be loaded once and used often.
@@ -68,6 +69,7 @@ class Entry:
     token: bytes
     repeated: bool = False
     found_in: Literal["store", "replica", "copy"] = field(default="store", compare=False)
+    cas: int | None = field(default=None, repr=False, compare=False)
     decoded: object = field(default=None, init=False, repr=False, compare=False)
 
 

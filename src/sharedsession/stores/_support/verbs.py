@@ -21,7 +21,7 @@ from ..base import TOKEN_BYTES, Entry, Store, fate_of, new_token, with_token
 P = ParamSpec("P")
 T = TypeVar("T")
 Flow = Generator[Any, Any, T]  # Any: what the store asks its server, and the answer
-UNKNOWN = "a write's answer was lost, and after what others wrote since its outcome is unknown"
+UNKNOWN = "an answer was lost, and after what others wrote since the outcome is unknown"
 
 
 def run(flow: Flow[T], ask: Callable[[Any], Any]) -> T:

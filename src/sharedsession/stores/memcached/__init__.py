@@ -1,11 +1,11 @@
 """Sessions in Memcached, on one server or spread over several: one item per session.
 
 An item is a binary head, with the version and the tokens of the last few writes, the epoch (see
-`ring`), and then the data. A replacement reads the item, compares the tokens, and swaps it by the
-server's own compare-and-set; when that is refused, another look at the tokens tells a command that
-was repeated from one that lost. The server expires the items; what is left of a lifetime is not
-read back, so `Entry.expires` is None. Removing an entry compares its cas id as well, by the meta
-command ``md``, which needs no room.
+`ring`), and then the data. A replacement is the server's own compare-and-set, with the cas id that
+the entry was loaded with; when it is refused, a look at the tokens tells a command that was
+repeated from one that lost. The server expires the items; what is left of a lifetime is not read
+back, so `Entry.expires` is None. Removing an entry compares its cas id as well, by the meta command
+``md``, which needs no room.
 
 Each key has one home among the servers, the same for the sync and the async client. A server that
 is down is an outage for its keys: no other one takes its place, for that would find no session

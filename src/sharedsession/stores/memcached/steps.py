@@ -86,11 +86,11 @@ class Verbs(Flows):
     def _write(
         self, key: str, old: Entry | None, data: bytes, ttl: int, owner: str | None, at_least: int
     ) -> Flow[Entry | None]:
-        found, cas, lost = None, None, False
-        if old is not None:
-            found, cas = yield from self._look(key)
-        elif self._history is None:
+        if self._history is None:
             yield from self._agree()
+        found, cas, lost = old, None if old is None else old.cas, False
+        if old is not None and cas is None:  # as it was written, or of another kind of store
+            found, cas = yield from self._look(key)
         written = self._after(old, data, at_least)
         for _ in range(2):
             # Where there is no entry, a copy left behind may be there all the same.
@@ -135,20 +135,20 @@ class Verbs(Flows):
             text, _ = found.get(history, (b"", 0))
             if self._history is not None and text == self._history.text:
                 value, cas = found.get(name, (None, None))
-                return self._entry(key, value), cas
+                return self._entry(key, value, cas), cas
             yield from self._agree()
         raise _disagree()
 
-    def _entry(self, key: str, value: bytes | None) -> Entry | None:
+    def _entry(self, key: str, value: bytes | None, cas: int | None) -> Entry | None:
         if value is None or self._history is None:
             return None
         version, tokens, end = read_head(value)
         data = end + EPOCH_BYTES
         if not end or len(value) < data:
-            return Entry(value, 0, None, b"")
+            return Entry(value, 0, None, b"", cas=cas)
         if not self._history.counts(value[end:data], key, self._ring.home(key)):
             return None
-        return Entry(value[data:], version, None, tokens)
+        return Entry(value[data:], version, None, tokens, cas=cas)
 
     def _store(self, key: str, entry: Entry, ttl: int, cas: int | None) -> Flow[tuple[bool, bool]]:
         """Store an entry in the place of the item that has the cas id, or where there is none.
