@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
 from ...exceptions import StoreUnavailable
-from ..base import AsyncStore, Checkable, Finding, Store, StorePair
+from ..base import Checkable, Finding, StorePair
+from .verbs import Flow, arun, call, run
 
 KEY_BYTES = 32  # as many as a session's key has
 TTL = 60  # seconds, after which the store forgets what a check could not remove
@@ -30,11 +32,10 @@ def examine(pair: StorePair) -> Iterator[Finding]:
                 if finding.level == "error":
                     return
         if pair.sync is not None:
-            yield _done("A session was", _try(pair.sync))
+            yield _done("A session was", run(_try(pair.sync), call))
         if pair.asynchronous is not None:
-            yield _done(
-                "With the awaited client (ASGI) one was", asyncio.run(_atry(pair.asynchronous))
-            )
+            taken = asyncio.run(arun(_try(pair.asynchronous), call))
+            yield _done("With the awaited client (ASGI) one was", taken)
     except StoreUnavailable as error:
         yield Finding("error", str(error))
     except _Wrong as wrong:
@@ -77,58 +78,37 @@ class _Wrong(Exception):
     """A store that answers what cannot be."""
 
 
-Steps = Generator[tuple[str, tuple[Any, ...]], Any, None]  # Any: the verbs' arguments and answers
+def _try(store: Any) -> Flow[float]:  # Any: sync or async
+    """Make, read, change, prolong and remove a session; return the seconds that it took."""
+    key, begun = secrets.token_urlsafe(KEY_BYTES), time.monotonic()
+    try:
+        yield from _steps(store, key)
+    except Exception:
+        with contextlib.suppress(Exception):
+            yield partial(store.delete, key)
+        raise
+    return time.monotonic() - begun
 
 
-def _steps(key: str) -> Steps:
-    created = yield "create", (key, b"made", TTL)
+def _steps(store: Any, key: str) -> Flow[None]:
+    created = yield partial(store.create, key, b"made", TTL)
     _expect(created is not None, "a key that is free was taken for one that is not")
-    loaded = yield "load", (key,)
+    loaded = yield partial(store.load, key)
     _expect(loaded is not None and loaded.data == b"made", "what was stored was not found")
-    replaced = yield "replace", (key, loaded, b"changed", TTL)
+    replaced = yield partial(store.replace, key, loaded, b"changed", TTL)
     _expect(replaced is not None, "what was stored could not be changed")
-    touched = yield "touch", (key, TTL)
+    touched = yield partial(store.touch, key, TTL)
     _expect(touched, "what was stored could not be given a new lifetime")
-    changed = yield "load", (key,)
+    changed = yield partial(store.load, key)
     _expect(changed is not None and changed.data == b"changed", "a change was not found")
-    yield "delete", (key,)
-    _expect((yield "load", (key,)) is None, "what was removed was found again")
+    yield partial(store.delete, key)
+    found = yield partial(store.load, key)
+    _expect(found is None, "what was removed was found again")
 
 
 def _expect(condition: object, otherwise: str) -> None:
     if not condition:
         raise _Wrong(otherwise)
-
-
-def _try(store: Store) -> float:
-    """Make, read, change, prolong and remove a session; return the seconds that it took."""
-    key, begun = secrets.token_urlsafe(KEY_BYTES), time.monotonic()
-    steps, answer = _steps(key), None
-    try:
-        while True:
-            verb, arguments = steps.send(answer)
-            answer = getattr(store, verb)(*arguments)
-    except StopIteration:
-        return time.monotonic() - begun
-    except Exception:
-        with contextlib.suppress(Exception):
-            store.delete(key)
-        raise
-
-
-async def _atry(store: AsyncStore) -> float:
-    key, begun = secrets.token_urlsafe(KEY_BYTES), time.monotonic()
-    steps, answer = _steps(key), None
-    try:
-        while True:
-            verb, arguments = steps.send(answer)
-            answer = await getattr(store, verb)(*arguments)
-    except StopIteration:
-        return time.monotonic() - begun
-    except Exception:
-        with contextlib.suppress(Exception):
-            await store.delete(key)
-        raise
 
 
 def _done(what: str, seconds: float) -> Finding:

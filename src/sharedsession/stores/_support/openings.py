@@ -20,12 +20,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ..._core.runtime import threads_run
 from . import ages
 from .deadline import deadline, within
 from .per_loop import Tasks
+from .verbs import Flow, arun, call, run
 
 OVERDUE = 0.1  # seconds after which an opening hangs, perhaps, and another one is tried beside it
 
@@ -110,6 +112,29 @@ class _Book(Generic[C]):
             idle, self._idle = self._idle, []
         for held in idle:
             self._close(held.connection)
+
+    def _use(
+        self,
+        take: Callable[[], object],
+        work: Callable[[C], object],
+        broken: tuple[type[Exception], ...],
+        repeated: Callable[[], object],
+    ) -> Flow[Any]:
+        """What both kinds of `use` do; it yields calls."""
+        for is_last in (False, True):
+            held: Held[C] = yield take
+            try:
+                answer = yield partial(work, held.connection)
+            except BaseException as error:
+                self.discard(held)
+                if is_last or not isinstance(error, broken):
+                    raise
+            else:
+                self.give_back(held)
+                return answer
+            self.renew()
+            repeated()
+        raise AssertionError  # the last time it returns, or raises
 
     def _idle_one(self) -> Held[C] | None:
         """Return a connection that is idle and not too old."""
@@ -246,29 +271,17 @@ class Openings(_Book[C]):
 
     def use(
         self,
-        call: Callable[[C], T],
+        work: Callable[[C], T],
         broken: tuple[type[Exception], ...],
         repeated: Callable[[], object],
     ) -> T:
-        """Make a call with a connection; once more with another one, when that was ``broken``.
+        """Work with a connection; once more with another one, when that was ``broken``.
 
         A server that was restarted has closed all that were idle, and does not say so before. So
-        all are made anew then, and ``repeated`` is called: the call may have done its work.
+        all are made anew then, and ``repeated`` is called: the server may have done it.
         """
-        for is_last in (False, True):
-            held = self.take()
-            try:
-                answer = call(held.connection)
-            except BaseException as error:
-                self.discard(held)
-                if is_last or not isinstance(error, broken):
-                    raise
-            else:
-                self.give_back(held)
-                return answer
-            self.renew()
-            repeated()
-        raise AssertionError  # the last time it returns, or raises
+        answer: T = run(self._use(self.take, work, broken, repeated), call)
+        return answer
 
     def _wait(self, waiter: Future[Held[C]], seconds: float) -> None:
         with suppress(TimeoutError):
@@ -336,25 +349,13 @@ class AsyncOpenings(_Book[C]):
 
     async def use(
         self,
-        call: Callable[[C], Awaitable[T]],
+        work: Callable[[C], Awaitable[T]],
         broken: tuple[type[Exception], ...],
         repeated: Callable[[], object],
     ) -> T:
         """See `Openings.use`."""
-        for is_last in (False, True):
-            held = await self.take()
-            try:
-                answer = await call(held.connection)
-            except BaseException as error:
-                self.discard(held)
-                if is_last or not isinstance(error, broken):
-                    raise
-            else:
-                self.give_back(held)
-                return answer
-            self.renew()
-            repeated()
-        raise AssertionError
+        answer: T = await arun(self._use(self.take, work, broken, repeated), call)
+        return answer
 
     def _begin(self, wanted: list[_Opening]) -> None:
         for opening in wanted:

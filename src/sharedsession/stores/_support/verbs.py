@@ -56,6 +56,11 @@ async def arun(flow: Flow[T], ask: Callable[[Any], Awaitable[Any]]) -> T:
         return result
 
 
+def call(asked: Callable[[], T]) -> T:
+    """Do what a flow yields that yields calls, or begin what is to be awaited."""
+    return asked()
+
+
 class Flows:
     """The verbs as flows; what they mean says `base.Store`."""
 
@@ -120,7 +125,7 @@ def outage(place: str, reason: str) -> StoreUnavailable:
     return StoreUnavailable(f"The session store ({place}) failed: {reason}")
 
 
-def _plain(verb: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[PlainVerbs, P], T]:
+def plain(verb: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[PlainVerbs, P], T]:
     """Return a verb of the contract that runs the flow of that name."""
     name = f"_{verb.__name__}"
 
@@ -141,14 +146,14 @@ class PlainVerbs(Flows):
     def _run(self, flow: Flow[T]) -> T:
         return run(flow, self._ask)
 
-    load = _plain(Store.load)
-    create = _plain(Store.create)
-    replace = _plain(Store.replace)
-    touch = _plain(Store.touch)
-    delete = _plain(Store.delete)
+    load = plain(Store.load)
+    create = plain(Store.create)
+    replace = plain(Store.replace)
+    touch = plain(Store.touch)
+    delete = plain(Store.delete)
 
 
-def _awaited(
+def awaited(
     verb: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[AwaitedVerbs, P], Coroutine[Any, Any, T]]:
     """Return the same, awaited."""
@@ -171,8 +176,8 @@ class AwaitedVerbs(Flows):
     async def _run(self, flow: Flow[T]) -> T:
         return await arun(flow, self._ask)
 
-    load = _awaited(Store.load)
-    create = _awaited(Store.create)
-    replace = _awaited(Store.replace)
-    touch = _awaited(Store.touch)
-    delete = _awaited(Store.delete)
+    load = awaited(Store.load)
+    create = awaited(Store.create)
+    replace = awaited(Store.replace)
+    touch = awaited(Store.touch)
+    delete = awaited(Store.delete)

@@ -34,7 +34,7 @@ from ..._core.settings import NearCache
 from ...exceptions import StoreUnavailable
 from .._support.deadline import deadline, within
 from .._support.per_loop import Loops, Tasks
-from .._support.verbs import AwaitedVerbs, Flow, Flows, PlainVerbs, arun, run
+from .._support.verbs import AwaitedVerbs, Flow, Flows, PlainVerbs, arun, call, run
 from ..base import ABSENT, FRESHEST, AsyncStore, Entry, Pushing, Replicated, Store, StorePair
 from .copies import Answer, Copies, satisfies
 from .invalidation import HeartbeatSender
@@ -187,11 +187,11 @@ class _Near(Flows):
     def _delete(self, key: str, entry: Entry | None = None) -> Flow[bool]:
         return self._writing(key, partial(self._primary.delete, key, entry))
 
-    def _writing(self, key: str, call: Call) -> Flow[Any]:
+    def _writing(self, key: str, write: Call) -> Flow[Any]:
         """Make a write: whatever comes of it, the copy is none any more."""
         copies = self._shared.state().copies
         try:
-            return (yield call)
+            return (yield write)
         finally:
             if copies is not None:
                 copies.forget(key)
@@ -245,11 +245,7 @@ class NearStore(_Near, PlainVerbs):
         return None
 
     def _send_by(self, sender: HeartbeatSender, heartbeat: Callable[[int], Flow[None]]) -> None:
-        sender.send = lambda number: run(heartbeat(number), _call)
-
-
-def _call(asked: Call) -> Any:
-    return asked()
+        sender.send = lambda number: run(heartbeat(number), call)
 
 
 # --- the async store ------------------------------------------------------------------------------
@@ -279,10 +275,6 @@ class AsyncNearStore(_Near, AwaitedVerbs):
             sender.send = _LoopHeartbeats(on, heartbeat)
 
 
-async def _await(asked: Call) -> Any:
-    return await asked()
-
-
 class _OnLoop:
     """An event loop, for as long as it runs: nothing is begun on one that is about to end."""
 
@@ -300,7 +292,7 @@ class _OnLoop:
 
     def _begin(self, flow: Flow[None], done: Callable[[asyncio.Task[None]], object]) -> None:
         if not self._is_over:
-            self._tasks.start(arun(flow, _await)).add_done_callback(done)
+            self._tasks.start(arun(flow, call)).add_done_callback(done)
 
     async def close(self) -> None:
         """End what is under way, and begin nothing more."""

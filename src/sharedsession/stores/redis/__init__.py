@@ -21,7 +21,7 @@ import contextlib
 import re
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -44,8 +44,8 @@ from ...exceptions import ConfigurationError
 from .._support.checking import transport_finding
 from .._support.deadline import within
 from .._support.per_loop import Loops
-from .._support.verbs import AwaitedVerbs, Flow, PlainVerbs
-from ..base import Entry, Event, Finding
+from .._support.verbs import AwaitedVerbs, Flow, PlainVerbs, awaited, plain
+from ..base import Event, Finding, Pushing, Replicated
 from .batching import Lines
 from .checks import push_finding, server_findings
 from .clients import CLUSTERS, AsyncClient, SyncClient, check_client, name_of
@@ -118,18 +118,13 @@ class RedisStore(Verbs, PlainVerbs):
         if self._timeout is not None:
             self._way.close()
 
-    def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
-        """See `base.Replicated`."""
-        return self._run(self._load_all(keys))
+    load_all = plain(Replicated.load_all)
+    heartbeat = plain(Pushing.heartbeat)
 
     @property
     def pushes(self) -> bool:
         """A cluster does not: each of its nodes would have to be listened to."""
         return not self.spreads
-
-    def heartbeat(self, listener: str, number: int) -> None:
-        """See `base.Pushing`."""
-        self._run(self._heartbeat(listener, number))
 
     def listen(self, listener: str) -> Iterator[Event]:
         """See `base.Pushing`."""
@@ -225,13 +220,8 @@ class AsyncRedisStore(Verbs, AwaitedVerbs):
         store._owned = True
         return store
 
-    async def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
-        """See `base.Replicated`."""
-        return await self._run(self._load_all(keys))
-
-    async def heartbeat(self, listener: str, number: int) -> None:
-        """See `base.Pushing`."""
-        await self._run(self._heartbeat(listener, number))
+    load_all = awaited(Replicated.load_all)
+    heartbeat = awaited(Pushing.heartbeat)
 
     async def _ask(self, asked: Request) -> object:
         lines = self._loops.known() or await self._loops.here()

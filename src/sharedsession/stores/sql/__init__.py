@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,8 +33,8 @@ from ..._core.per_process import PerProcess, left_to_the_parents
 from ...exceptions import StoreUnavailable
 from .._support.deadline import deadline, within
 from .._support.per_loop import Loops
-from .._support.verbs import AwaitedVerbs, Flow, PlainVerbs, run
-from ..base import Entry, Event, Finding
+from .._support.verbs import AwaitedVerbs, Flow, PlainVerbs, awaited, plain, run
+from ..base import Event, Finding, Pushing, Replicated
 from . import checks, errors, invalidation
 from .asynchronous import Line, make_line
 from .database import Action, Database, Query
@@ -101,18 +101,13 @@ class SQLStore(Verbs, PlainVerbs):
         weakref.finalize(store, _dispose, store._databases)
         return store
 
-    def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
-        """See `base.Replicated`."""
-        return self._run(self._load_all(keys))
+    load_all = plain(Replicated.load_all)
+    heartbeat = plain(Pushing.heartbeat)
 
     @property
     def pushes(self) -> bool:
         """PostgreSQL does, if its driver is psycopg."""
         return invalidation.are_heard(self._engine)
-
-    def heartbeat(self, listener: str, number: int) -> None:
-        """See `base.Pushing`."""
-        self._run(self._heartbeat(listener, number))
 
     def listen(self, listener: str) -> Iterator[Event]:
         """See `base.Pushing`."""
@@ -212,13 +207,8 @@ class AsyncSQLStore(Verbs, AwaitedVerbs):
         store._lines = Loops(partial(make_line, place, store._statements, timeout))
         return store
 
-    async def load_all(self, keys: Sequence[str]) -> list[Entry | None]:
-        """See `base.Replicated`."""
-        return await self._run(self._load_all(keys))
-
-    async def heartbeat(self, listener: str, number: int) -> None:
-        """See `base.Pushing`."""
-        await self._run(self._heartbeat(listener, number))
+    load_all = awaited(Replicated.load_all)
+    heartbeat = awaited(Pushing.heartbeat)
 
     async def sweep(self, limit: int) -> int:
         """See `SQLStore.sweep`."""
