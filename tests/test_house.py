@@ -146,10 +146,8 @@ OF_STORES = {
     ("adopt.records.redis", "stores.redis.clients"): "names a client of the user's own",
     ("adopt.records.redis", "stores.redis.connections"): "the same connections, which end in time",
     ("adopt.records.redis", "stores.redis.url"): "reads the same URLs",
-    ("adopt.records.memcached", "stores._support.per_process"): "connections of each process",
     ("adopt.records.memcached", "stores.memcached.addresses"): "reads the same URLs",
     ("adopt.records.sql", "stores._support.deadline"): "bounds its waits by the same rule",
-    ("adopt.records.sql", "stores._support.per_process"): "an engine of each process",
     ("adopt.records.sql", "stores.sql.dialects"): "reads the same URLs, and makes such engines",
     ("adopt.records.sql", "stores.sql.errors"): "knows what the errors of databases mean",
 }

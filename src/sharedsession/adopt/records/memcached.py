@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pymemcache
 from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
 
-from ...stores._support.per_process import PerProcess
+from ..._core.per_process import PerProcess
 from ...stores.memcached.addresses import address_of, parse
 from .. import decoding
 from . import Raw, outage

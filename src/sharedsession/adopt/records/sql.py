@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..._core.per_process import PerProcess
 from ...stores._support.deadline import deadline, within
-from ...stores._support.per_process import PerProcess
 from ...stores.sql import errors
 from ...stores.sql.dialects import find, make_engine
 from . import Raw, Table, outage
