@@ -17,7 +17,7 @@ from ._core.drivers import advance, drive
 from ._core.exchange import Exchange
 from ._core.flows import opening
 from ._core.manager import Manager, Process
-from ._core.runtime import DeadlinePassed, threads_run
+from ._core.runtime import threads_run
 from ._core.session import Session, exchange_of
 from ._core.settings import NAMES, Settings, announce, gather
 from ._core.state import Progress
@@ -82,7 +82,8 @@ class Stores:
         try:
             advance(flow, exchange.manager, self.copies.outdated)
         except StopIteration:
-            return True
+            # What another package keeps cannot be known from copies: there may be a session.
+            return exchange.entry is not None or not exchange.foreign
         finally:
             flow.close()
         return False
@@ -351,14 +352,7 @@ class Sessions:
         trusted = self._stores.owned and not process.backoff.is_down
         if trusted and seconds > TRUSTED * self.manager.settings.store_timeout:
             return call()
-        future = process.threads.submit(partial(_within, seconds, call))
-        try:
-            return future.result(seconds)
-        except TimeoutError:
-            if future.done():  # it was the call's own
-                raise
-            future.cancel()
-            raise DeadlinePassed from None
+        return process.threads.run(partial(_within, seconds, call), seconds)
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:

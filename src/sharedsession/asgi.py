@@ -131,7 +131,8 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind != "http" and kind != "websocket":
-            await self.app(scope, receive, send)
+            app = self.app if self._before is None else self._before.app  # the old layer starts too
+            await app(scope, receive, send)
             return
         if self._before is not None and self._before.is_due(self.manager.clock()):
             await self._before.app(scope, receive, send)

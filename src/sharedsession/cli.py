@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from inspect import signature
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._core.manager import Manager
 from ._core.settings import Settings, gather
@@ -33,12 +33,18 @@ CALL_TIMEOUT = 30.0  # seconds for each call of a store, where no request waits
 CHECK_TIMEOUT = 5.0  # seconds for each call of a check, for which a person waits
 
 
-def main(arguments: Sequence[str] | None = None, store: str | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None,
+    store: str | None = None,
+    settings: Settings | None = None,
+) -> int:
     """Run the command line and return its exit status.
 
-    ``store`` is the URL that counts where the command line names none, before the environment's.
+    ``store`` is the URL that counts where the command line names none, before the environment's;
+    ``settings`` are those of an application, where it is run for one.
     """
     options = _parser().parse_args(arguments)
+    options.settings = settings
     try:
         run: Callable[[argparse.Namespace], int] = options.run
         if run is not _demo:
@@ -189,7 +195,6 @@ def _source(options: argparse.Namespace) -> Source:
     from . import adopt
 
     kind, _, url = options.source.partition("=")
-    given = dict(map(_argument, options.option))
     key = os.environ.get("SHAREDSESSION_OLD_SECRET_KEY")
     makers = {
         "flask-session": adopt.FlaskSession,
@@ -203,30 +208,42 @@ def _source(options: argparse.Namespace) -> Source:
             f"store, got {options.source!r}. Sessions in cookies cannot be listed: they come over "
             "with their clients' requests."
         )
+    maker = makers[kind]
+    given: dict[str, Any] = dict(_arguments(maker, options.option))  # of the source's own types
     if key and kind in ("django", "flask-session"):
         given["secret_key"] = key
-    known = signature(makers[kind]).parameters
-    wrong = next((name for name in given if name not in known), None)
-    if wrong is not None:
-        raise ConfigurationError(
-            f"--option must name an argument of {makers[kind].__name__}, one of "
-            f"{', '.join(known)}; got {wrong!r}."
-        )
-    made: Source = makers[kind](url, **given)
+    made: Source = maker(url, **given)
     return made
 
 
-def _argument(text: str) -> tuple[str, str | int | bool]:
-    """Return the name and the value that NAME=VALUE stands for."""
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise ConfigurationError(f"--option must be NAME=VALUE, got {text!r}.")
-    words = {"true": True, "false": False}
-    return name, int(value) if value.isdecimal() else words.get(value.lower(), value)
+def _arguments(maker: Callable[..., Source], texts: Iterable[str]) -> Iterator[tuple[str, object]]:
+    """Yield the arguments of a source that each NAME=VALUE stands for."""
+    known = dict(signature(maker).parameters)
+    del known["store"]
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or name not in known:
+            raise ConfigurationError(
+                f"--option must be NAME=VALUE, with one of the names {', '.join(known)}; got "
+                f"{text!r}."
+            )
+        kind = type(known[name].default)
+        try:
+            if kind is bool:
+                yield name, {"true": True, "false": False}[value.lower()]
+            else:
+                yield name, kind(value) if kind in (int, float) else value
+        except (ValueError, KeyError):
+            raise ConfigurationError(
+                f"--option {name} must be of type {kind.__name__}, got {value!r}."
+            ) from None
 
 
 def _settings_for(options: argparse.Namespace) -> Settings:
     """Return the settings that servers have; few sources need the key that signs cookies."""
+    if options.settings is not None:
+        known: Settings = options.settings
+        return known
     environ = {"SHAREDSESSION_SECRET_KEY": secrets.token_hex(), **os.environ}
     return gather({"store": _chosen(options)}, environ=environ)
 

@@ -11,7 +11,7 @@ import os
 import secrets
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -195,7 +195,16 @@ class SharedSession(SessionInterface):
     ) -> None:
         given = dict(locals())
         self._before, self._switch_at = before, moment(switch_at, before)
-        self._arguments = {name: given[name] for name in (*OWN_OPTIONS, "https_only")}
+        if before is not None and not isinstance(before, SessionInterface):
+            raise ConfigurationError(
+                "before must be the old session interface, app.session_interface behind the line "
+                f"that sets it, got {quoted(before)}."
+            )
+        # They are looked through for each combination of options.
+        self._arguments = {
+            name: tuple(given[name]) if isinstance(given[name], Iterator) else given[name]
+            for name in (*OWN_OPTIONS, "https_only")
+        }
         if app is not None:
             self.init_app(app)
 
@@ -323,9 +332,13 @@ class SharedSession(SessionInterface):
     def regenerate(self, session: SessionMixin) -> None:
         """Give a session a new ID, by the name that Flask-Session has for `Session.renew`.
 
-        The old ID is dead when the response leaves. Not needed at sign-in and sign-out.
+        The old ID is dead when the response leaves. Not needed at sign-in and sign-out. Until the
+        moment of ``switch_at`` it is the old session interface's own.
         """
-        cast(Session, session).renew()
+        if isinstance(session, Session):
+            session.renew()
+        else:
+            cast(Any, self._before).regenerate(session)
 
     # --- inside ---
 
@@ -782,4 +795,5 @@ def _command(arguments: tuple[str, ...]) -> None:
     from .cli import main
 
     settings = current_app.extensions["sharedsession"].manager.settings
-    sys.exit(main(arguments, settings.store if isinstance(settings.store, str) else None))
+    store = settings.store if isinstance(settings.store, str) else None
+    sys.exit(main(arguments, store, settings))

@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import urlsafe_b64encode
-from logging import INFO, WARNING
+from logging import DEBUG, INFO, WARNING
+from math import isnan
 from typing import NamedTuple
 
 from itsdangerous.encoding import base64_decode
 
-from ..exceptions import CorruptRecord, NotSerializable, TooLarge
+from ..exceptions import CorruptRecord, NotSerializable, StoreFull, TooLarge
 from ..stores.base import Entry
 from .cookie import Cookie, new_id, store_key
 from .identity import owner_name
@@ -24,6 +25,7 @@ from .manager import Manager
 from .record import (
     DAMAGE,
     FORMAT,
+    LONGEST,
     Record,
     check_data,
     encode_data,
@@ -47,6 +49,9 @@ class Claim(NamedTuple):
     session_id: str
     versioned: bool
 
+    def __repr__(self) -> str:  # the ID must not get into a log by way of a repr (ASVS 16.2.5)
+        return f"Claim(versioned={self.versioned})"
+
 
 def adopting(state: State) -> Flow[None]:
     """Make the first of the old sessions that the client shows, and that lives, this request's."""
@@ -56,7 +61,8 @@ def adopting(state: State) -> Flow[None]:
             claim = yield from claiming(state, foreign)
         except (NotAdoptable, NotSerializable, TooLarge, CorruptRecord) as reason:
             # Left where it is until it ends by itself: the client begins a new session.
-            state.manager.report("not-adoptable", key, WARNING, reason)
+            first = state.manager.is_first(f"not-adoptable: {reason}")
+            state.manager.report("not-adoptable", key, WARNING if first else DEBUG, reason)
             continue
         if claim is None:
             continue
@@ -66,18 +72,40 @@ def adopting(state: State) -> Flow[None]:
             return
 
 
-def retiring(state: State, foreign: Foreign) -> Flow[str]:
-    """End an old session whose cookie was shown; return the key of ours in its place, if any."""
+def retiring(state: State, foreign: Foreign) -> Flow[str | None]:
+    """End an old session whose cookie was shown; return the key of ours in its place, if any.
+
+    It is claimed for no session, so that the old cookie is worth nothing any more. An end needs no
+    room: where the store is full, and the old package has records, ending that has to do.
+    """
     key = claim_key(foreign, state.manager)
+    try:
+        claim = yield from _claim_for_none(state, foreign, key)
+    except (NotAdoptable, CorruptRecord):  # it cannot come over either
+        claim = None
+    except StoreFull:
+        if not foreign.source.has_records:
+            raise
+        claim = None
+    yield EndOld(foreign)
+    state.replaced = (*state.replaced, foreign.source)
+    return None if claim is None else store_key(claim.session_id, state.manager.settings.namespace)
+
+
+def _claim_for_none(state: State, foreign: Foreign, key: str) -> Flow[Claim | None]:
+    """Return the claim of an old session, made now if there was none; None: nor a session."""
+    manager = state.manager
     while True:
         claim = _opened((yield Load(key)), foreign)
-        if claim is None:
-            claim = Claim(new_id(), versioned=False)
-            made = yield Create(key, _sealed(claim, foreign.value), _kept(foreign))
-            if made is None:
-                continue
-        yield EndOld(foreign)
-        return store_key(claim.session_id, state.manager.settings.namespace)
+        if claim is not None:
+            return claim
+        found = yield ReadOld(foreign, manager.settings.secret_keys, manager.clock())
+        if found is None:
+            return _opened((yield Load(key)), foreign)
+        left = int(min(found.expires - manager.clock(), LONGEST))
+        claim = Claim(new_id(), versioned=False)
+        if (yield Create(key, _sealed(claim, foreign.value), _kept(foreign, left))) is not None:
+            return claim
 
 
 def _kept(foreign: Foreign, left: int = 0) -> int:
@@ -123,7 +151,7 @@ def _make(state: State, foreign: Foreign, key: str, found: Found) -> Flow[Claim 
     """Create the session, then its claim; None: another request has made one meanwhile."""
     manager = state.manager
     record = record_of(found, manager)
-    left = int(found.expires - manager.clock())
+    left = int(min(found.expires - manager.clock(), LONGEST))
     ttl = max(1, min(left, manager.ttl(record)))
     claim = Claim(new_id(), bool(manager.first_version))
     session_key = store_key(claim.session_id, manager.settings.namespace)
@@ -140,6 +168,8 @@ def _make(state: State, foreign: Foreign, key: str, found: Found) -> Flow[Claim 
 
 def record_of(found: Found, manager: Manager) -> Record:
     """Return the record of an old session. When its user authenticated is not known."""
+    if not isinstance(found.data, dict) or isnan(found.expires):
+        raise NotAdoptable("damaged", "What the source has read is no session.")
     check_data(found.data)
     encoded = encode_data(found.data)
     owner = owner_name(found.data, manager.settings.owner_key)

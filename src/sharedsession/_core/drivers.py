@@ -71,7 +71,7 @@ def drive(
     """
     timeout = deadline = 0.0
     try:
-        step = advance(flow, manager, peek)
+        asked = step = advance(flow, manager, peek)
         while True:
             begun = time.monotonic()
             if not deadline:
@@ -79,19 +79,23 @@ def drive(
                 deadline = begun + timeout
             left = deadline - begun
             if left <= 0:
-                step = flow.throw(too_late(manager, timeout, NotSent))
+                step = flow.throw(too_late(manager, timeout, asked, NotSent))
                 continue
             if isinstance(step, Pause):
                 time.sleep(min(left, step.seconds))
                 step = flow.send(None)
                 continue
+            asked = step
             try:
-                if within is None or isinstance(step, Beside):  # which ends by itself in time
+                if isinstance(step, Beside):
+                    seconds = _for_the_old(left, manager)
+                    answer = manager.process.old_threads.run(partial(step.on, None), seconds)
+                elif within is None:
                     answer = step.on(store)
                 else:
                     answer = within(left, partial(step.on, store))
             except DeadlinePassed:
-                step = flow.throw(too_late(manager, timeout))
+                step = flow.throw(too_late(manager, timeout, asked))
             except Exception as error:  # noqa: BLE001 - a store that raises did not answer
                 step = flow.throw(_told(step, error, manager, begun))
             else:
@@ -122,26 +126,27 @@ async def adrive(
     """
     begun = time.monotonic()
     timeout = manager.timeout()
-    deadline = begun + timeout
+    deadline, asked = begun + timeout, step
     try:
         while True:
             left = deadline - begun
             if left <= 0:
-                step = flow.throw(too_late(manager, timeout, NotSent))
+                step = flow.throw(too_late(manager, timeout, asked, NotSent))
                 continue
             if isinstance(step, Pause):
                 await runtime.pause(min(left, step.seconds))
                 step, begun = flow.send(None), time.monotonic()
                 continue
+            asked = step
             try:
                 if isinstance(step, Beside):
-                    old = partial(step.on, None)
-                    answering: Awaitable[Any] = runtime.in_thread(manager.process.threads, old)
+                    old, left = partial(step.on, None), _for_the_old(left, manager)
+                    answering: Awaitable[Any] = runtime.in_thread(manager.process.old_threads, old)
                 else:
                     answering = call(step)
                 answer = await runtime.within(left, answering)
             except DeadlinePassed:
-                step = flow.throw(too_late(manager, timeout, backoff=_backoff(step, manager)))
+                step = flow.throw(too_late(manager, timeout, asked))
             except Exception as error:  # noqa: BLE001 - as in `drive`
                 step = flow.throw(_told(step, error, manager, begun))
             else:
@@ -158,6 +163,11 @@ async def adrive(
 def _backoff(step: Step, manager: Manager) -> Backoff:
     """Return that of the store that a step asks: an old one that is down says nothing of ours."""
     return manager.process.old_backoff if isinstance(step, Beside) else manager.process.backoff
+
+
+def _for_the_old(left: float, manager: Manager) -> float:
+    """Return how many of the seconds that are left an old store may take."""
+    return min(left, manager.process.old_backoff.timeout(manager.settings.store_timeout))
 
 
 def _told(step: Step, error: Exception, manager: Manager, begun: float) -> Exception:
@@ -183,13 +193,14 @@ def outage(error: Exception, manager: Manager) -> StoreUnavailable:
 
 
 def too_late(
-    manager: Manager,
-    timeout: float,
-    kind: type[StoreUnavailable] = StoreUnavailable,
-    backoff: Backoff | None = None,
+    manager: Manager, timeout: float, asked: Step, kind: type[StoreUnavailable] = StoreUnavailable
 ) -> StoreUnavailable:
-    """Return the outage that it means when an attempt has had so many seconds, in vain."""
+    """Return the outage that it means when an attempt has had so many seconds, in vain.
+
+    ``asked`` is the last step of the attempt: the store that it asked has taken them.
+    """
     manager.counts["outage"] += 1
     log.error("outage: the deadline has passed", extra={"event": "outage"})
-    (backoff or manager.process.backoff).too_late(timeout)
-    return kind(f"The session store did not answer within {timeout:g} s.")
+    _backoff(asked, manager).too_late(timeout)
+    which = "old session store" if isinstance(asked, Beside) else "session store"
+    return kind(f"The {which} did not answer within {timeout:g} s.")

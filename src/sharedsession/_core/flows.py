@@ -40,7 +40,6 @@ from .cookie import Cookie, new_id
 from .decide import Action, bring_up_to_date, decide, others_to_end
 from .identity import last_owner, names_user, new_identities, owner_name, signs_in
 from .record import EMPTY, Record, Tombstone, decode_data, encode_record, lifetime_of
-from .source import Foreign
 from .state import TOUCH_AFTER, Pending, Progress, State, Trust
 from .steps import Create, Delete, Flow, Load, NotSent, Pause, Replace, Touch, Write
 from .work import Outcome
@@ -56,10 +55,11 @@ log = logging.getLogger("sharedsession")
 # --- opening --------------------------------------------------------------------------------------
 
 
-def opening(state: State, *, outdated: bool = False) -> Flow[None]:
+def opening(state: State, *, outdated: bool = False, adopts: bool = True) -> Flow[None]:
     """Find the first of the client's sessions that is alive; none: a new, empty one.
 
-    ``outdated``: from copies, during an outage, in which nothing can be prolonged.
+    ``outdated``: from copies, during an outage, in which nothing can be prolonged. ``adopts``:
+    whether one of another package is taken over, where there is none of ours.
     """
     manager = state.manager
     state.ended, state.tombstones, state.outdated = False, (), outdated
@@ -78,7 +78,7 @@ def opening(state: State, *, outdated: bool = False) -> Flow[None]:
             break
         state.meet(key, found)
     else:
-        if state.foreign and not outdated and manager.settings.idle_timeout > 0:
+        if state.foreign and adopts and not outdated and manager.settings.idle_timeout > 0:
             yield from adopting(state)
     state.opened = True
     if state.trust is Trust.LOAD_FAILED:
@@ -125,7 +125,7 @@ def _closing(state: State, outcome: Outcome, *, late: bool, repeat: bool) -> Flo
         assert state.error is not None
         raise state.error.with_traceback(None)
     if not state.opened:  # destroy() needs no loaded session, but its end has to find it
-        yield from opening(state)
+        yield from opening(state, adopts=not outcome.ends)
     yield from _end_others(state)  # what an earlier commit has left
     shown, begun_with = state.key, outcome.encoded
     for rounds in count(1):
@@ -509,9 +509,14 @@ def _end_others(state: State) -> Flow[None]:
     """End the other sessions whose cookies the client showed at a sign-out."""
     while state.to_end:
         other = state.to_end[0]
-        if isinstance(other, Foreign):
-            other = yield from retiring(state, other)
-        yield from _end_chain(state, other)
+        key: str | None
+        if isinstance(other, str):
+            key = other
+        else:
+            key = yield from retiring(state, other)
+            state.removed |= state.entry is None and state.manager.has_our_name(other.source)
+        if key is not None:
+            yield from _end_chain(state, key)
         state.to_end = state.to_end[1:]
 
 

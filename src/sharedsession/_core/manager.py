@@ -10,6 +10,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 from logging import INFO, WARNING
 from math import ceil
 
@@ -18,12 +19,13 @@ from .backoff import Backoff
 from .cookie import CANDIDATES, Cookie, CookieCodec, finder
 from .record import Record
 from .runtime import OwnThreads
-from .settings import Settings
+from .settings import LARGEST_VALUE, Settings
 from .source import Foreign, Source
 
 CLOCKS_APART = 2  # seconds, with what is lost of a cookie's time by rounding it
 NO_VERSION = 0  # of a cookie whose ID was made by a server without copies
 TOUCHES_KNOWN = 4096  # cookies
+MOST_TEXTS = 20  # of one name, that are looked at for those of another package
 
 FOREIGN_COOKIE = (
     "The cookie %r must be this application's alone, and a client shows one that something else "
@@ -80,7 +82,8 @@ class Process:
         self.clock = clock
         self.counts: Counter[str] = Counter()
         self.backoff = Backoff()
-        self.old_backoff = Backoff()  # of the stores that sessions are taken over from
+        # Of the stores that sessions are taken over from, which may hang without harm to others.
+        self.old_backoff, self.old_threads = Backoff(), OwnThreads()
         self.lag = lag
         self.since = clock()
         self.told: set[tuple[str, int]] = set()  # what was logged, at which level
@@ -154,14 +157,19 @@ class Manager:
         """Return the cookies of other packages that verify and whose sessions may be adopted."""
         if not self._adopts:
             return ()
-        keys, found = self.settings.secret_keys, []
+        keys = self.settings.secret_keys
+        found: list[Foreign] = []
         for source, find in self._adopts:
             texts = [text.rstrip(" \t") for header in headers for _, text in find(header)]
-            for text in texts[:CANDIDATES]:
-                value = None if self.codec.verify(text) else source.recognise(text, keys)
-                if value is not None:
-                    found.append(Foreign(source, value))
-        return tuple(dict.fromkeys(found))
+            values = (
+                source.recognise(text, keys) for text in texts[:MOST_TEXTS] if not self._ours(text)
+            )
+            known = dict.fromkeys(each for each in values if each is not None)
+            found += [Foreign(source, value) for value in islice(known, CANDIDATES)]
+        return tuple(found)
+
+    def _ours(self, text: str) -> bool:
+        return len(text) <= LARGEST_VALUE and self.codec.verify(text) is not None
 
     def has_our_name(self, source: Source) -> bool:
         """Whether the cookie of a source is called as ours is."""

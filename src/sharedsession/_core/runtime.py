@@ -53,6 +53,23 @@ class OwnThreads:
         """Make a call as soon as a thread is free; not, when its future is cancelled before."""
         return self._workers.own().submit(call)
 
+    def run(self, call: Callable[[], T], seconds: float) -> T:
+        """Make a call, and wait for it so long; where no threads run, as long as it takes.
+
+        Raises:
+            DeadlinePassed: it took longer, and goes on without its caller.
+        """
+        if not threads_run():
+            return call()
+        future = self.submit(call)
+        try:
+            return future.result(seconds)
+        except TimeoutError:
+            if future.done():  # it was the call's own
+                raise
+            future.cancel()
+            raise DeadlinePassed from None
+
     def shutdown(self) -> None:
         """Wait until all calls are done, and the threads have ended."""
         workers = self._workers.own()

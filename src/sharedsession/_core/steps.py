@@ -88,6 +88,9 @@ class ReadOld(NamedTuple):
     keys: Sequence[bytes]
     now: float
 
+    def __repr__(self) -> str:  # without the keys
+        return f"ReadOld({self.foreign!r})"
+
     def on(self, _: object) -> Any:
         return self.foreign.source.read(self.foreign.value, self.keys, self.now)
 

@@ -80,7 +80,7 @@ def reason_of(error: Exception) -> str:
 
 def masked(data: Mapping[Any, Any]) -> dict[str, str]:
     """Return what is in a session, with the types of its values in their place."""
-    return {str(key): _kind(value) for key, value in data.items()}
+    return {repr(str(key))[1:-1]: _kind(value) for key, value in data.items()}
 
 
 def _kind(value: object) -> str:

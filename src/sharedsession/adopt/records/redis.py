@@ -20,6 +20,7 @@ from . import Raw, outage
 
 T = TypeVar("T")
 BATCH = 1000  # keys that one SCAN looks at
+CONNECTIONS = 32  # at most, of one process
 OUTAGES = (redis.RedisError, redis.exceptions.RedisClusterException, OSError)
 
 
@@ -91,4 +92,6 @@ def _open(url: str, timeout: float) -> tuple[Any, str]:
     options.pop("timeout", None)
     options["connection_class"] = keeping(connection_class(place), timeout, pooled=True)
     options["retry"] = redis.retry.Retry(NoBackoff(), 1, (redis.ConnectionError,))
-    return redis.Redis.from_pool(redis.ConnectionPool(**options)), place.name
+    # One that waits for a connection while all are in use, as long as a call may take.
+    pool = redis.BlockingConnectionPool(timeout=timeout, max_connections=CONNECTIONS, **options)  # type: ignore[no-untyped-call]
+    return redis.Redis.from_pool(pool), place.name
