@@ -335,10 +335,10 @@ class SharedSession(SessionInterface):
         The old ID is dead when the response leaves. Not needed at sign-in and sign-out. Until the
         moment of ``switch_at`` it is the old session interface's own.
         """
-        if isinstance(session, Session):
-            session.renew()
-        else:
+        if self._before is not None and getattr(_behind(request), BEFORE, False):
             cast(Any, self._before).regenerate(session)
+        else:
+            cast(Session, session).renew()
 
     # --- inside ---
 

@@ -114,6 +114,7 @@ def test_a_run_that_was_killed_is_begun_again(
         ("flask=redis://127.0.0.1:1", "Sessions in cookies cannot be listed"),
         ("flask-session=memcached://127.0.0.1:1", "does not list its keys"),
         ("flask-session=redis://127.0.0.1:1", "failed"),
+        ("flask-session=sqlite:///none.db", "there is no such file"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -135,4 +136,4 @@ def test_options_are_the_arguments_of_the_source(
     assert main(arguments(old_redis, tmp_path, "--dry-run", "--option", "prefiks=shop:")) == 2
     said = capsys.readouterr().err
     assert "prefix" in said
-    assert "'prefiks'" in said
+    assert "'prefiks=shop:'" in said

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..._core.per_process import PerProcess
-from ...exceptions import ConfigurationError
 from ...stores._support.deadline import deadline, within
 from ...stores.sql import errors
 from ...stores.sql.dialects import find, make_engine
@@ -99,17 +98,18 @@ def _texts(page: sa.Select[Any], connection: sa.Connection) -> list[str]:
 def _open(url: str, timeout: float) -> sa.Engine:
     place = find(url)
     if place.is_sqlite:  # the file is another package's: its journal stays what it is
-        _require(place.url.database)
-        return sa.create_engine(place.url, connect_args={"timeout": timeout})
+        engine = sa.create_engine(place.url, connect_args={"timeout": timeout})
+        sa.event.listen(engine, "do_connect", partial(_require, place.url.database))
+        return engine
     engine = make_engine(place, timeout)
     sa.event.listen(engine, "handle_error", errors.suspect_connections)
     return engine
 
 
-def _require(file: str | None) -> None:
+def _require(file: str | None, *_: object) -> None:
     """Refuse a file that is not there: SQLite would make an empty one."""
     if file and not file.startswith(("file:", ":memory:")) and not Path(file).exists():
-        raise ConfigurationError(f"The old sessions' database {file!r} must be a file that exists.")
+        raise FileNotFoundError("there is no such file")
 
 
 def _reason(error: Exception) -> str:
