@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import urlsafe_b64encode
-from logging import DEBUG, INFO, WARNING
+from logging import INFO, WARNING
 from math import isnan
 from typing import NamedTuple
 
@@ -61,8 +61,10 @@ def adopting(state: State) -> Flow[None]:
             claim = yield from claiming(state, foreign)
         except (NotAdoptable, NotSerializable, TooLarge, CorruptRecord) as reason:
             # Left where it is until it ends by itself: the client begins a new session.
-            first = state.manager.is_first(f"not-adoptable: {reason}")
-            state.manager.report("not-adoptable", key, WARNING if first else DEBUG, reason)
+            if state.manager.is_first(f"not-adoptable: {reason}"):
+                state.manager.report("not-adoptable", key, WARNING, reason)
+            else:
+                state.manager.report("not-adoptable", key, reason=reason)
             continue
         if claim is None:
             continue
