@@ -212,3 +212,29 @@ def test_four_values_that_are_none_hide_no_old_cookie() -> None:
     junk = "; ".join(f"session=junk{number}" for number in range(6))
     door.ask("/show", {"x": f"1; {junk}", "session": value})
     assert door.shown.pop() == {"user_id": 7}
+
+
+@pytest.mark.parametrize("kind", ["memory", "Redis"])
+def test_an_active_user_outlives_what_was_left(kind: str, old_redis: RedisServer) -> None:
+    """Little was left of the old session: its first use gives it a lifetime of its own."""
+    old = Old(little={"user_id": 7})  # 500 seconds
+    store = MemoryStore() if kind == "memory" else old_redis.url
+    door = Door("WSGI", adopt=old, store=store)
+    ours = {"session": door.ask("/show", {"old": "little"}).cookies["session"]}
+    if isinstance(store, str):
+        with redis.Redis(port=old_redis.port) as client:
+            left = [client.ttl(key) for key in client.keys("sharedsession:*")]
+    else:
+        left = [int((each.expires or 0) - time.time()) for each in store._entries.values()]
+    assert 14 * 24 * 3600 - 10 <= max(left) <= 14 * 24 * 3600
+    assert door.ask("/show", ours).status == 200
+
+
+def test_a_session_that_is_not_used_keeps_what_was_left() -> None:
+    """It is adopted all the same, and ends when the old one would have ended."""
+    store = MemoryStore()
+    old = Old(a={"user_id": 7})
+    Door("ASGI", adopt=old, store=store).ask("/unused", {"old": "a"})
+    left = sorted(round((each.expires or 0) - time.time()) for each in store._entries.values())
+    assert left[0] in (499, 500)
+    assert not old.records

@@ -44,10 +44,15 @@ _MARK = "adopt"
 
 
 class Claim(NamedTuple):
-    """Which session has taken an old one's place, and whether its cookies have versions."""
+    """Which session has taken an old one's place.
+
+    ``versioned``: whether its cookies have versions. ``expires``: when it was to end as it came
+    over, in epoch seconds; not all stores can say that of an entry.
+    """
 
     session_id: str
     versioned: bool
+    expires: int
 
     def __repr__(self) -> str:  # the ID must not get into a log by way of a repr (ASVS 16.2.5)
         return f"Claim(versioned={self.versioned})"
@@ -105,7 +110,7 @@ def _claim_for_none(state: State, foreign: Foreign, key: str) -> Flow[Claim | No
         if found is None:
             return _opened((yield Load(key)), foreign)
         left = int(min(found.expires - manager.clock(), LONGEST))
-        claim = Claim(new_id(), versioned=False)
+        claim = Claim(new_id(), versioned=False, expires=0)
         if (yield Create(key, _sealed(claim, foreign.value), _kept(foreign, left))) is not None:
             return claim
 
@@ -155,7 +160,7 @@ def _make(state: State, foreign: Foreign, key: str, found: Found) -> Flow[Claim 
     record = record_of(found, manager)
     left = int(min(found.expires - manager.clock(), LONGEST))
     ttl = max(1, min(left, manager.ttl(record)))
-    claim = Claim(new_id(), bool(manager.first_version))
+    claim = Claim(new_id(), bool(manager.first_version), int(manager.clock()) + ttl)
     session_key = store_key(claim.session_id, manager.settings.namespace)
     created = yield Create(session_key, encode_record(record), ttl, record.owner)
     if created is None:
@@ -184,8 +189,9 @@ def record_of(found: Found, manager: Manager) -> Record:
 def _take_over(state: State, claim: Claim) -> Flow[bool]:
     """Make the session of a claim this request's, if it lives; the client gets its cookie.
 
-    The cookie is dated by when the session was last given its lifetime, so that it is touched when
-    a tenth of that has passed; else by now, since answers may overtake each other.
+    The cookie is dated by when the session was given its lifetime, as far as that is known, so that
+    the first use touches it when a tenth of that has passed: else an active user would be signed
+    out by what was left. Not due, it is dated by now, since answers may overtake each other.
     """
     manager = state.manager
     key = store_key(claim.session_id, manager.settings.namespace)
@@ -196,7 +202,7 @@ def _take_over(state: State, claim: Claim) -> Flow[bool]:
         return False
     assert entry is not None
     idle, now = manager.idle_timeout(found), manager.clock()
-    dated = now if entry.expires is None else min(now, entry.expires - idle)
+    dated = max(claim.expires, entry.expires or 0) - idle
     if now - dated < idle * TOUCH_AFTER:
         dated = now
     version = entry.version if claim.versioned else 0
@@ -211,7 +217,7 @@ def _take_over(state: State, claim: Claim) -> Flow[bool]:
 def _sealed(claim: Claim, value: str) -> bytes:
     """Return the bytes that a store keeps; who reads them without the old cookie learns no ID."""
     veiled = _veil(base64_decode(claim.session_id), value)
-    return FORMAT + pack([_MARK, veiled, claim.versioned])
+    return FORMAT + pack([_MARK, veiled, claim.versioned, claim.expires])
 
 
 def _opened(entry: Entry | None, foreign: Foreign) -> Claim | None:
@@ -219,11 +225,11 @@ def _opened(entry: Entry | None, foreign: Foreign) -> Claim | None:
         return None
     read_format(entry.data)
     try:
-        _, veiled, versioned = unpack(entry.data[1:])
+        _, veiled, versioned, expires = unpack(entry.data[1:])
         session_id = urlsafe_b64encode(_veil(veiled, foreign.value)).rstrip(b"=").decode()
+        return Claim(session_id, bool(versioned), int(expires))
     except DAMAGE as error:
         raise CorruptRecord(f"The stored bytes are no claim: {error!r}") from error
-    return Claim(session_id, bool(versioned))
 
 
 def _veil(session_id: bytes, value: str) -> bytes:
