@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,13 +104,12 @@ def silence_believed(url: str) -> Any:
 
 def replica_without_floor(url: str) -> Any:
     """A replica answers whatever version the client has seen."""
-    take = near._Lookup.offer
+    ask = near._Near._ask_replica
 
-    def whatever(question: near._Lookup, answers: Sequence[Entry | None]) -> None:
-        question._at_least = 0
-        take(question, answers)
+    def asked(store: near._Near, state: near.ProcessState, key: str, at_least: int) -> Flow[Any]:
+        return ask(store, state, key, 0 if at_least < FRESHEST else at_least)
 
-    NEAR._Lookup.offer = whatever
+    NEAR._Near._ask_replica = asked
     return url
 
 
