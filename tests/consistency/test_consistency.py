@@ -11,7 +11,7 @@ from .running import Run, run
 from .world import MODES
 
 SHORT = Run(operations=1000, seconds=4.0)
-CAUGHT = Run(operations=100_000, seconds=40.0, enough=1)
+CAUGHT = Run(operations=100_000, seconds=90.0, enough=1)  # faults come by chance
 
 
 @pytest.mark.parametrize("mode", list(MODES))

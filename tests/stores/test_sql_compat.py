@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import socket
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,6 +18,8 @@ from sharedsession.stores._support.deadline import within
 from sharedsession.stores.sql.psycopg import BoundedAsyncConnection, BoundedConnection
 
 pytestmark = pytest.mark.newest
+
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 @pytest.fixture
@@ -54,3 +59,11 @@ def test_what_a_task_gives_up_is_closed(silent: str) -> None:
         assert sockets() == before
 
     asyncio.run(scenario())
+
+
+def test_steps_are_taken_for_psycopg_before_3_3() -> None:
+    """Its C waits for a server that hangs without end (3.2.1), and such versions are allowed."""
+    extras = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
+    [found] = [re.match(r"psycopg\[binary\]>=([\d.]+)", each) for each in extras["postgresql"][:1]]
+    assert found is not None
+    assert tuple(map(int, found[1].split("."))) < (3, 3), "`TAKES_STEPS` can go"

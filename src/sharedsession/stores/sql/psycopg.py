@@ -19,6 +19,10 @@ from .._support.deadline import deadline
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]  # Any: psycopg's own kinds of waiting and readiness
 
+# Before 3.3 psycopg's C waits for an answer, however long, where its Python takes steps (3.2.1).
+TAKES_STEPS = tuple(map(int, psycopg.__version__.split(".")[:2])) >= (3, 3)
+STEP = 0.1  # seconds
+
 # What is being opened in this task: one connection, at several addresses perhaps.
 _begun: ContextVar[list[Steps[Any]]] = ContextVar("begun")
 
@@ -50,7 +54,10 @@ class BoundedConnection(psycopg.Connection[Any]):
         return _until_the_deadline(steps, steps.close)
 
     def wait(self, gen: Steps[T], *arguments: Any, **named: Any) -> T:
-        return super().wait(_until_the_deadline(gen, self.pgconn.finish), *arguments, **named)
+        steps = _until_the_deadline(gen, self.pgconn.finish)
+        if not TAKES_STEPS:
+            return waiting.wait_selector(steps, self.pgconn.socket, STEP)
+        return super().wait(steps, *arguments, **named)
 
 
 def _until_the_deadline(steps: Steps[T], give_up: Callable[[], object]) -> Steps[T]:
