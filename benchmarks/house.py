@@ -63,15 +63,17 @@ def code_lines(text: str) -> int:
 
 
 def room_of(module: Path) -> str:
-    """Say whether a module is of the core, of an adapter, or of neither."""
+    """Say whether a module is of the core, an adapter, a source of old sessions, or none."""
     first = module.relative_to(SOURCE).parts[0].removesuffix(".py")
     if first in OTHERS:
         return "others"
+    if first == "adopt":
+        return "sources"
     return "adapters" if first.lstrip("_") in ADAPTERS else "core"
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    """Return the modules of core and adapters, with their room."""
+    """Return the modules of core, adapters and sources, with their room."""
     for each in sorted(SOURCE.rglob("*.py")):
         if (room := room_of(each)) != "others":
             yield room, each
@@ -81,8 +83,8 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 def lines() -> dict[str, int]:
-    """Return the lines of core and adapters."""
-    found = {"core": 0, "adapters": 0}
+    """Return the lines of core, adapters and sources."""
+    found = {"core": 0, "adapters": 0, "sources": 0}
     for room, module in modules():
         found[room] += code_lines(module.read_text())
     return found
@@ -141,6 +143,7 @@ def figures() -> dict[str, float]:
     return {
         "lines of the core": found["core"],
         "lines of the adapters": found["adapters"],
+        "lines of the sources of old sessions": found["sources"],
         "private reads from outside, per 1,000 lines": round(
             1000 * private_reads() / sum(found.values()), 1
         ),
