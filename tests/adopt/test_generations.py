@@ -22,7 +22,7 @@ from tests.support.processes import LIMIT, ROOT, free_port, wait_until
 from tests.support.servers import RedisServer
 
 CLIENTS = 12
-UNTIL_THE_SWITCH = 14.0  # seconds from the start, in which two servers are replaced
+UNTIL_THE_SWITCH = 20.0  # seconds from the start, in which two servers are replaced
 AFTER = 4.0
 COMMANDS = {
     "flask": "-m waitress --threads 8 --port {port} --host 127.0.0.1 --call {app}",
