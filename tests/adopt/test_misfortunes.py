@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 import redis
 from flask import Flask
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware as Inner
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from sharedsession import NearCache, StoreUnavailable, adopt
 from sharedsession._core import runtime
+from sharedsession.asgi import SessionMiddleware
 from sharedsession.exceptions import StoreFull
 from sharedsession.flask import SharedSession
 from sharedsession.stores.base import Entry
@@ -238,3 +246,18 @@ def test_a_session_that_is_not_used_keeps_what_was_left() -> None:
     left = sorted(round((each.expires or 0) - time.time()) for each in store._entries.values())
     assert left[0] in (499, 500)
     assert not old.records
+
+
+def test_an_old_layer_that_was_left_inside_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Both set one cookie: a warning, once, as without `adopt`."""
+
+    async def answer(request: Request) -> PlainTextResponse:
+        request.session["n"] = request.session.get("n", 0) + 1
+        return PlainTextResponse("")
+
+    ours = {"secret_key": SECRET, "store": MemoryStore(), "adopt": adopt.StarletteCookie()}
+    middleware = [Middleware(SessionMiddleware, **ours), Middleware(Inner, secret_key=SECRET)]
+    client = TestClient(Starlette(routes=[Route("/", answer)], middleware=middleware))
+    for _ in range(3):
+        assert client.get("/").status_code == 200
+    assert caplog.text.count("must be set by one session middleware") == 1

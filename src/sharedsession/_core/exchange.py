@@ -388,7 +388,8 @@ class Exchange(State):
 
         A session of ours that one of them has issued is this request's from now on.
         """
-        if not (self.used or self.cookies or self.foreign or self._load):  # it concerns neither
+        shown = self.cookies or self.foreign or self.replaced
+        if not (self.used or shown or self._load):  # it concerns neither side
             return
         for cookie in issued_inside(self.manager, headers):
             self._follow(cookie)
