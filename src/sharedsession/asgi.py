@@ -134,7 +134,7 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
             app = self.app if self._before is None else self._before.app  # the old layer starts too
             await app(scope, receive, send)
             return
-        if self._before is not None and self._before.is_due(self.manager.clock()):
+        if self._before is not None and self._before.is_ahead(self.manager.clock()):
             await self._before.app(scope, receive, send)
             return
         key, theirs = self.scope_key, None

@@ -70,7 +70,7 @@ from ._core.state import Progress
 from ._core.steps import Flow
 from ._doors import advice, misuse
 from ._doors.arguments import documented
-from ._doors.switching import moment
+from ._doors.switching import Switch, moment
 from .adapter import Sessions, environ_header
 from .exceptions import RETRY_AFTER, UNAVAILABLE, ConfigurationError, StoreUnavailable
 from .stores.base import Store
@@ -194,12 +194,13 @@ class SharedSession(SessionInterface):
         https_only: bool | None | Unset = UNSET,
     ) -> None:
         given = dict(locals())
-        self._before, self._switch_at = before, moment(switch_at, before)
+        at = moment(switch_at, before)
         if before is not None and not isinstance(before, SessionInterface):
             raise ConfigurationError(
                 "before must be the old session interface, app.session_interface behind the line "
                 f"that sets it, got {quoted(before)}."
             )
+        self._before = None if at is None or before is None else Switch(before, at)
         # They are looked through for each combination of options.
         self._arguments = {
             name: tuple(given[name]) if isinstance(given[name], Iterator) else given[name]
@@ -254,9 +255,9 @@ class SharedSession(SessionInterface):
         """Return the request's session, not loaded; None without a secret key."""
         if not (app.secret_key or os.environ.get("SHAREDSESSION_SECRET_KEY")):
             return None
-        if self._before is not None and self._is_before(app):
-            setattr(request, BEFORE, True)
-            return self._before.open_session(app, request)
+        if self._before is not None and self._before.is_ahead(self._of(app).manager.clock()):
+            setattr(request, BEFORE, self._before.app)
+            return self._before.app.open_session(app, request)
         cookies = request.environ.get("HTTP_COOKIE", "")
         ours = cookies if self._may_concern(app, cookies) else None
         manager = partial(self.manager_of, app)
@@ -278,8 +279,9 @@ class SharedSession(SessionInterface):
         Flask-SocketIO for one, what would need a cookie does raise `LateChange`.
         """
         if not isinstance(session, Session):
-            if self._before is not None and getattr(_behind(request), BEFORE, False):
-                self._before.save_session(app, session, response)
+            before = _before()
+            if before is not None:
+                before.save_session(app, session, response)
             return
         exchange: Exchange = exchange_of(session)
         if exchange.progress >= Progress.GIVEN_UP:
@@ -335,18 +337,13 @@ class SharedSession(SessionInterface):
         The old ID is dead when the response leaves. Not needed at sign-in and sign-out. Until the
         moment of ``switch_at`` it is the old session interface's own.
         """
-        if self._before is not None and getattr(_behind(request), BEFORE, False):
-            cast(Any, self._before).regenerate(session)
+        before = cast(Any, _before())  # that of Flask-Session has this method
+        if before is not None:
+            before.regenerate(session)
         else:
             cast(Session, session).renew()
 
     # --- inside ---
-
-    def _is_before(self, app: Flask) -> bool:
-        """Whether a request that begins now is for the old session interface."""
-        if self._switch_at is None:
-            return False
-        return self._of(app).manager.clock() < self._switch_at
 
     def _may_concern(self, app: Flask, cookies: str) -> bool:
         """Whether a cookie of ours, or of what sessions are taken over from, is among them."""
@@ -656,6 +653,12 @@ def _let_flask_answer(outage: StoreUnavailable) -> None:
 _ANSWERED: dict[type[StoreUnavailable], type[StoreUnavailable]] = {}
 
 
+def _before() -> SessionInterface | None:
+    """Return the old session interface that has the current request, if it has."""
+    found: SessionInterface | None = getattr(_behind(request), BEFORE, None)
+    return found
+
+
 class _Closing:
     """Around the application: the end of each response, and an outage that its error page met."""
 
@@ -699,7 +702,7 @@ class _Closing:
         sets = any(name.lower() == "set-cookie" for name, _ in headers)
         if not (sets and isinstance(interface, SharedSession) and has_request_context()):
             return
-        if not getattr(_behind(request), BEFORE, False):
+        if _before() is None:
             for _ in issued_inside(interface.manager_of(self._app), encoded(headers)):
                 pass  # of this package: what is in it is not ours to follow here
 

@@ -116,7 +116,7 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
         return self.sessions.counts
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if self._before is not None and self._before.is_due(self.sessions.manager.clock()):
+        if self._before is not None and self._before.is_ahead(self.sessions.manager.clock()):
             return self._before.app(environ, start_response)
         around = environ.get(COUNTS)
         if around is not None and (shared := enter(environ, self._counts, around)) is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from logging import INFO, WARNING
 from math import isnan
 from typing import NamedTuple
@@ -58,14 +59,18 @@ class Claim(NamedTuple):
         return f"Claim(versioned={self.versioned})"
 
 
+# Creates the session that takes an old one's place, if any, and then the claim.
+Make = Callable[[State, Foreign, str, Found], Flow[Claim | None]]
+
+
 def adopting(state: State) -> Flow[None]:
     """Make the first of the old sessions that the client shows, and that lives, this request's."""
     for foreign in state.foreign:
-        key = claim_key(foreign, state.manager)
         try:
             claim = yield from claiming(state, foreign)
         except (NotAdoptable, NotSerializable, TooLarge, CorruptRecord) as reason:
             # Left where it is until it ends by itself: the client begins a new session.
+            key = claim_key(foreign, state.manager)
             if state.manager.is_first(f"not-adoptable: {reason}"):
                 state.manager.report("not-adoptable", key, WARNING, reason)
             else:
@@ -85,9 +90,8 @@ def retiring(state: State, foreign: Foreign) -> Flow[str | None]:
     It is claimed for no session, so that the old cookie is worth nothing any more. An end needs no
     room: where the store is full, and the old package has records, ending that has to do.
     """
-    key = claim_key(foreign, state.manager)
     try:
-        claim = yield from _claim_for_none(state, foreign, key)
+        claim = yield from _claim(state, foreign, _claim_for_none)
     except (NotAdoptable, CorruptRecord):  # it cannot come over either
         claim = None
     except StoreFull:
@@ -99,20 +103,17 @@ def retiring(state: State, foreign: Foreign) -> Flow[str | None]:
     return None if claim is None else store_key(claim.session_id, state.manager.settings.namespace)
 
 
-def _claim_for_none(state: State, foreign: Foreign, key: str) -> Flow[Claim | None]:
-    """Return the claim of an old session, made now if there was none; None: nor a session."""
-    manager = state.manager
-    while True:
-        claim = _opened((yield Load(key)), foreign)
-        if claim is not None:
-            return claim
-        found = yield ReadOld(foreign, manager.settings.secret_keys, manager.clock())
-        if found is None:
-            return _opened((yield Load(key)), foreign)
-        left = int(min(found.expires - manager.clock(), LONGEST))
-        claim = Claim(new_id(), versioned=False, expires=0)
-        if (yield Create(key, _sealed(claim, foreign.value), _kept(foreign, left))) is not None:
-            return claim
+def _claim_for_none(state: State, foreign: Foreign, key: str, found: Found) -> Flow[Claim | None]:
+    """Claim an old session for no session of ours; None: another request has claimed it."""
+    claim = Claim(new_id(), versioned=False, expires=0)
+    kept = _kept(foreign, _left(found, state.manager))
+    made = yield Create(key, _sealed(claim, foreign.value), kept)
+    return None if made is None else claim
+
+
+def _left(found: Found, manager: Manager) -> int:
+    """Return how many seconds an old session would have lived on."""
+    return int(min(found.expires - manager.clock(), LONGEST))
 
 
 def _kept(foreign: Foreign, left: int = 0) -> int:
@@ -138,19 +139,24 @@ def claiming(state: State, foreign: Foreign) -> Flow[Claim | None]:
         NotAdoptable, NotSerializable, TooLarge: it cannot come over, and is left as it is.
         CorruptRecord: what stands in the place of the claim is none.
     """
+    claim = yield from _claim(state, foreign, _make)
+    if claim is not None:
+        yield EndOld(foreign)
+    return claim
+
+
+def _claim(state: State, foreign: Foreign, make: Make) -> Flow[Claim | None]:
+    """Return the claim of an old session; ``make`` creates it, where there is none yet."""
     manager, key = state.manager, claim_key(foreign, state.manager)
     while True:
         claim = _opened((yield Load(key)), foreign)
-        if claim is None:
-            found = yield ReadOld(foreign, manager.settings.secret_keys, manager.clock())
-            if found is None:  # or another request has adopted it between the two looks
-                claim = _opened((yield Load(key)), foreign)
-                if claim is None:
-                    return None
-            else:
-                claim = yield from _make(state, foreign, key, found)
         if claim is not None:
-            yield EndOld(foreign)
+            return claim
+        found = yield ReadOld(foreign, manager.settings.secret_keys, manager.clock())
+        if found is None:  # or another request has adopted it between the two looks
+            return _opened((yield Load(key)), foreign)
+        claim = yield from make(state, foreign, key, found)
+        if claim is not None:
             return claim
 
 
@@ -158,7 +164,7 @@ def _make(state: State, foreign: Foreign, key: str, found: Found) -> Flow[Claim 
     """Create the session, then its claim; None: another request has made one meanwhile."""
     manager = state.manager
     record = record_of(found, manager)
-    left = int(min(found.expires - manager.clock(), LONGEST))
+    left = _left(found, manager)
     ttl = max(1, min(left, manager.ttl(record)))
     claim = Claim(new_id(), bool(manager.first_version), int(manager.clock()) + ttl)
     session_key = store_key(claim.session_id, manager.settings.namespace)

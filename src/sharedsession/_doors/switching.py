@@ -19,8 +19,8 @@ class Switch(Generic[App]):
     app: App
     at: float
 
-    def is_due(self, now: float) -> bool:
-        """Whether a request that begins now is for the old layer."""
+    def is_ahead(self, now: float) -> bool:
+        """Whether the moment is still to come: a request that begins now is for the old layer."""
         return now < self.at
 
     @classmethod
