@@ -142,23 +142,23 @@ def _adopt(options: argparse.Namespace) -> int:
     source, store = _source(options), _opened(_chosen(options))
     manager = Manager(_settings_for(options))
     try:
-        total = sum(1 for _ in source.values())
         if options.all:
             results: Counter[str] = Counter()
-            for result in _with_progress(move(source, manager, store), total):
+            for result in _with_progress(move(source, manager, store), source):
                 results[result] += 1
             moved = results.pop("moved", 0)
             print(f"{moved} session{'' if moved == 1 else 's'} moved.")
             _print_reasons("not moved", results)
             return 0
         report = Rehearsal()
-        for _ in _with_progress(rehearse(source, manager, store, report), total):
+        for _ in _with_progress(rehearse(source, manager, store, report), source):
             pass
     except TypeError as error:
         raise ConfigurationError(str(error)) from None
     finally:
         source.close()
-    print(f"{total} session{'' if total == 1 else 's'} found.")
+    found = report.adoptable + report.refused.total()
+    print(f"{found} session{'' if found == 1 else 's'} found.")
     print(f"{report.adoptable} would come over.")
     _print_reasons("would not", report.refused)
     for data, left in report.shown:
@@ -176,18 +176,21 @@ def _print_reasons(what: str, reasons: Mapping[str, int]) -> None:
 Progress = TypeVar("Progress")
 
 
-def _with_progress(steps: Iterable[Progress], total: int) -> Iterator[Progress]:
-    """Draw a bar while a person looks on."""
+def _with_progress(steps: Iterable[Progress], source: Source) -> Iterator[Progress]:
+    """Draw a bar while a person looks on; only for that the sessions are counted first."""
+    if not sys.stderr.isatty():
+        yield from steps
+        return
+    total = sum(1 for _ in source.values())
     width, shown = 40, time.monotonic()
     for number, step in enumerate(steps, 1):
-        if sys.stderr.isatty() and (time.monotonic() - shown > 0.2 or number == total):
+        if time.monotonic() - shown > 0.2 or number == total:
             shown = time.monotonic()
             full = min(width, width * number // max(1, total))
             bar = "#" * full + "-" * (width - full)
             print(f"\r[{bar}] {number} of {total} ", end="", file=sys.stderr, flush=True)
         yield step
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    print(file=sys.stderr)
 
 
 def _source(options: argparse.Namespace) -> Source:
