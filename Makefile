@@ -31,7 +31,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
 # What Python has compiled serves the next process, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all test-more test-servers test-floors coverage lint bench reliability clean
+.PHONY: demo test test-all tiers test-more test-servers test-floors coverage lint bench reliability clean
 
 demo: $(VENV)/.demo
 	$(BIN)/sharedsession demo $(DEMO)
@@ -39,7 +39,10 @@ demo: $(VENV)/.demo
 test: lint $(VENV)/.test
 	$(PYTEST) --dist worksteal -m '$(QUICK)' $(TESTS)
 
-test-all: coverage test-more test-servers
+test-all: tiers coverage test-more test-servers
+
+# Each test belongs to one tier: asked first, for it takes half a minute.
+tiers: $(VENV)/.test
 	$(BIN)/python scripts/count-tests '$(QUICK)' '$(MORE)' servers
 
 # The same, measured: with less than pyproject.toml wants it fails.

@@ -133,8 +133,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if collection_path.suffix != ".py" or not collection_path.is_relative_to(TESTS):
         return None
     tier, wanted = tier_of(collection_path), config.option.markexpr
-    excluded = tier is not None and f"not {tier}" in wanted
-    return True if excluded or (wanted == "servers" and tier != "servers") else None
+    if tier is not None:  # all of its tests are of this one
+        return True if f"not {tier}" in wanted or (wanted == "servers" != tier) else None
+    has_servers = any(of == "servers" for of, _ in patterns_of(collection_path))
+    return True if wanted == "servers" and not has_servers else None
 
 
 @pytest.hookimpl(tryfirst=True)  # markers are looked at by another hook of this name
