@@ -130,7 +130,7 @@ class Exchange(State):
                 self._meet()
             self.reads_as_empty = True
             dict.clear(session)
-        session.__class__ = Session
+        session.__class__ = session.becomes
 
     def _meet(self) -> None:
         """Raise the outage into the application."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from operator import attrgetter
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from .changes import Asked, refuse_async
 from .record import LONGEST, PERMANENT, whole_seconds
@@ -89,6 +89,7 @@ class Session(dict[Any, Any]):
 
     accessed: bool = False
     """Whether the session was reached for, in the frameworks' sense of the word."""
+    becomes: ClassVar[type[Session]]  # at its first use; a framework may have a class of its own
     # Class-level defaults: an untouched session of a request costs one object and no attribute.
     _modified: bool = False  # the same for writes
     _exchange: Exchange | None = None
@@ -339,7 +340,7 @@ class Session(dict[Any, Any]):
         if self._exchange is not None:
             self._exchange.begun(self).empty(asked)
         dict.clear(self)
-        self.__class__ = Session
+        self.__class__ = self.becomes
         self.accessed = self._modified = True
 
     def _assigned(self, keys: Iterable[Any]) -> None:
@@ -355,6 +356,7 @@ class Session(dict[Any, Any]):
             self[PERMANENT] = value
 
 
+Session.becomes = Session
 # The slot, for the rest of the core.
 exchange_of = attrgetter("_exchange")
 # Whether it was written to, or said to be, without a look into its values.
@@ -422,7 +424,7 @@ def ready(session: Session) -> None:
     """Load a session that has not been used yet, or raise the outage."""
     exchange = exchange_of(session)
     if exchange is None:
-        session.__class__ = Session
+        session.__class__ = session.becomes
     else:
         exchange.use(session)
 

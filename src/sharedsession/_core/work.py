@@ -276,7 +276,7 @@ class Work:
     def reset(self, stored: bytes, *, base: bytes | None = None) -> None:
         """Drop what this request did, whatever it is, and show what is stored."""
         self.used = True  # no read of what is shown now is noticed
-        self.session.__class__ = Session
+        self.session.__class__ = self.session.becomes
         dict.clear(self.session)
         dict.update(self.session, decode_data(stored))
         self.steps, self.reached, self.assigned = (), stored, None
