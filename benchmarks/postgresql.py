@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from sharedsession.stores.base import Entry
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import Clock, new_key
+from sharedsession.testing.stores import Clock, new_key
 from tests.support.databases import PostgreSQL
 
 SESSIONS = 10_000

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-pytest.register_assert_rewrite("sharedsession.testing")
+pytest.register_assert_rewrite("sharedsession.testing.stores")
 
 from tests.support.processes import ServerMissing  # noqa: E402 - after the line above
 from tests.support.servers import RedisServer, binaries  # noqa: E402 - after the line above

@@ -36,6 +36,7 @@ DOORS = (
     "sharedsession.stores.redis",
     "sharedsession.stores.sql",
     "sharedsession.testing",
+    "sharedsession.testing.stores",
     "sharedsession.wsgi",
 )
 # An import in a page or an example; a list in parentheses may go over several lines.

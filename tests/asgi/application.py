@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from sharedsession.asgi import SessionMiddleware
 from sharedsession.stores.base import Store
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 
 SECRET = "a secret of these tests"
 TIMEOUT = 10.0  # of the stores: this machine may be busy, and no test waits for it

@@ -16,7 +16,7 @@ from sharedsession.stores import StorePair, open_store
 from sharedsession.stores.base import Store
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.asgi.application import TIMEOUT, Browser, Site
 from tests.support.servers import RedisServer
 from tests.support.watched import WatchedStore

@@ -32,7 +32,7 @@ from sharedsession._core.cookie import REMEMBERED, Cookie, CookieCodec, new_id
 from sharedsession._core.record import Record, encode_data, encode_record
 from sharedsession._core.settings import gather
 from sharedsession.asgi import SessionMiddleware
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.asgi.application import (
     SECRET,
     Browser,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from sharedsession.flask import SharedSession
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.flask.site import Browser, Site
 from tests.support.watched import WatchedStore
 

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from sharedsession.flask import SharedSession
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.support.watched import WatchedStore
 
 SECRET = "a secret of the tests, long enough for them"

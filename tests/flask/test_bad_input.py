@@ -12,7 +12,7 @@ from flask.sessions import SecureCookieSessionInterface
 from itsdangerous import TimestampSigner
 
 from sharedsession import LateChange
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.flask.conftest import MakeSite
 from tests.flask.site import SECRET, Answer, Browser, Site, put
 from tests.support.watched import WatchedStore

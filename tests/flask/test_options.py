@@ -18,7 +18,7 @@ from werkzeug.test import Client
 
 from sharedsession import ConfigurationError
 from sharedsession.flask import SharedSession
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.flask.conftest import MakeSite
 from tests.flask.site import SECRET, Browser, Site, attributes, cookie_of, give_cookie, own, put
 from tests.support.watched import WatchedStore

@@ -15,7 +15,7 @@ from flask.sessions import SessionMixin
 
 from sharedsession import SessionGone
 from sharedsession._core.session import exchange_of
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.flask.conftest import MakeSite
 from tests.flask.site import Browser, Site, attributes, give_cookie, own, put, untouched
 from tests.support.watched import WatchedStore

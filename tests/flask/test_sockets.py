@@ -19,7 +19,7 @@ from werkzeug.serving import make_server
 
 from sharedsession import LateChange
 from sharedsession.flask import SharedSession
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.flask.site import SECRET, own, put
 from tests.support.watched import WatchedStore
 

@@ -17,7 +17,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from sharedsession import Session
 from sharedsession.asgi import ASGIApp, SessionMiddleware
-from sharedsession.testing import LoopThread
+from sharedsession.testing.stores import LoopThread
 from tests.guarantees.driver import (
     LIMIT,
     SECRET,

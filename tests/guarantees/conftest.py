@@ -13,7 +13,7 @@ from sharedsession.stores.base import AsyncStore, Store
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.conftest import advance_server
 from tests.guarantees.asgi import ADAPTERS as ASGI_ADAPTERS
 from tests.guarantees.asgi import FASTAPI, close_loops

@@ -13,7 +13,7 @@ from sharedsession import StoreUnavailable
 from sharedsession._core.record import Tombstone, decode_record
 from sharedsession.exceptions import StoreFull
 from sharedsession.stores.base import AsyncStore, Store
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.guarantees.driver import LIMIT, Gate
 
 WRITES = ("create", "replace", "touch", "delete")

@@ -13,7 +13,7 @@ from sharedsession import Session
 from sharedsession._core.cookie import Cookie, CookieCodec, new_id
 from sharedsession._core.settings import gather
 from sharedsession.stores.memory import MemoryStore
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.guarantees.asgi import Accept, AsgiServer, Close
 from tests.guarantees.conftest import Servers
 from tests.guarantees.driver import SECRET, Browser, Gate, Headers, Hold, Reply, put, read

@@ -18,7 +18,7 @@ import pytest
 from sharedsession import Session
 from sharedsession._core.settings import DEFAULT_OWNER_KEYS, DEFAULT_SIGN_IN_NAMES
 from sharedsession.stores.memory import MemoryStore
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 from tests.guarantees.conftest import Servers
 from tests.guarantees.driver import (
     Answer,

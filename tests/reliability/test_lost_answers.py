@@ -10,7 +10,7 @@ from sharedsession import Session
 from sharedsession._core.record import Tombstone, decode_record
 from sharedsession.stores import open_store
 from sharedsession.stores.base import Entry
-from sharedsession.testing import LoopThread
+from sharedsession.testing.stores import LoopThread
 from tests.guarantees.driver import Browser, destroy, increment, put, read
 from tests.reliability.places import PLACES, ProxiedStore
 from tests.support.proxy import Fate

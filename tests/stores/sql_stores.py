@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sharedsession.stores.sql import AsyncSQLStore, SQLStore
-from sharedsession.testing import LoopThread
+from sharedsession.testing.stores import LoopThread
 
 SYNC_DRIVERS = ["psycopg", "pymysql"]
 ASYNC_DRIVERS = ["async psycopg", "asyncpg", "asyncmy"]

@@ -11,7 +11,7 @@ import sqlalchemy
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import AsyncStoreConformance, Clock, StoreConformance
+from sharedsession.testing.stores import AsyncStoreConformance, Clock, StoreConformance
 
 
 class TestMemory(StoreConformance):

@@ -18,8 +18,8 @@ import asyncio, contextlib, dataclasses, threading, time
 import pytest
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores.base import Entry, new_token
-from sharedsession.testing import *
-from sharedsession.testing import (
+from sharedsession.testing.stores import *
+from sharedsession.testing.stores import (
     AsyncOutageConformance, AsyncStoreConformance, OutageConformance, StoreConformance, new_key,
 )
 

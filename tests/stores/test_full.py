@@ -16,7 +16,7 @@ from sharedsession.stores import open_store
 from sharedsession.stores.base import Store
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
-from sharedsession.testing import Awaited, LoopThread, found, new_key, race, stored
+from sharedsession.testing.stores import Awaited, LoopThread, found, new_key, race, stored
 from tests.support.memcached_servers import MemcachedServer
 from tests.support.redis_servers import SixNodes, Watched, replicated, until
 from tests.support.servers import RedisServer, binaries

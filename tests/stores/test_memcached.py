@@ -23,7 +23,7 @@ from sharedsession.stores._support import ages
 from sharedsession.stores.base import Entry, Store
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore, protocol
 from sharedsession.stores.memcached.addresses import parse
-from sharedsession.testing import Awaited, LoopThread, found, new_key, race, stored
+from sharedsession.testing.stores import Awaited, LoopThread, found, new_key, race, stored
 from tests.support.losing import LosingRelay
 from tests.support.memcached_servers import MemcachedServer, memcached_servers, url_of
 from tests.support.proxy import Proxy

@@ -8,7 +8,7 @@ import pymemcache
 import pytest
 
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
-from sharedsession.testing import AsyncStoreConformance, StoreConformance
+from sharedsession.testing.stores import AsyncStoreConformance, StoreConformance
 from tests.support.memcached_servers import (
     MemcachedServer,
     advancing,

@@ -20,7 +20,7 @@ from sharedsession.stores.base import Entry, Store
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
 from sharedsession.stores.memcached.ring import LISTS_KEPT, History, Ring, agreed
 from sharedsession.stores.memcached.steps import HISTORY
-from sharedsession.testing import Awaited, LoopThread, found, new_key, stored
+from sharedsession.testing.stores import Awaited, LoopThread, found, new_key, stored
 from tests.support.memcached_servers import MemcachedServer, memcached_servers, url_of
 
 Open = Callable[[list[MemcachedServer]], Store]

@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from sharedsession.stores import open_store
 from sharedsession.stores.memcached import AsyncMemcachedStore, MemcachedStore
-from sharedsession.testing import Awaited, LoopThread
+from sharedsession.testing.stores import Awaited, LoopThread
 from tests.stores.processes import run_python
 from tests.stores.test_model import Pinned, Subject, machine
 from tests.stores.test_processes import ASYNC, EACH, PROCESSES, SYNC

@@ -8,7 +8,7 @@ import pytest
 
 from sharedsession.exceptions import ConfigurationError
 from sharedsession.stores.memory import SLICE, WRITES_PER_SLICE, MemoryStore, workers_of
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 
 
 def fill(store: MemoryStore, count: int, ttl: int, prefix: str = "key") -> None:

@@ -23,7 +23,7 @@ from sharedsession.stores.base import TOKENS_KEPT, Entry, Store, Sweeper, new_to
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import Awaited, Clock, LoopThread, new_key
+from sharedsession.testing.stores import Awaited, Clock, LoopThread, new_key
 from tests.conftest import advance_server
 from tests.support.servers import RedisServer
 

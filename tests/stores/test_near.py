@@ -42,7 +42,7 @@ from sharedsession.stores.near import AsyncNearStore, NearStore, invalidation, w
 from sharedsession.stores.near.copies import OVERHEAD, Copies
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import (
+from sharedsession.testing.stores import (
     AsyncStoreConformance,
     Clock,
     LoopThread,

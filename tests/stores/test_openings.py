@@ -15,7 +15,7 @@ from sharedsession._core.per_process import PerProcess
 from sharedsession.stores._support import ages
 from sharedsession.stores._support.deadline import within
 from sharedsession.stores._support.openings import OVERDUE, AsyncOpenings, Openings
-from sharedsession.testing import race
+from sharedsession.testing.stores import race
 from tests.support.redis_servers import until
 
 

@@ -22,7 +22,7 @@ from sharedsession.stores.base import Entry, new_token
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.redis.batching import MOST_BYTES, OVERDUE, batches
 from sharedsession.stores.redis.cluster import Request
-from sharedsession.testing import new_key
+from sharedsession.testing.stores import new_key
 from tests.support.losing import LosingRelay
 from tests.support.redis_servers import replicated, until
 from tests.support.servers import RedisServer, binaries

@@ -23,7 +23,7 @@ from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.stores import open_store
 from sharedsession.stores.near import AsyncNearStore, NearStore, with_copies
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
-from sharedsession.testing import (
+from sharedsession.testing.stores import (
     AsyncStoreConformance,
     Awaited,
     LoopThread,

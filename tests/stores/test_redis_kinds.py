@@ -13,7 +13,7 @@ import redis.asyncio
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores import StorePair, open_store
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
-from sharedsession.testing import (
+from sharedsession.testing.stores import (
     AsyncStoreConformance,
     Awaited,
     LoopThread,

@@ -16,7 +16,7 @@ from sharedsession.stores.base import Entry, StorePair
 from sharedsession.stores.near import AsyncNearStore, NearStore, invalidation, with_copies
 from sharedsession.stores.redis import PREFIX, RedisStore
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import LoopThread, new_key
+from sharedsession.testing.stores import LoopThread, new_key
 from tests.stores.test_near import in_a_child
 from tests.stores.test_push import invalidations_of, listening, ours, rest, until
 from tests.support.proxy import Proxy

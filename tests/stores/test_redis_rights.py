@@ -13,7 +13,7 @@ import redis
 
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores import open_store
-from sharedsession.testing import Awaited, LoopThread, new_key
+from sharedsession.testing.stores import Awaited, LoopThread, new_key
 from tests.support.redis_servers import SixNodes
 from tests.support.servers import RedisServer, binaries
 

@@ -18,7 +18,7 @@ from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.stores import open_store
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore, connections
 from sharedsession.stores.redis.url import read_url
-from sharedsession.testing import (
+from sharedsession.testing.stores import (
     AsyncStoreConformance,
     Awaited,
     LoopThread,

@@ -19,7 +19,7 @@ from sharedsession.stores._support import ages
 from sharedsession.stores.base import FRESHEST
 from sharedsession.stores.near import with_copies
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
-from sharedsession.testing import Awaited, LoopThread, new_key, race, stored
+from sharedsession.testing.stores import Awaited, LoopThread, new_key, race, stored
 from tests.stores.test_push import rest
 from tests.support.proxy import Proxy
 from tests.support.redis_servers import until

@@ -19,7 +19,7 @@ from sharedsession.stores import open_store
 from sharedsession.stores.base import TOKENS_KEPT, Store
 from sharedsession.stores.memcached import MemcachedStore
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
-from sharedsession.testing import Awaited, LoopThread, found, new_key, stored
+from sharedsession.testing.stores import Awaited, LoopThread, found, new_key, stored
 from tests.support.losing import LosingRelay
 from tests.support.memcached_servers import MemcachedServer
 from tests.support.servers import RedisServer, binaries

@@ -19,7 +19,7 @@ from sharedsession.stores import open_store, open_with_copies
 from sharedsession.stores.base import FRESHEST, Entry, StorePair
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.near import LEASE, AsyncNearStore, Following, NearStore, with_copies
-from sharedsession.testing import LoopThread, new_key
+from sharedsession.testing.stores import LoopThread, new_key
 from tests.stores.test_push import ours, until
 from tests.support.databases import PostgreSQL, Standby
 from tests.support.proxy import Proxy

@@ -19,7 +19,7 @@ from sharedsession.exceptions import ConfigurationError, StoreUnavailable
 from sharedsession.stores._support.deadline import within
 from sharedsession.stores.base import Entry
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import Clock, new_key
+from sharedsession.testing.stores import Clock, new_key
 from tests.stores.processes import run_python
 
 

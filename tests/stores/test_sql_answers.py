@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from sharedsession.exceptions import StoreFull, StoreUnavailable
 from sharedsession.stores.base import TOKENS_KEPT
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import Clock, new_key
+from sharedsession.testing.stores import Clock, new_key
 from tests.stores.sql_stores import OF_MYSQL, OPENED, WAYS, Opened, opened, server_of
 from tests.support.databases import MariaDB, PostgreSQL
 from tests.support.proxy import Fate, Proxy

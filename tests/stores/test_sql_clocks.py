@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import new_key
+from sharedsession.testing.stores import new_key
 from tests.stores.processes import run_python
 from tests.stores.sql_stores import DRIVERS, server_of
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sharedsession.stores import open_store
 from sharedsession.stores.base import new_token
 from sharedsession.stores.sql import AsyncSQLStore, SQLStore
-from sharedsession.testing import (
+from sharedsession.testing.stores import (
     AsyncStoreConformance,
     Awaited,
     Clock,

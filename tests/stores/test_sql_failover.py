@@ -24,7 +24,7 @@ from sqlalchemy.pool import base as pool
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores.base import QUIET, READY, Event
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import new_key
+from sharedsession.testing.stores import new_key
 from tests.stores.sql_stores import OPENED, opened, server_of
 from tests.support.databases import MariaDB, PostgreSQL
 from tests.support.proxy import Proxy

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sharedsession.testing import Clock, new_key
+from sharedsession.testing.stores import Clock, new_key
 from tests.stores.sql_stores import OF_MYSQL, opened
 from tests.support.databases import MariaDB
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from sharedsession.stores.sql import AsyncSQLStore, SQLStore
-from sharedsession.testing import AsyncOutageConformance, Outage, OutageConformance
+from sharedsession.testing.stores import AsyncOutageConformance, Outage, OutageConformance
 from tests.stores.outages import TIMEOUT, hanging
 from tests.support.databases import Database
 

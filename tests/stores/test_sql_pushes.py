@@ -18,7 +18,7 @@ from sharedsession.stores import open_store
 from sharedsession.stores.base import FRESHEST, READY, StorePair
 from sharedsession.stores.near import AsyncNearStore, NearStore, invalidation, with_copies
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import LoopThread, new_key
+from sharedsession.testing.stores import LoopThread, new_key
 from tests.stores.test_push import invalidations_of, ours, rest, until
 from tests.stores.test_redis_pushes import LEASE, PATIENT, is_heard, near_to, with_a_copy
 from tests.support.databases import PASSWORD, MariaDB, PgBouncer, PostgreSQL

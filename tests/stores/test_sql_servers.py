@@ -30,7 +30,7 @@ from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores._support.deadline import within
 from sharedsession.stores.base import Entry, Store
 from sharedsession.stores.sql import AsyncSQLStore, SQLStore, dialects
-from sharedsession.testing import Awaited, LoopThread, new_key
+from sharedsession.testing.stores import Awaited, LoopThread, new_key
 from tests.guarantees import test_cancelled
 from tests.guarantees.asgi import AsgiAdapter, close_loops, starlette
 from tests.guarantees.driver import Browser

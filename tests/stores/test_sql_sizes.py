@@ -9,7 +9,7 @@ import pytest
 
 from sharedsession.exceptions import TooLarge
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import new_key
+from sharedsession.testing.stores import new_key
 from tests.stores.sql_stores import OF_MYSQL, OPENED, opened
 from tests.support.databases import MariaDB, PostgreSQL
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sharedsession import cli
 from sharedsession.stores.sql import SQLStore
 from sharedsession.stores.sql.dialects import CHUNK_ROWS
-from sharedsession.testing import Clock, new_key
+from sharedsession.testing.stores import Clock, new_key
 from tests.stores.sql_stores import DRIVERS, opened, server_of
 from tests.support.databases import PostgreSQL
 

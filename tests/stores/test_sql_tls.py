@@ -18,7 +18,7 @@ from sqlalchemy.util import greenlet_spawn
 from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores.base import Store
 from sharedsession.stores.sql import AsyncSQLStore, SQLStore
-from sharedsession.testing import Awaited, LoopThread, new_key
+from sharedsession.testing.stores import Awaited, LoopThread, new_key
 from tests.support.databases import Database, MariaDB, PostgreSQL
 
 DRIVERS = ["psycopg", "async psycopg", "asyncpg", "pymysql", "asyncmy"]

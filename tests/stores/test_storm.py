@@ -18,7 +18,7 @@ from sharedsession.exceptions import StoreUnavailable
 from sharedsession.stores import open_store
 from sharedsession.stores._support.deadline import within
 from sharedsession.stores.memcached import sync as memcached
-from sharedsession.testing import new_key
+from sharedsession.testing.stores import new_key
 from tests.support.databases import MariaDB, PostgreSQL
 from tests.support.memcached_servers import MemcachedServer
 from tests.support.servers import RedisServer

@@ -18,7 +18,7 @@ from sharedsession.stores import open_store
 from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.redis import AsyncRedisStore, RedisStore
 from sharedsession.stores.sql import SQLStore
-from sharedsession.testing import race
+from sharedsession.testing.stores import race
 from tests.support.servers import RedisServer
 
 

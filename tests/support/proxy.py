@@ -21,7 +21,7 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Any
 
-from sharedsession.testing import LoopThread
+from sharedsession.testing.stores import LoopThread
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 ASKS_FOR_PUSHES = re.compile(rb"TRACKING|(?<!UN)LISTEN")

@@ -8,7 +8,7 @@ from typing import Any
 from sharedsession import StoreUnavailable
 from sharedsession._core.record import decode_data, decode_record
 from sharedsession.stores.memory import MemoryStore
-from sharedsession.testing import Clock
+from sharedsession.testing.stores import Clock
 
 VERBS = ("load", "create", "replace", "touch", "delete")
 

@@ -2,7 +2,7 @@
 
 A store that takes a clock joins with one fixture::
 
-    from sharedsession.testing import Clock, StoreConformance
+    from sharedsession.testing.stores import Clock, StoreConformance
 
     class TestMyStore(StoreConformance):
         @pytest.fixture
@@ -22,7 +22,7 @@ manager in whose ``with`` block the store is unreachable; nothing is lost by tha
 Each row of the contract is written once: an async store is called through `Awaited`, so threads
 that race on an ordinary store become tasks that race on one loop. Keys are new in every test, so
 a store may keep what earlier tests left. For plain ``assert`` statements to explain themselves, put
-``pytest.register_assert_rewrite("sharedsession.testing")`` into ``conftest.py``.
+``pytest.register_assert_rewrite("sharedsession.testing.stores")`` into ``conftest.py``.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from ._core.cookie import new_id, store_key
-from .exceptions import StoreUnavailable, TooLarge
-from .stores.base import AsyncStore, Entry, Store, Sweeper
+from .._core.cookie import new_id, store_key
+from ..exceptions import StoreUnavailable, TooLarge
+from ..stores.base import AsyncStore, Entry, Store, Sweeper
+from ._clock import Clock
 
 __all__ = [
     "AsyncOutageConformance",
@@ -58,20 +59,6 @@ RACERS = 8
 DAY = 24 * 60 * 60
 LONGEST = 100 * 365 * DAY  # of the lifetimes that can be set
 LONGEST_CALL = 30.0
-
-
-class Clock:
-    """A clock that stands still until it is told how many seconds have passed."""
-
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass."""
-        self.now += seconds
 
 
 class LoopThread:
