@@ -313,6 +313,8 @@ class SharedSession(SessionInterface):
     def get_expiration_time(self, app: Flask, session: SessionMixin) -> datetime | None:
         """As Flask has it, but for a session that `Session.set_lifetime` gave its own lifetime."""
         own = lifetime_of(cast(Session, session))
+        if isinstance(own, datetime):
+            return own
         if isinstance(own, int):
             return datetime.now(UTC) + timedelta(seconds=own)
         return super().get_expiration_time(app, session)

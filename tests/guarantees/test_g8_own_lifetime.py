@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -85,6 +85,35 @@ def test_g8_a_shorter_lifetime(servers: Servers, browser: Browser, place: Place)
     place.advance(61)
     assert second.request(browser, read).value == {}
     assert second.request(other, read).value == {"a": 1}
+
+
+def test_g8_until_a_moment(servers: Servers, browser: Browser, place: Place) -> None:
+    """set_lifetime(datetime) is the session's end, however long it is unused before and however
+    often it is used; the cookie lasts as long."""
+    first, second = servers(2, max_age=100)
+    end = datetime.fromtimestamp(place.clock() + 3600, timezone(timedelta(hours=9)))
+    first.request(browser, last(end, a=1))
+    for _ in range(3):
+        place.advance(1100)
+        assert second.request(browser, read).value["a"] == 1
+    assert first.request(browser, put(b=2)).value is None
+    place.advance(301)
+    assert second.request(browser, read).value == {}
+
+
+def test_g8_a_moment_that_is_past(servers: Servers, browser: Browser, place: Place) -> None:
+    """It ends the session at once; one without a time zone is refused."""
+    first, second = servers(2, max_age=100)
+    first.request(browser, put(a=1))
+    past = datetime.fromtimestamp(place.clock() - 1, UTC)
+    first.request(browser, last(past, b=1))
+    assert second.request(browser, read).value == {}
+
+    def naive(session: Session) -> None:
+        with pytest.raises(TypeError, match="time zone"):
+            session.set_lifetime(past.replace(tzinfo=None))
+
+    first.request(browser, naive)
 
 
 def test_g8_until_the_browser_ends(servers: Servers, browser: Browser, place: Place) -> None:

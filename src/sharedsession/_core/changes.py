@@ -32,6 +32,7 @@ class Asked(IntFlag):
     DESTROYED = auto()
     RENEWED = auto()
     AUTHENTICATED = auto()
+    KEPT = auto()  # it is stored although it holds nothing
 
 
 class Changes(NamedTuple):

@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from itsdangerous import TimestampSigner
 from itsdangerous.encoding import base64_decode, base64_encode, bytes_to_int, int_to_bytes
 
-from .record import Lifetime
 from .settings import LARGEST_VALUE, Settings
 from .source import Source
 
@@ -91,6 +91,14 @@ def store_key(session_id: str, namespace: str) -> str:
     """
     digest = hashlib.sha256(f"{namespace}\0{session_id}".encode()).digest()
     return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def is_key(text: object) -> bool:
+    """Say whether this has the shape of a store key: what a user typed may be anything."""
+    return isinstance(text, str) and _KEY.fullmatch(text) is not None
+
+
+_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class _Signer(TimestampSigner):
@@ -205,10 +213,16 @@ class CookieCodec:
         self._remember(value, cookie)  # it comes back with the client's next request
         return value
 
-    def issue(self, cookie: Cookie, *, https: bool, lifetime: Lifetime = None) -> str:
+    def issue(
+        self,
+        cookie: Cookie,
+        *,
+        https: bool,
+        lifetime: int | Literal["permanent", "browser"] | None = None,
+    ) -> str:
         """Return the Set-Cookie value that hands ``cookie`` to the client.
 
-        ``lifetime`` is the session's own.
+        ``lifetime`` is the session's own, in seconds where it has a number or an end.
         """
         match lifetime:
             case None:

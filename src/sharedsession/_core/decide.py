@@ -43,7 +43,7 @@ def decide(state: State, outcome: Outcome, *, late: bool, repeat: bool = False) 
         return _of_a_new_session(state, outcome, ends_at_once=ends_at_once)
     if ends_at_once or outcome.ends:
         return Action.END
-    if outcome.asked:
+    if outcome.asked & ~Asked.KEPT:
         return Action.RENEW
     if outcome.changes_data:
         return _of_changed_data(state, outcome)
@@ -53,7 +53,7 @@ def decide(state: State, outcome: Outcome, *, late: bool, repeat: bool = False) 
 def _of_a_new_session(state: State, outcome: Outcome, *, ends_at_once: bool) -> Action:
     if state.tombstones and (outcome.ends or Asked.DESTROYED in outcome.asked):
         return Action.END_SUCCESSOR
-    if ends_at_once or outcome.is_empty:
+    if ends_at_once or (outcome.is_empty and Asked.KEPT not in outcome.asked):
         return Action.NOTHING
     signed_in = outcome.over_nothing and names_user(outcome.data, state.manager.settings)
     return Action.CREATE if signed_in or not state.ended else Action.NOTHING

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from ..exceptions import LateChange, StoreUnavailable
@@ -350,6 +351,8 @@ class Exchange(State):
         if self.reply is None:
             return None
         lifetime = None if self.record is None else self.record.lifetime
+        if isinstance(lifetime, datetime):
+            lifetime = self.manager.idle_timeout(self.record)
         return self.manager.codec.issue(self.reply, https=https, lifetime=lifetime)
 
     def left_behind(self) -> list[Source]:

@@ -108,7 +108,7 @@ def closing(
         else:
             _drop(state, own)
             if state.record is None:  # over nothing
-                raise _gone("committed") from failure.error
+                raise gone("committed") from failure.error
         raise failure.error from None
     except BaseException:
         state.take_back(outcome)
@@ -177,7 +177,7 @@ def _carry_out(action: Action, state: State, outcome: Outcome, *, repeat: bool) 
         case Action.END_SUCCESSOR:
             # No cookie is removed: the client may hold that of a later sign-in.
             while state.tombstones:
-                yield from _end_chain(state, state.tombstones[0])
+                yield from end_chain(state, state.tombstones[0])
                 state.tombstones = state.tombstones[1:]
             return False
         case Action.NOTHING:
@@ -392,7 +392,8 @@ def _create(state: State, outcome: Outcome) -> Flow[_Fresh]:
     record = _fresh_record(state, outcome)
     stored, ttl = encode_record(record), manager.ttl(record)
     while True:
-        cookie = Cookie(new_id(), manager.first_version, int(manager.clock()))
+        chosen, state.planned = state.planned or new_id(), None
+        cookie = Cookie(chosen, manager.first_version, int(manager.clock()))
         state.pending = Pending(cookie, renews=state.entry is not None)
         key = state.key_of(cookie)
         entry = yield from _write(state, Create(key, stored, ttl, record.owner))
@@ -412,6 +413,7 @@ def _renew(state: State, outcome: Outcome) -> Flow[bool]:
     """Create the new session, then swap the old record for a tombstone that names it."""
     assert state.key is not None
     assert state.entry is not None
+    planned = state.planned
     fresh = yield from _create(state, outcome)
     tombstone = Tombstone(state.manager.clock(), fresh.key)
     try:
@@ -423,7 +425,7 @@ def _renew(state: State, outcome: Outcome) -> Flow[bool]:
     if entry is None:
         # Made anew with what the other request has written, which may be refused: too large, say.
         yield Delete(fresh.key)
-        state.pending = None
+        state.pending, state.planned = None, planned
         return False
     _tell_of_sign_in_name(state, outcome)
     if entry.repeated:  # others may have ended the new one since
@@ -488,8 +490,11 @@ def _entomb(state: State, key: str, entry: Entry, tombstone: Tombstone) -> Flow[
     return entry if (yield from _write(state, Delete(key, entry))) else None
 
 
-def _end_chain(state: State, start: str) -> Flow[None]:
-    """End the session under a key, or the one that goes on after it; never the one at hand."""
+def end_chain(state: State, start: str) -> Flow[bool]:
+    """End the session under a key, or the one that goes on after it; never the one at hand.
+
+    Return whether there was one.
+    """
     key: str | None = start
     while key is not None and (state.entry is None or key != state.key):
         entry = yield Load(key)
@@ -497,12 +502,13 @@ def _end_chain(state: State, start: str) -> Flow[None]:
         if isinstance(found, Tombstone):
             key = found.successor
         elif found is None:
-            return
+            return False
         else:
             tombstone = Tombstone(state.manager.clock(), None)
             if (yield from _entomb(state, key, entry, tombstone)) is not None:
                 state.manager.report("destroyed", key)
-                return
+                return True
+    return False
 
 
 def _end_others(state: State) -> Flow[None]:
@@ -516,7 +522,7 @@ def _end_others(state: State) -> Flow[None]:
             key = yield from retiring(state, other)
             state.removed |= state.entry is None and state.manager.has_our_name(other.source)
         if key is not None:
-            yield from _end_chain(state, key)
+            yield from end_chain(state, key)
         state.to_end = state.to_end[1:]
 
 
@@ -541,7 +547,7 @@ def committing(state: State, function: Function | None) -> Flow[Any]:
         # A removal would leave with the response, after a sign-in, perhaps, that came meanwhile.
         state.removed = False
     if state.entry is None and state.ended and not outcome.ends:
-        raise _gone("committed")
+        raise gone("committed")
     state.met_outage = False
     return None if call is None else call.result
 
@@ -564,7 +570,7 @@ def reloading(state: State) -> Flow[None]:
     state.met_outage = False
     _show_found(state)
     if state.ended:
-        raise _gone("read again")
+        raise gone("read again")
 
 
 def _has_signed_out(state: State) -> bool:
@@ -581,7 +587,8 @@ def _show_found(state: State) -> None:
     state.reset(found, base=state.base if state.ended else found)
 
 
-def _gone(done: str) -> SessionGone:
+def gone(done: str) -> SessionGone:
+    """Return what is raised where a session has ended before something was done to it."""
     return SessionGone(
         f"The session ended before it could be {done}: signed out, renewed by another request, or "
         "expired. Nothing was stored; ask the user to sign in again."

@@ -10,6 +10,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from itertools import islice
 from logging import INFO, WARNING
 from math import ceil
@@ -17,7 +18,7 @@ from math import ceil
 from ..stores.base import FRESHEST
 from .backoff import Backoff
 from .cookie import CANDIDATES, Cookie, CookieCodec, finder
-from .record import Record
+from .record import LONGEST, Record
 from .runtime import OwnThreads
 from .settings import LARGEST_VALUE, Settings
 from .source import Foreign, Source
@@ -213,6 +214,9 @@ class Manager:
 
     def alive(self, record: Record) -> bool:
         """Whether the absolute clock still runs (ASVS 7.3.2); the idle one is the store's."""
+        own = record.lifetime
+        if isinstance(own, datetime) and own.timestamp() <= self.clock():
+            return False
         if record.absolute_end is None and self.settings.absolute_timeout is None:
             return True
         end = self.absolute_end(record)
@@ -226,6 +230,8 @@ class Manager:
     def idle_timeout(self, record: Record | None) -> int:
         """Seconds without use after which a session ends: its own, or those of the settings."""
         own = None if record is None else record.lifetime
+        if isinstance(own, datetime):  # whether it is used or not
+            return max(1, min(LONGEST, ceil(own.timestamp() - self.clock())))
         return own if isinstance(own, int) else self.settings.idle_timeout
 
     def ttl(self, record: Record) -> int:

@@ -56,10 +56,12 @@ Data = dict[Any, Any]
 Convert = Callable[[Any], Any]
 
 # The key under which a session's own lifetime stands in its data, as Flask has it: True, or
-# seconds, for one that outlives the browser, False for one that does not.
+# seconds, or a moment, for one that outlives the browser, False for one that does not.
 PERMANENT = "_permanent"
-# Seconds; that of the settings, outliving the browser or not; None: the application left it open.
-Lifetime = int | Literal["permanent", "browser"] | None
+FLASHES = "_flashes"  # pairs of category and message, as Flask has them
+# Seconds without use, or the moment of its end; that of the settings, outliving the browser or not;
+# None: the application left it open.
+Lifetime = int | datetime | Literal["permanent", "browser"] | None
 
 
 def whole_seconds(value: object) -> int | None:
@@ -76,6 +78,8 @@ def lifetime_of(data: Mapping[Any, Any]) -> Lifetime:
     if flag is None:
         return None
     if isinstance(flag, int) and not isinstance(flag, bool) and 0 < flag <= LONGEST:
+        return flag
+    if isinstance(flag, datetime) and flag.tzinfo is not None:
         return flag
     return "permanent" if flag else "browser"
 

@@ -22,7 +22,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from .changes import Asked, refuse_async
-from .record import LONGEST, PERMANENT, whole_seconds
+from .record import FLASHES, LONGEST, PERMANENT, whole_seconds
 
 T = TypeVar("T")
 
@@ -118,14 +118,17 @@ class Session(dict[Any, Any]):
         """
         self._empty(Asked.EMPTIED | Asked.DESTROYED)
 
-    def set_lifetime(self, lifetime: float | timedelta | Literal["browser"] | None) -> None:
+    def set_lifetime(
+        self, lifetime: float | timedelta | datetime | Literal["browser"] | None
+    ) -> None:
         """Give this session a lifetime of its own: "remember me", or a short one.
 
         Args:
             lifetime: the idle timeout in whole seconds, or as a `timedelta`, of which the cookie's
-                Max-Age is made, too; ``"browser"``: the idle timeout of the settings, and a cookie
-                that ends with the browser; None: as if it had never been set. The absolute timeout
-                is not changed.
+                Max-Age is made, too; a `datetime` with a time zone: the moment at which the session
+                ends, used or not (at once, where it is past); ``"browser"``: the idle timeout of
+                the settings, and a cookie that ends with the browser; None: as if it had never
+                been set. The absolute timeout is not changed.
 
         Raises:
             TypeError: it is none of these.
@@ -135,6 +138,9 @@ class Session(dict[Any, Any]):
             self.pop(PERMANENT, None)
         elif lifetime == "browser":
             self._assign_lifetime(False)
+        elif isinstance(lifetime, datetime):
+            self._ready()
+            self._assign_lifetime(_moment(lifetime))
         else:
             self._assign_lifetime(_seconds(lifetime))
 
@@ -157,6 +163,57 @@ class Session(dict[Any, Any]):
         if self._exchange is None:
             return function(self)
         return self._exchange.mutate(function)
+
+    # --- messages for the next page ---
+
+    def flash(
+        self,
+        message: Any,  # Any: whatever a session can hold
+        category: str = "message",
+    ) -> None:
+        """Keep a message for the next page that shows messages, as Flask's ``flash`` does.
+
+        In the very format of Flask, so that one application of a session shows what another one
+        has to say. Requests at once lose no message of each other.
+
+        Args:
+            message: a text, or what else a session can hold: a form's input, say, under a category
+                of its own, that the form shows again.
+            category: ``"message"`` by default, or what the page tells messages apart by.
+        """
+        self.mutate(
+            lambda session: session.update({FLASHES: [*_flashes(session), (category, message)]})
+        )
+
+    def take_flashes(self, *categories: str) -> list[tuple[str, Any]]:  # Any: as `flash` has it
+        """Return the messages that wait, with their categories, and remove them.
+
+        A message that another request adds meanwhile stays for the next page.
+
+        Args:
+            categories: take only messages of these; default: all.
+
+        Returns:
+            Pairs of category and message, oldest first.
+        """
+        waiting = [(category, message) for category, message in _flashes(self)]
+        taken = [each for each in waiting if not categories or each[0] in categories]
+
+        def remove(session: Session) -> None:
+            left = list(map(tuple, _flashes(session)))
+            for each in taken:
+                if each in left:
+                    left.remove(each)
+            if left:
+                session[FLASHES] = left
+            else:
+                session.pop(FLASHES, None)
+
+        if taken:
+            self.mutate(remove)
+        return taken
+
+    # --- the verbs that ask the store ---
 
     def commit(
         self, function: Callable[[Session], Any] | None = None
@@ -368,10 +425,16 @@ def give_exchange(session: Session, exchange: object) -> None:
     session.__dict__["_exchange"] = exchange
 
 
+def _flashes(session: Session) -> list[tuple[str, Any]]:
+    """Return the messages that wait; what else stands there is no list of them."""
+    found = session.get(FLASHES)
+    return found if isinstance(found, list) else []
+
+
 def _seconds(lifetime: object) -> int:
     """Return a session's own lifetime in whole seconds, or raise what says how to give it."""
     sentence = (
-        "A session's lifetime must be a positive number of seconds (int) or a timedelta, "
+        "A session's lifetime must be a positive number of seconds (int), a timedelta, a datetime, "
         f"'browser' or None, got {lifetime!r}."
     )
     seconds = whole_seconds(lifetime)
@@ -380,6 +443,16 @@ def _seconds(lifetime: object) -> int:
     if seconds <= 0:
         raise ValueError(f"{sentence} To end the session, call destroy().")
     return min(seconds, LONGEST)
+
+
+def _moment(lifetime: datetime) -> datetime:
+    """Return the end of a session in UTC, or raise what says how to give it."""
+    if lifetime.tzinfo is None:
+        raise TypeError(
+            f"The moment at which a session ends must have a time zone, got {lifetime!r}: use "
+            "datetime.now(UTC) + …, or lifetime.astimezone() for one of this machine's time."
+        )
+    return lifetime.astimezone(UTC)
 
 
 class _Hidden:

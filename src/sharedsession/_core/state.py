@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..exceptions import CorruptRecord, SessionError, UndecodableHere, UnknownFormat
 from ..stores.base import Entry
-from .cookie import Cookie, store_key
+from .cookie import Cookie, new_id, store_key
 from .manager import CLOCKS_APART, NO_VERSION, Manager
 from .record import Data, Record, Tombstone, decode_data, decode_record
 from .source import Foreign, Source
@@ -74,6 +74,7 @@ class State(Work):
     met_outage = False  # the application was told of one
     in_doubt: str | None = None  # the key of the write whose outcome is not known
     pending: Pending | None = None  # a new session that is not known to stand yet
+    planned: str | None = None  # the ID of the next new session, whose key was asked for already
     # Sessions that are to be ended, ours by their keys and each with those that it was renewed to;
     # what could not be ended in one commit is left for the next.
     to_end: Sequence[str | Foreign] = ()
@@ -122,6 +123,11 @@ class State(Work):
 
     def key_of(self, cookie: Cookie) -> str:
         return store_key(cookie.id, self.manager.settings.namespace)
+
+    def plan(self) -> str:
+        """Choose the ID of the next new session now; return the key that it will have."""
+        self.planned = self.planned or new_id()
+        return store_key(self.planned, self.manager.settings.namespace)
 
     def adopt(self, cookie: Cookie, key: str, entry: Entry, record: Record) -> None:
         """From now on this is the session at hand."""
