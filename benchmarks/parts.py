@@ -97,7 +97,7 @@ def main() -> None:
     ours = SessionMiddleware(_sign_in, secret_key=SECRET, store="memory://")
     theirs = CookieMiddleware(_sign_in, secret_key=SECRET)
     cookie = _cookie_of(ours)
-    manager, at_once = ours.manager, ours._at_once
+    manager, at_once = ours.manager, ours.sessions.stores.sync
     sent = [cookie.decode()]
     encoded = encode_data(SESSION)
 

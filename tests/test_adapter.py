@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -9,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
@@ -23,14 +25,14 @@ from sharedsession import (
     SessionError,
     SessionGone,
     StoreUnavailable,
-    adapter,
 )
 from sharedsession._core.backoff import SHORT
 from sharedsession._core.manager import Manager
 from sharedsession._core.runtime import THREADS, threads_run
 from sharedsession._core.session import exchange_of
 from sharedsession._core.settings import gather
-from sharedsession.adapter import Sessions
+from sharedsession._doors import stores
+from sharedsession.adapter import AsyncSessions, Sessions, met_outage
 from sharedsession.asgi import Receive, Scope, Send, SessionMiddleware
 from sharedsession.stores._support.deadline import bounded
 from sharedsession.stores.base import Entry, StorePair
@@ -99,7 +101,7 @@ def test_a_store_made_from_a_url_is_called_directly(monkeypatch: pytest.MonkeyPa
     """It ends its calls by itself; only while it is known to be down a thread is needed."""
     store = Slow()
     shared = sessions(store)
-    shared._stores.owned = True  # as if it were made from a URL
+    shared.stores.owned = True  # as if it were made from a URL
     cookie = stored(shared)
     assert shared.open(cookie) == {"a": 1}
     assert store.threads == {threading.current_thread().name}
@@ -328,10 +330,188 @@ def test_a_replica_beside_a_store_object_has_its_share_of_the_time(
         given.append(timeout)
         return StorePair(Replica(), None)
 
-    monkeypatch.setattr(adapter, "open_store", open_store)
+    monkeypatch.setattr(stores, "open_store", open_store)
     arguments = {"secret_key": "secret", "store": MemoryStore(), "store_timeout": 2.0}
-    adapter.Stores(gather({**arguments, "replica": "redis://replica"}, environ={}))
+    stores.Stores(gather({**arguments, "replica": "redis://replica"}, environ={}))
     assert given == [0.5]
+
+
+# --- what is awaited ------------------------------------------------------------------------------
+
+
+def on_each_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run it on asyncio and on trio."""
+    asyncio.run(main())
+    trio.run(main)
+
+
+def awaited(store: Any, **settings: Any) -> AsyncSessions:
+    own = {"secret_key": "s" * 20, "store": store, "store_timeout": TIMEOUT}
+    return AsyncSessions(gather(own | settings))
+
+
+def test_the_awaited_twin_makes_the_same_calls() -> None:
+    """open, commit and finish, on asyncio and on trio: what one stored the other finds, loaded."""
+
+    async def main() -> None:
+        session = await shared.open(None)
+        session["a"] = 1
+        headers = dict(await shared.commit(session, [("X-Own", "1")], https=True))
+        await shared.finish(session)
+        assert headers["X-Own"] == "1"
+        assert headers["Vary"] == "Cookie"
+        assert "; Secure" in headers["Set-Cookie"].title()
+        cookie = headers["Set-Cookie"].partition(";")[0]
+        again = await shared.open(f"other=1; {cookie}")
+        assert again == {"a": 1}
+        assert plain.open(cookie) == {"a": 1}
+        with pytest.raises(LateChange):
+            session["b"] = 2
+
+    store = MemoryStore()
+    shared, plain = awaited(store), sessions(store)
+    on_each_loop(main)
+    assert shared.counts["created"] == shared.live_counts()["created"] == 2
+
+
+def test_the_verbs_of_an_awaited_session_are_awaited() -> None:
+    """commit(), with its function, and reload(); one that is not awaited is an error."""
+
+    async def main() -> None:
+        session = await shared.open(None)
+        session["a"] = 1
+        assert await session.commit(lambda held: held["a"]) == 1
+        session["a"] = 2
+        await session.reload()
+        assert session == {"a": 1}
+        session.reload()
+        with pytest.raises(SessionError, match=r"await session\.reload"):
+            await shared.commit(session, [], https=False)
+        await shared.finish(session)
+
+    shared = awaited(MemoryStore())
+    on_each_loop(main)
+
+
+def test_a_verb_that_was_not_awaited_after_the_response_is_an_error() -> None:
+    """It is told at the end of the request, which is over all the same."""
+
+    async def main() -> None:
+        session = await shared.open(None)
+        session["a"] = 1
+        await shared.commit(session, [], https=False)
+        session.commit()
+        with pytest.raises(SessionError, match=r"await session\.commit"):
+            await shared.finish(session)
+        with pytest.raises(LateChange):
+            session["b"] = 1
+
+    shared = awaited(MemoryStore())
+    asyncio.run(main())
+
+
+def test_a_plain_store_is_called_in_threads_when_sessions_are_awaited() -> None:
+    """It never blocks the loop; one that does not answer is left at the deadline."""
+
+    async def main() -> None:
+        session = await shared.open(cookie)
+        assert session == {"a": 1}
+        assert threading.current_thread().name not in store.threads
+        store.open.clear()
+        try:
+            unused, used = await shared.open(cookie), await shared.open(cookie)
+        finally:
+            store.open.set()
+        assert await shared.commit(unused, [], https=False) == []
+        with pytest.raises(StoreUnavailable):
+            used.get("a")
+        assert met_outage(used)
+        with pytest.raises(StoreUnavailable):
+            await shared.commit(used, [], https=False, status=500)
+
+    store = Slow()
+    cookie = stored(sessions(store))
+    shared = awaited(store)
+    asyncio.run(main())
+
+
+def test_an_awaited_request_that_failed_stores_nothing() -> None:
+    """Only finish is called then, and no verb that is left over matters."""
+
+    async def main() -> None:
+        session = await shared.open(None)
+        session["a"] = 1
+        session.commit()
+        await shared.finish(session)
+
+    shared = awaited(MemoryStore())
+    asyncio.run(main())
+    assert not shared.counts
+
+
+def test_an_adapter_gives_a_request_settings_and_values_of_its_own() -> None:
+    """As to the plain sessions: a manager for this request, and what stands for other values."""
+
+    class Own:
+        pass
+
+    async def main() -> None:
+        session = await shared.open(None, lambda: other, convert=lambda value: "own")
+        session["a"] = Own()
+        headers = dict(await shared.commit(session, [], https=False))
+        cookie = headers["Set-Cookie"].partition(";")[0]
+        assert cookie.startswith("other=")
+        assert await shared.open(cookie, lambda: other) == {"a": "own"}
+        assert await shared.open(cookie) == {}
+
+    store = MemoryStore()
+    shared = awaited(store)
+    settings = {"secret_key": "s" * 20, "store": store, "session_cookie": "other"}
+    other = Manager(gather(settings), process=shared.manager.process)
+    asyncio.run(main())
+
+
+def test_on_outage_is_asked_by_awaited_sessions() -> None:
+    """With the request that the adapter gave: it goes on with an empty session."""
+    asked = []
+
+    def on_outage(request: Any, error: Exception) -> str:
+        asked.append(request["path"])
+        return "readonly-empty"
+
+    async def main() -> None:
+        session = await shared.open(cookie, request={"path": "/a"})
+        assert session == {}
+        assert await shared.commit(session, [], https=False) == [
+            ("Vary", "Cookie"),
+            ("Cache-Control", "no-store"),
+        ]
+
+    store = Slow()
+    cookie = stored(sessions(store))
+    shared = awaited(store, on_outage=on_outage, store_timeout=0.1)
+    store.open.clear()
+    try:
+        asyncio.run(main())
+    finally:
+        store.open.set()
+    assert asked == ["/a"]
+
+
+def test_an_awaited_store_is_told_to_plain_sessions_only() -> None:
+    """Plain sessions name the awaited ones; those take it, and any setting by its name."""
+
+    class Awaited(MemoryStore):
+        async def load(self, key: str, at_least: int = 0) -> Entry | None:  # type: ignore[override]
+            return super().load(key, at_least)
+
+    with pytest.raises(TypeError, match="AsyncSessions"):
+        sessions(Awaited())
+    AsyncSessions(secret_key="s" * 20, store=Awaited())
+    with pytest.raises(TypeError, match="AsyncSessions takes"):
+        AsyncSessions(gather({"secret_key": "s", "store": "memory://"}), store="memory://")
+    with pytest.raises(TypeError, match="https_only"):
+        AsyncSessions(secret_key="s" * 20, store="memory://", secure=True)
 
 
 # --- the end of the process -----------------------------------------------------------------------

@@ -111,7 +111,10 @@ LEVELS = {
     "_core.flows": 7,
     "_core.exchange": 8,
     "_doors.misuse": 8,
-    "stores": 8,
+    "stores": 7,
+    "_doors.stores": 8,
+    "_doors.layers": 8,
+    "_doors.awaited": 8,
     "testing": 8,
     "adapter": 9,
     "adopt": 9,
@@ -140,7 +143,7 @@ OF_A_STORE = {
 ONLY_NEAR = {"_core.settings"}
 # Who imports a store, or what stores share, beside the look-up of URLs, with the reason.
 OF_STORES = {
-    ("adapter", "stores.near"): "puts copies before a store object that was handed over",
+    ("_doors.stores", "stores.near"): "puts copies before a store object that was handed over",
     ("adapter", "stores._support.deadline"): "bounds the calls of a store by the same rule",
     ("cli", "stores._support.checking"): "prints what a check has found",
     ("adopt.records.redis", "stores._support.deadline"): "bounds its waits by the same rule",

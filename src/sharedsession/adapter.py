@@ -1,159 +1,43 @@
-"""What adapters share, and all that a plain (not async) framework needs: `Sessions`.
+"""What adapters share, and all that a framework of its own kind needs: its sessions.
 
-An adapter translates: a header becomes a cookie string, a decision becomes a header. It decides
-nothing itself. docs/writing-an-adapter.md builds one.
+`Sessions` are for requests that plain functions serve, `AsyncSessions` for coroutines. An adapter
+translates: a header becomes a cookie string, a decision becomes a header. It decides nothing
+itself. docs/writing-an-adapter.md builds one of each.
 """
 
 from __future__ import annotations
 
-import inspect
-import os
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
+from ._core import runtime
 from ._core.answers import Texts, encoded, unavailable
-from ._core.drivers import advance, drive
-from ._core.exchange import Exchange
+from ._core.drivers import adrive, advance, drive
+from ._core.exchange import Exchange, Run
 from ._core.flows import opening
 from ._core.manager import Manager, Process
 from ._core.runtime import threads_run
 from ._core.session import Session, exchange_of
-from ._core.settings import NAMES, Settings, announce, gather
+from ._core.settings import NAMES, Settings
 from ._core.state import Progress
 from ._core.steps import Flow
 from ._doors import advice
+from ._doors.awaited import Calls, Meets, Verb, refuse_unawaited
+from ._doors.layers import Counts
+from ._doors.stores import Stores, configure
 from .exceptions import StoreUnavailable
-from .stores import REPLICA_SHARE, open_store, open_with_copies
 from .stores._support.deadline import within
-from .stores.base import AsyncStore, Copying, Store, StorePair
-from .stores.near import with_copies
+from .stores.base import Store
 
-__all__ = ["Counts", "Sessions", "met_outage", "unavailable"]
+__all__ = ["AsyncSessions", "Counts", "Sessions", "met_outage", "unavailable"]
 
 T = TypeVar("T")
+Managers = Callable[[], Manager]
+Convert = Callable[[Any], Any]  # Any: of the framework's types
 
 OURS = ("vary", "cache-control", "set-cookie")
-COUNTS = "sharedsession.counts"  # where scopes and environments hold the `Counts` of a middleware
-LAYERS = "sharedsession.layers"  # and, inside of several, the name and the session of each
 TRUSTED = 0.9  # share of the timeout with which a store of our own ends its calls by itself
-
-
-def configure(arguments: Mapping[str, Any]) -> Settings:  # Any: what `gather` checks
-    """Return the settings of a middleware, and say what may be wrong with them."""
-    advice.warn_of_variables(os.environ, NAMES)
-    settings = gather(arguments)
-    announce(settings)
-    return settings
-
-
-class Stores:
-    """The store that the settings name, sync and async, as far as there are both."""
-
-    def __init__(self, settings: Settings) -> None:
-        chosen, replica, timeout = settings.store, settings.replica, settings.store_timeout
-        near_cache, stale = settings.near_cache, settings.stale_if_error
-        self.owned = isinstance(chosen, str)
-        if near_cache is None and replica is None:
-            pair = _opened(chosen, timeout)
-        elif isinstance(chosen, str) and isinstance(replica, str | None):
-            pair = open_with_copies(chosen, timeout, near_cache, replica, stale)
-        else:
-            beside = None if replica is None else _opened(replica, timeout / REPLICA_SHARE)
-            pair = with_copies(_opened(chosen, timeout), near_cache, beside, stale)
-        self._pair = pair  # held: it is shared while it lives
-        self.sync, self.asynchronous = pair.sync, pair.asynchronous
-        either = pair.asynchronous if pair.sync is None else pair.sync
-        self.copies = either if isinstance(either, Copying) else None
-        # By how many seconds an answer may be behind the store; what looks for a copy at hand.
-        self.lag = 0.0 if self.copies is None else self.copies.lag
-        self.peek = None if self.copies is None else self.copies.peek
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many loads were answered by whom, where there are copies."""
-        return {} if self.copies is None else self.copies.counts
-
-    def open_outdated(self, exchange: Exchange) -> bool:
-        """Open a session from copies alone, where the settings allow that in an outage."""
-        if self.copies is None:
-            return False
-        flow = opening(exchange, outdated=True)
-        try:
-            advance(flow, exchange.manager, self.copies.outdated)
-        except StopIteration:
-            # What another package keeps cannot be known from copies: there may be a session.
-            return exchange.entry is not None or not exchange.foreign
-        finally:
-            flow.close()
-        return False
-
-
-def _opened(store: str | Store | AsyncStore, timeout: float) -> StorePair:
-    if isinstance(store, str):
-        return open_store(store, timeout)
-    if inspect.iscoroutinefunction(store.load):
-        return StorePair(None, cast(AsyncStore, store))
-    return StorePair(cast(Store, store), None)
-
-
-class Counts(Mapping[str, int]):
-    """How often each event has happened in this process: always as of now, and read only."""
-
-    def __init__(self, manager: Manager, stores: Stores, key: str = "") -> None:
-        self.manager, self._stores = manager, stores
-        settings = manager.settings
-        self.cookie = settings.session_cookie
-        self.place = settings.store, settings.namespace
-        self.key = key  # where in a scope or an environment the session is
-
-    def _now(self) -> dict[str, int]:
-        return {**self.manager.counts, **self._stores.counts}
-
-    def __getitem__(self, event: str) -> int:
-        return self._now().get(event, 0)
-
-    def __contains__(self, event: object) -> bool:
-        return event in self._now()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._now())
-
-    def __len__(self) -> int:
-        return len(self._now())
-
-    def __repr__(self) -> str:
-        return repr(self._now())
-
-
-def enter(request: MutableMapping[str, Any], counts: Counts, outer: Counts) -> Session | None:
-    """Go into a middleware inside of another one; return the session that both have in common.
-
-    Two cookies of one name cannot be in one answer: the outermost middleware of that name decides.
-    """
-    session = request.get(outer.key)
-    held: Mapping[str, Session] = request.get(LAYERS, {})
-    layers = {name: each for name, each in held.items() if not _is_over(each)}
-    if isinstance(session, Session):
-        layers.setdefault(outer.cookie, session)
-    request[LAYERS] = layers
-    known = layers.get(counts.cookie)
-    if known is None or _is_over(known):  # of an earlier request with the same environment
-        return None
-    if counts.place != outer.place and counts.cookie == outer.cookie:
-        counts.manager.tell_once(
-            "two-layers",
-            "Two session middlewares on one request must have the same store and namespace, or "
-            "cookies of different names, and both have the cookie %r: the outer one decides. Give "
-            "one of them another name (session_cookie=…), or both the same settings.",
-            counts.cookie,
-        )
-    return known
-
-
-def _is_over(session: Session) -> bool:
-    exchange = exchange_of(session)
-    return exchange is not None and exchange.progress is Progress.OVER
 
 
 def environ_header(environ: Mapping[str, Any], name: str) -> str:
@@ -167,7 +51,48 @@ def met_outage(session: Session) -> bool:
     return exchange is not None and exchange.met_outage
 
 
-class Sessions:
+class _Shared:
+    """What both kinds of sessions have in common: settings, counts, and a response's headers."""
+
+    def __init__(self, settings: Settings | None, arguments: Mapping[str, Any]) -> None:
+        if settings is not None and (arguments or not isinstance(settings, Settings)):
+            name = type(self).__name__.lstrip("_")
+            raise TypeError(f"{name} takes what `gather` returns, or settings by their names.")
+        if settings is None:
+            advice.refuse_unknown(arguments, NAMES, {})
+            settings = configure(arguments)
+        self.stores = Stores(settings)
+        self.manager = Manager(settings, process=Process(lag=self.stores.lag))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each event happened in this process: created, renewed, gone, outage, …."""
+        return dict(self.live_counts())
+
+    def live_counts(self, key: str = "") -> Counts:
+        """Return the same as a mapping that goes on counting."""
+        return Counts(self.manager, self.stores, key)
+
+    def headers(self, exchange: Exchange, headers: Texts, *, https: bool) -> Texts:
+        """Return a response's headers with those that the committed session asks for."""
+        if not exchange.is_used:
+            return headers
+        sent = encoded(headers)
+        exchange.add_headers(sent, https=https)
+        # Title case, for clients that look for 'Set-Cookie' and nothing else.
+        return [
+            (name.title() if name in OURS else name, value.decode("latin-1"))
+            for name, value in ((name.decode("latin-1"), value) for name, value in sent)
+        ]
+
+    @staticmethod
+    def _raise_instead(exchange: Exchange, instead: int | None) -> None:
+        """Raise what a commit was answered with, where it was not stored."""
+        if instead is not None:
+            raise exchange.cause or StoreUnavailable("The session store did not answer.")
+
+
+class Sessions(_Shared):
     """Sessions for a framework whose requests are served by plain functions, in threads.
 
     One object serves all requests of an application: `open` gives a request its session, which is
@@ -191,39 +116,25 @@ class Sessions:
         settings: Settings | None = None,
         **arguments: Any,  # Any: of the settings' types, which `gather` checks
     ) -> None:
-        if settings is not None and (arguments or not isinstance(settings, Settings)):
-            raise TypeError("Sessions takes what `gather` returns, or settings by their names.")
-        if settings is None:
-            advice.refuse_unknown(arguments, NAMES, {})
-            settings = configure(arguments)
-        self._stores = Stores(settings)
-        if self._stores.sync is None:
-            name = "The store of this URL" if self._stores.owned else type(settings.store).__name__
+        super().__init__(settings, arguments)
+        stores, given = self.stores, self.manager.settings.store
+        if stores.sync is None:
+            name = "The store of this URL" if stores.owned else type(given).__name__
             plain = name.removeprefix("Async") if name.startswith("Async") else "a plain store"
             raise TypeError(
-                f"{name} is awaited, which only ASGI can do: use {plain} here, or a URL, which "
-                "stands for both."
+                f"{name} is awaited, which `AsyncSessions` and ASGI can do: use {plain} here, "
+                "or a URL, which stands for both."
             )
-        self.manager = Manager(settings, process=Process(lag=self._stores.lag))
-        self._store: Store = self._stores.sync
+        self._store: Store = stores.sync
         bounded = getattr(self._store, "blocking", True) and threads_run()
         self._within = self._make_call if bounded else None
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How often each event happened in this process: created, renewed, gone, outage, …."""
-        return dict(self.live_counts())
-
-    def live_counts(self, key: str = "") -> Counts:
-        """Return the same as a mapping that goes on counting."""
-        return Counts(self.manager, self._stores, key)
 
     def open(
         self,
         cookies: str | None,
-        manager: Callable[[], Manager] | None = None,
+        manager: Managers | None = None,
         request: MutableMapping[str, Any] | None = None,
-        convert: Callable[[Any], Any] | None = None,  # Any: of the framework's types
+        convert: Convert | None = None,
     ) -> Session:
         """Return the session of a request that came with these cookies, not loaded yet.
 
@@ -256,8 +167,7 @@ class Sessions:
         """
         exchange: Exchange = exchange_of(session)
         instead = self.run(exchange.respond(status, encoded(headers)))
-        if instead is not None:
-            raise exchange.cause or StoreUnavailable("The session store did not answer.")
+        self._raise_instead(exchange, instead)
         return self.headers(exchange, headers, https=https)
 
     def finish(self, session: Session) -> None:
@@ -280,9 +190,9 @@ class Sessions:
     def begin(
         self,
         cookies: str | None,
-        manager: Callable[[], Manager] | None = None,
+        manager: Managers | None = None,
         request: MutableMapping[str, Any] | None = None,
-        convert: Callable[[Any], Any] | None = None,
+        convert: Convert | None = None,
     ) -> Exchange:
         """Return the exchange of a request; the arguments are those of `open`."""
         unread = cookies is not None or manager is not None
@@ -298,27 +208,13 @@ class Sessions:
             exchange.hide()
         return exchange
 
-    def headers(self, exchange: Exchange, headers: Texts, *, https: bool) -> Texts:
-        """Return a response's headers with those that the committed session asks for."""
-        if not exchange.is_used:
-            return headers
-        sent = encoded(headers)
-        exchange.add_headers(sent, https=https)
-        # Title case, for clients that look for 'Set-Cookie' and nothing else.
-        return [
-            (name.title() if name in OURS else name, value.decode("latin-1"))
-            for name, value in ((name.decode("latin-1"), value) for name, value in sent)
-        ]
-
     def run(self, flow: Flow[T] | None) -> T | None:
         """Drive a flow with the store, under one deadline; None: there is nothing to do."""
         if flow is None:
             return None
-        return drive(flow, self._store, self.manager, self._within, self._stores.peek)
+        return drive(flow, self._store, self.manager, self._within, self.stores.peek)
 
-    def _resolve(
-        self, cookies: str | None, manager: Callable[[], Manager] | None, exchange: Exchange
-    ) -> None:
+    def _resolve(self, cookies: str | None, manager: Managers | None, exchange: Exchange) -> None:
         """Read the cookies of a request, with the settings that it is to have."""
         if manager is not None:
             exchange.manager = manager()
@@ -332,7 +228,7 @@ class Sessions:
         try:
             self.run(opening(exchange))
         except StoreUnavailable:
-            if not self._stores.open_outdated(exchange):
+            if not self.stores.open_outdated(exchange):
                 raise
 
     def _run_verb(self, exchange: Exchange, name: str, flow: Flow[Any]) -> Any:
@@ -349,7 +245,7 @@ class Sessions:
         much again as the call, so it is used where one is needed.
         """
         process = self.manager.process
-        trusted = self._stores.owned and not process.backoff.is_down
+        trusted = self.stores.owned and not process.backoff.is_down
         if trusted and seconds > TRUSTED * self.manager.settings.store_timeout:
             return call()
         return process.threads.run(partial(_within, seconds, call), seconds)
@@ -359,3 +255,136 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     """Make a call of a store that ends its waits in time, if it can, when its caller has left."""
     with within(seconds):
         return call()
+
+
+class AsyncSessions(_Shared):
+    """The awaited twin of `Sessions`, for requests that coroutines serve, on asyncio or on trio.
+
+    The calls are the same, and are awaited: `open`, which has loaded the session when it returns,
+    or remembers that it could not: its first use raises the outage then; `commit`; `finish`. So are
+    the session's own ``commit()`` and ``reload()``. A store whose functions are plain is called in
+    threads, one whose functions are awaited on the running loop; a URL stands for both.
+
+    Args:
+        settings: ready-made, from `settings.gather`; otherwise give them one by one, as to the
+            middlewares: ``AsyncSessions(secret_key=…, store=…)``.
+
+    Raises:
+        ConfigurationError: a setting is missing, wrong, or contradicts another.
+        TypeError: there is no such setting.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        **arguments: Any,  # Any: of the settings' types, which `gather` checks
+    ) -> None:
+        super().__init__(settings, arguments)
+        self._calls = Calls(self.stores, self.manager.process.threads)
+        self._peek = self.stores.peek
+
+    async def open(
+        self,
+        cookies: str | None,
+        manager: Managers | None = None,
+        request: MutableMapping[str, Any] | None = None,
+        convert: Convert | None = None,
+    ) -> Session:
+        """Return the session of a request that came with these cookies; no outage is raised here.
+
+        The arguments are those of `Sessions.open`; ``manager`` is asked at once.
+        """
+        return (await self.begin(cookies, manager, request, convert)).session
+
+    async def commit(
+        self, session: Session, headers: Texts, *, https: bool, status: int = 200
+    ) -> Texts:
+        """Store what the request did; return the response's headers with those of the session.
+
+        Arguments and errors are those of `Sessions.commit`.
+
+        Raises:
+            SessionError: a ``session.commit()`` or ``reload()`` was never awaited.
+        """
+        exchange: Exchange = exchange_of(session)
+        refuse_unawaited(exchange)
+        instead = await self.run(exchange.respond(status, encoded(headers)))
+        self._raise_instead(exchange, instead)
+        return self.headers(exchange, headers, https=https)
+
+    async def finish(self, session: Session) -> None:
+        """The request is over: store what was changed after `commit`; without one, nothing.
+
+        From now on a change of the session raises `LateChange`.
+
+        Raises:
+            LateChange: what was changed needs a new cookie.
+            SessionError: a ``session.commit()`` or ``reload()`` was never awaited.
+            StoreUnavailable: the store does not answer.
+        """
+        exchange: Exchange = exchange_of(session)
+        try:
+            if exchange.progress is Progress.ANSWERED:
+                refuse_unawaited(exchange)
+            await self.run(exchange.finish())
+        finally:
+            exchange.over()
+
+    # --- for the adapters of this package ---
+
+    async def begin(
+        self,
+        cookies: str | None,
+        manager: Managers | None = None,
+        request: MutableMapping[str, Any] | None = None,
+        convert: Convert | None = None,
+        meets: Meets | None = None,
+    ) -> Exchange:
+        """Return the exchange of a request, loaded; the arguments are those of `open`.
+
+        ``meets`` is told of an outage before the application meets it.
+        """
+        chosen = self.manager if manager is None else manager()
+        sent = [cookies] if cookies else ()
+        exchange = Exchange(
+            chosen, chosen.read(sent), self.verbs(meets), foreign=chosen.recognise(sent)
+        )
+        exchange.convert = convert
+        await self.load(exchange, request, meets)
+        return exchange
+
+    def verbs(self, meets: Meets | None = None) -> Run:
+        """Return what runs a session's ``commit()`` and ``reload()``, and makes awaitables."""
+        return partial(Verb, self.run, meets)
+
+    async def load(
+        self,
+        exchange: Exchange,
+        request: MutableMapping[str, Any] | None = None,
+        meets: Meets | None = None,
+    ) -> None:
+        """Load the session of an exchange that shows cookies, or remember the outage."""
+        if exchange.opened:
+            return
+        try:
+            await self.run(opening(exchange))
+        except StoreUnavailable as outage:
+            if not self.stores.open_outdated(exchange):
+                if meets is not None:
+                    meets(outage)
+                exchange.fail_load(outage, exchange.manager.settings.tolerance(request))
+                exchange.hide()
+                return
+        exchange.fill(exchange.session)
+
+    async def run(self, flow: Flow[T] | None) -> T | None:
+        """Drive a flow with the store that suits the running event loop, under one deadline."""
+        if flow is None:
+            return None
+        try:
+            step = advance(flow, self.manager, self._peek, self._calls.at_once)
+        except StopIteration as done:  # there is nothing to ask the store
+            result: T = done.value
+            return result
+        loop = runtime.current()
+        return await adrive(flow, step, self._calls.on(loop), loop, self.manager)

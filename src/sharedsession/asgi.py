@@ -7,35 +7,25 @@ session is used. The response is held back at its start until the record is stor
 from __future__ import annotations
 
 import sys
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-    Mapping,
-    MutableMapping,
-    Sequence,
-)
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Literal
 
 from ._core import runtime
 from ._core.answers import Headers, check_scheme, unavailable
-from ._core.drivers import Call, adrive, advance
 from ._core.exchange import Exchange, Unbegun
-from ._core.flows import opening
-from ._core.manager import Manager, Process
 from ._core.session import UnusedSession, exchange_of, give_exchange
 from ._core.settings import UNSET, NearCache, OnOutage, Unset
 from ._core.source import Source
 from ._core.state import Progress
-from ._core.steps import Flow
 from ._doors import advice, misuse
 from ._doors.arguments import documented
+from ._doors.awaited import refuse_unawaited
+from ._doors.layers import COUNTS, enter
+from ._doors.stores import configure
 from ._doors.switching import Switch
-from .adapter import COUNTS, Counts, Stores, configure, enter
-from .exceptions import RETRY_AFTER, UNAVAILABLE, SessionError, StoreUnavailable
+from .adapter import AsyncSessions
+from .exceptions import RETRY_AFTER, UNAVAILABLE, StoreUnavailable
 from .stores.base import AsyncStore, Store
 
 __all__ = ["SessionMiddleware"]
@@ -106,18 +96,13 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
         self.scope_key = scope_key
         misuse.require_asgi(app)
         settings = configure(given)
-        self._stores = Stores(settings)
-        self.manager = Manager(settings, process=Process(lag=self._stores.lag))
-        self._peek = self._stores.peek
-        awaited = self._stores.asynchronous
-        self._awaited = None if awaited is None else partial(_on, awaited)
-        plain = self._stores.sync if awaited is None else None
-        self._at_once = None if plain is None or getattr(plain, "blocking", True) else plain
+        # Bound once, not for each request.
+        self.sessions = sessions = AsyncSessions(settings)
+        self.manager, self.run = sessions.manager, sessions.run
         self._needle, *self._others = [f"{name}=".encode() for name in settings.cookie_names]
         self._before = Switch.of(app, switch_at, before)
-        self._counts = Counts(self.manager, self._stores, scope_key)
-        # Bound once, not for each request: what runs the verbs of a session.
-        self._verbs = {kind: partial(_Verb, self.run, kind) for kind in ("http", "websocket")}
+        self._counts = sessions.live_counts(scope_key)
+        self._verbs = {kind: sessions.verbs(meets) for kind, meets in _MEETS.items()}
         self._unused = {step: Unbegun(self._begin, step) for step in Progress}
 
     @property
@@ -159,7 +144,7 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
         foreign = self.manager.recognise(sent) if sent else ()
         exchange = Exchange(self.manager, cookies, self._verbs[kind], foreign=foreign)
         if cookies or foreign:
-            await self._open(scope, exchange)
+            await self.sessions.load(exchange, scope, _MEETS[kind])
         scope[key] = exchange.session
         response = (_Response if kind == "http" else _Socket)(self, scope, exchange, send, theirs)
         try:
@@ -207,99 +192,8 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
     def _begin(self, session: UnusedSession) -> Exchange:
         return Exchange(self.manager, (), self._verbs["http"], session=session)
 
-    async def _open(self, scope: Scope, exchange: Exchange) -> None:
-        try:
-            await self.run(opening(exchange))
-        except StoreUnavailable as outage:
-            if not self._stores.open_outdated(exchange):
-                tolerates = self.manager.settings.tolerance(scope)
-                if scope["type"] == "http":
-                    tolerates = partial(_tolerates, tolerates)
-                exchange.fail_load(outage, tolerates)
-                exchange.hide()
-                return
-        exchange.fill(exchange.session)
 
-    async def run(self, flow: Flow[Any]) -> Any:
-        """Drive a flow with the store that suits the running event loop, under one deadline."""
-        try:
-            step = advance(flow, self.manager, self._peek, self._at_once)
-        except StopIteration as done:  # there is nothing to ask the store
-            return done.value
-        loop = runtime.current()
-        return await adrive(flow, step, self._call_on(loop), loop, self.manager)
-
-    def _call_on(self, loop: runtime.Runtime) -> Call:
-        """Return what does a step with the store that suits an event loop."""
-        plain = self._stores.sync
-        if self._awaited is not None and loop is runtime.ASYNCIO:
-            return self._awaited
-        if plain is None:
-            return _on_asyncio_only
-        if not getattr(plain, "blocking", True):
-            return partial(_inline, plain)
-        return partial(_threaded, plain, loop, self.manager.process.threads)
-
-
-# --- the store: awaited, called at once, or called in a thread ------------------------------------
-
-
-# Any, below: a step that calls the store, and the answer of its verb.
-
-
-def _on(store: AsyncStore, step: Any) -> Awaitable[Any]:
-    answer: Awaitable[Any] = step.on(store)
-    return answer
-
-
-async def _inline(store: Store, step: Any) -> Any:
-    return step.on(store)
-
-
-async def _on_asyncio_only(_step: Any) -> Any:
-    raise StoreUnavailable(
-        "This store's client works on asyncio only, and the application runs on trio: give the "
-        "middleware a URL, or a store built around a client without asyncio."
-    )
-
-
-def _threaded(
-    store: Store, loop: runtime.Runtime, threads: runtime.OwnThreads, step: Any
-) -> Awaitable[Any]:
-    return loop.in_thread(threads, partial(step.on, store))
-
-
-class _Verb:
-    """What ``session.commit()`` and ``session.reload()`` return; nothing happens until awaited."""
-
-    def __init__(
-        self,
-        run: Callable[[Flow[Any]], Awaitable[Any]],
-        kind: str,
-        exchange: Exchange,
-        name: str,
-        flow: Flow[Any],
-    ) -> None:
-        self._exchange, self._name, self._flow, self._run = exchange, name, flow, run
-        self._kind = kind  # of the scope
-        self._awaited = False
-        exchange.unawaited = (*exchange.unawaited, name)
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        exchange = self._exchange
-        if self._awaited:
-            raise SessionError(f"The result of one session.{self._name} was awaited twice.")
-        self._awaited = True
-        waiting = list(exchange.unawaited)
-        waiting.remove(self._name)
-        exchange.unawaited = tuple(waiting)
-        try:
-            with exchange.running_verb(self._name):
-                return (yield from self._run(self._flow).__await__())
-        except StoreUnavailable as outage:
-            if self._kind == "http":
-                _let_starlette_answer(outage)
-            raise
+# --- outages --------------------------------------------------------------------------------------
 
 
 def _let_starlette_answer(outage: StoreUnavailable) -> None:
@@ -327,15 +221,8 @@ def _let_starlette_answer(outage: StoreUnavailable) -> None:
         outage.headers = headers  # type: ignore[attr-defined]  # Starlette's
 
 
-def _tolerates(chosen: Callable[[Exception], bool] | None, outage: Exception) -> bool:
-    """Ask what was chosen for an outage; whatever is raised of it from then on is answered."""
-    goes_on = chosen is not None and chosen(outage)
-    if isinstance(outage, StoreUnavailable):
-        _let_starlette_answer(outage)
-    return goes_on
-
-
 _ANSWERED: dict[type[StoreUnavailable], type[StoreUnavailable]] = {}
+_MEETS = {"http": _let_starlette_answer, "websocket": None}  # by the kind of a scope
 
 
 # --- other layers ---------------------------------------------------------------------------------
@@ -534,11 +421,7 @@ class _Response:
         """The application may have put something else in its session's place."""
         if self._is_replaced():
             self.exchange.replaced_by(self.scope.get(self._key))
-        for name in self.exchange.unawaited:
-            self.exchange.give_up()
-            raise SessionError(
-                f"session.{name} was called but not awaited: write 'await session.{name}'."
-            )
+        refuse_unawaited(self.exchange)
 
 
 class _Socket(_Response):

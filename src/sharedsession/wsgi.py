@@ -22,8 +22,10 @@ from ._core.settings import UNSET, NearCache, OnOutage, Unset
 from ._core.source import Source
 from ._doors import advice, misuse
 from ._doors.arguments import documented
+from ._doors.layers import COUNTS, enter
+from ._doors.stores import configure
 from ._doors.switching import Switch
-from .adapter import COUNTS, Sessions, configure, enter, environ_header
+from .adapter import Sessions, environ_header
 from .stores.base import AsyncStore, Store
 
 __all__ = ["SessionMiddleware"]

@@ -1586,8 +1586,8 @@ class TestSharing:
     def test_one_url_is_one_pool_of_connections(self, place: Opened) -> None:
         """Two middlewares of one process do not connect twice."""
         first, second = place.site().middleware, place.site().middleware
-        assert first._stores.sync is second._stores.sync
-        assert first._stores.asynchronous is second._stores.asynchronous
+        assert first.sessions.stores.sync is second.sessions.stores.sync
+        assert first.sessions.stores.asynchronous is second.sessions.stores.asynchronous
 
     @pytest.mark.parametrize(
         ("other", "meets"),

@@ -329,5 +329,5 @@ def current() -> Runtime:
     except RuntimeError:
         if "trio" in sys.modules:
             return TRIO
-        raise RuntimeError("sharedsession serves ASGI on asyncio and on trio only.") from None
+        raise RuntimeError("sharedsession is awaited on asyncio and on trio only.") from None
     return ASYNCIO
