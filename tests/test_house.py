@@ -110,6 +110,7 @@ LEVELS = {
     "_core.decide": 6,
     "_core.flows": 7,
     "_core.exchange": 8,
+    "_core.outside": 9,
     "_doors.misuse": 8,
     "stores": 7,
     "_doors.stores": 8,
@@ -119,6 +120,7 @@ LEVELS = {
     "adapter": 9,
     "adopt": 9,
     "asgi": 10,
+    "manager": 10,
     "flask": 10,
     "wsgi": 10,
     "starlette": 11,
@@ -244,8 +246,9 @@ def test_a_door_loads_few_modules() -> None:
 
 
 def test_the_package_itself_hands_on_public_names_only() -> None:
-    """``import sharedsession`` loads the session, the settings and the exceptions."""
-    assert imports_of("sharedsession") == {"_core.session", "_core.settings", "exceptions"}
+    """``import sharedsession`` loads the session, the settings, the exceptions, and managers."""
+    loaded = {"_core.session", "_core.settings", "exceptions", "manager"}
+    assert imports_of("sharedsession") == loaded
 
 
 def has_a_level(name: str) -> bool:

@@ -12,8 +12,10 @@ from .exceptions import (
     StoreUnavailable,
     TooLarge,
 )
+from .manager import AsyncSessionManager, SessionManager
 
 __all__ = [
+    "AsyncSessionManager",
     "ConfigurationError",
     "LateChange",
     "NearCache",
@@ -21,6 +23,7 @@ __all__ = [
     "Session",
     "SessionError",
     "SessionGone",
+    "SessionManager",
     "StoreFull",
     "StoreUnavailable",
     "TooLarge",
