@@ -206,6 +206,7 @@ def test_an_outage_is_an_outage(place: Place, manager: Any, known: str) -> None:
 def test_the_applications_clocks_count_here_as_well(place: Place, known: str) -> None:
     """With its absolute timeout a session is gone here when it is gone there."""
     strict = SessionManager(store=place.open(asynchronous=False), absolute_timeout=60)
+    strict._sessions.manager.clock = place.clock
     assert strict.read(known) is not None
     place.advance(61)
     assert strict.read(known) is None
