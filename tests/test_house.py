@@ -25,6 +25,7 @@ DOORS = (
     "sharedsession.adapter",
     "sharedsession.adopt",
     "sharedsession.asgi",
+    "sharedsession.django",
     "sharedsession.exceptions",
     "sharedsession.flask",
     "sharedsession.starlette",
@@ -120,6 +121,7 @@ LEVELS = {
     "adapter": 9,
     "adopt": 9,
     "asgi": 10,
+    "django": 10,
     "manager": 10,
     "flask": 10,
     "wsgi": 10,
@@ -267,7 +269,7 @@ def test_imports_point_one_way(name: str) -> None:
 
 def test_the_doors_of_frameworks_do_not_import_each_other() -> None:
     """Each stands alone on `adapter`; `starlette` puts `asgi` in the place of another."""
-    doors = {"asgi", "flask", "wsgi"}
+    doors = {"asgi", "django", "flask", "wsgi"}
     for name in doors:
         assert not imports_of(name) & (doors - {name})
 

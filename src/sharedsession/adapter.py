@@ -18,7 +18,7 @@ from ._core.exchange import Exchange, Run
 from ._core.flows import opening
 from ._core.manager import Manager, Process
 from ._core.runtime import threads_run
-from ._core.session import Session, exchange_of
+from ._core.session import Session, UnusedSession, exchange_of
 from ._core.settings import NAMES, Settings
 from ._core.state import Progress
 from ._core.steps import Flow
@@ -193,8 +193,12 @@ class Sessions(_Shared):
         manager: Managers | None = None,
         request: MutableMapping[str, Any] | None = None,
         convert: Convert | None = None,
+        session: UnusedSession | None = None,
     ) -> Exchange:
-        """Return the exchange of a request; the arguments are those of `open`."""
+        """Return the exchange of a request; the arguments are those of `open`.
+
+        ``session``: of a framework's own class.
+        """
         unread = cookies is not None or manager is not None
         exchange = Exchange(
             self.manager,
@@ -202,6 +206,7 @@ class Sessions(_Shared):
             resolve=partial(self._resolve, cookies, manager) if unread else None,
             load=self._load if cookies is not None else None,
             tolerates=self.manager.settings.tolerance(request) if cookies is not None else None,
+            session=session,
         )
         exchange.convert = convert
         if cookies is not None:

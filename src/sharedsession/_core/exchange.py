@@ -175,20 +175,23 @@ class Exchange(State):
     # --- verbs ---
 
     def commit(self, function: Function | None) -> Any:
-        return self._begin_verb("commit()", committing(self, function))
+        self.begin_verb("commit()")
+        assert self._run is not None
+        return self._run(self, "commit()", committing(self, function))
 
     def reload(self) -> Any:
         self.used = True
-        return self._begin_verb("reload()", reloading(self))
+        self.begin_verb("reload()")
+        assert self._run is not None
+        return self._run(self, "reload()", reloading(self))
 
-    def _begin_verb(self, name: str, flow: Flow[Any]) -> Any:
+    def begin_verb(self, name: str) -> None:
+        """Raise where a verb cannot be called now; else its flow may be run."""
         if self.progress is Progress.OVER:
             raise _after_the_request()
         if self.running:
             raise self.inside(name)
         self.resolve()
-        assert self._run is not None
-        return self._run(self, name, flow)
 
     @contextmanager
     def running_verb(self, name: str) -> Iterator[None]:
@@ -297,6 +300,11 @@ class Exchange(State):
         if self.is_distrusted and error is self.error:
             return 500
         raise error
+
+    @property
+    def ends(self) -> bool:
+        """Whether the application has asked for its end, and nothing of it is stored after that."""
+        return bool(self.asked & Asked.DESTROYED)
 
     def excuses(self, error: BaseException) -> bool:
         """Whether an error that escaped the application comes from an outage: it is a 503 then."""

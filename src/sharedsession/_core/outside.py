@@ -31,10 +31,10 @@ def opening_by_handle(exchange: Exchange, handle: str) -> Flow[None]:
     if isinstance(found, Record) and entry is not None:
         exchange.adopt(NOT_SHOWN, handle, entry, found)
         exchange.was_found = True
+        exchange.expect_no_response()
     else:
         exchange.meet(handle, found if isinstance(found, Tombstone) else None)
     exchange.opened = True
-    exchange.expect_no_response()
 
 
 def reading(exchange: Exchange, handle: str) -> Flow[Data | None]:

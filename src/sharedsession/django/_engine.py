@@ -1,0 +1,81 @@
+"""What all requests of a process share: the settings, and the sessions, plain and awaited."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from .._core.flows import opening
+from .._core.settings import Settings
+from ..adapter import AsyncSessions, Sessions
+from ..exceptions import StoreUnavailable
+from ._settings import SEEN, gathered
+
+if TYPE_CHECKING:
+    from .._core.exchange import Exchange
+
+
+class Engine:
+    """The sessions of this project, for plain code and for coroutines; both are of one process."""
+
+    def __init__(self, chosen: Settings) -> None:
+        self.sessions, self.awaited = Sessions(chosen), AsyncSessions(chosen)
+        self.awaited.manager = self.manager = self.sessions.manager
+        self.names = chosen.cookie_names
+        self.convert = converting(import_string(settings.SESSION_SERIALIZER)())
+
+    async def open(self, exchange: Exchange) -> None:
+        """Load the session of a request that a coroutine serves, or remember the outage."""
+        exchange.resolve()
+        if exchange.opened:
+            return
+        try:
+            await self.awaited.run(opening(exchange))
+        except StoreUnavailable as outage:
+            if not self.awaited.stores.open_outdated(exchange):
+                exchange.fail_load(outage)
+
+
+def converting(serializer: Any) -> Callable[[Any], Any]:  # Any: whatever SESSION_SERIALIZER names
+    """Return what gives for a value that we cannot store what Django's own session would give.
+
+    It is the serializer's: a class of the project's may know more types than JSON does.
+    """
+
+    def convert(value: Any) -> Any:
+        dumped = serializer.dumps(value)
+        json.loads(dumped)  # anything else would be of a type that we cannot store either
+        return serializer.loads(dumped)
+
+    return convert
+
+
+class _Current:
+    """The engine of now. ``override_settings`` in a test makes another one."""
+
+    engine: Engine | None = None
+    is_outdated = False
+
+
+def engine() -> Engine:
+    """Return the engine of this process, made at its first use.
+
+    Raises:
+        ConfigurationError: a setting is missing or wrong.
+    """
+    if _Current.engine is None or _Current.is_outdated:
+        # The one before is held until then: a memory, say, is shared by who holds it.
+        _Current.engine, _Current.is_outdated = Engine(gathered()), False
+    return _Current.engine
+
+
+def _outdate(*, setting: str, **_: object) -> None:
+    _Current.is_outdated |= setting in SEEN
+
+
+setting_changed.connect(_outdate, dispatch_uid="sharedsession")

@@ -1,0 +1,186 @@
+"""The middleware: Django's request gives a session, and Django's response is given its headers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.contrib.sessions.middleware import SessionMiddleware as DjangosMiddleware
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_cache_control, patch_vary_headers
+
+from .._core.answers import check_scheme, unavailable
+from .._core.cookie import removal
+from .._core.exchange import Exchange
+from .._core.session import exchange_of, give_exchange
+from ..adapter import environ_header
+from ..exceptions import StoreUnavailable
+from ._engine import engine
+from ._session import SessionStore, UnusedRequestStore
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+REFUSED = 500  # of a response from which on Django stores nothing
+
+
+class SessionMiddleware(DjangosMiddleware):
+    """``request.session`` from a store that all servers share, in the place of Django's own.
+
+    Under ASGI an async view has its session loaded and stored without a thread, where the store is
+    awaited.
+
+    Raises:
+        ConfigurationError: a setting is missing or wrong.
+        ImproperlyConfigured: SESSION_ENGINE is another one.
+    """
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        super().__init__(cast(Any, get_response))  # Any: the stubs know the plain kind
+        if not issubclass(self.SessionStore, SessionStore):
+            raise ImproperlyConfigured(
+                "SESSION_ENGINE must be 'sharedsession.django' with this middleware, got "
+                f"{settings.SESSION_ENGINE!r}."
+            )
+        engine()
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    # --- what Django calls, and projects override ---
+
+    def process_request(self, request: HttpRequest) -> None:
+        """Give the request its session, not loaded yet."""
+        request.session = _begin(request)
+
+    def process_response(  # type: ignore[override]  # the stubs know no stream
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        """Store what the request did, and set what the response has to say."""
+        exchange = _to_answer(request)
+        if exchange is None:
+            return response
+        instead = engine().sessions.run(_respond(exchange, response))
+        return _answered(request, response, exchange, instead)
+
+    def process_exception(
+        self, request: HttpRequest, exception: Exception
+    ) -> HttpResponseBase | None:
+        """Answer an outage that a view has met with a 503."""
+        return _unavailable(503) if isinstance(exception, StoreUnavailable) else None
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        """The same for coroutines, without a thread."""
+        self.process_request(request)
+        await engine().open(exchange_of(request.session))
+        response = await cast(Any, self.get_response)(request)
+        exchange = _to_answer(request)
+        if exchange is None:
+            return cast(HttpResponseBase, response)
+        instead = await engine().awaited.run(_respond(exchange, response))
+        return _answered(request, response, exchange, instead)
+
+
+def _begin(request: HttpRequest) -> SessionStore:
+    known = engine()
+    cookies = str(request.META.get("HTTP_COOKIE", ""))
+    name = known.manager.settings.session_cookie
+    put = request.COOKIES.get(name)  # by another middleware, from another header perhaps
+    if put and put not in cookies:
+        cookies = f"{name}={put}; {cookies}"
+    ours = cookies if any(f"{each}=" in cookies for each in known.names) else None
+    session = UnusedRequestStore.__new__(UnusedRequestStore)
+    exchange = known.sessions.begin(ours, None, request.META, known.convert, session)
+    give_exchange(session, exchange)
+    return cast(SessionStore, session)
+
+
+def _to_answer(request: HttpRequest) -> Exchange | None:
+    """Return what is to be committed; None, where another package's session has the place."""
+    session = getattr(request, "session", None)
+    return exchange_of(session) if isinstance(session, SessionStore) else None
+
+
+def _respond(exchange: Exchange, response: HttpResponseBase) -> Any:  # a flow, or None
+    failed = response.status_code >= REFUSED and not exchange.met_outage
+    if failed and not exchange.ends:  # what ended a session was done at once, by Django
+        exchange.give_up()
+        return None
+    told = [(b"set-cookie", each.OutputString().encode()) for each in response.cookies.values()]
+    repeat = bool(settings.SESSION_SAVE_EVERY_REQUEST) and exchange.load_to_refresh(_always)
+    return exchange.respond(response.status_code, told, repeat=repeat)
+
+
+def _always() -> bool:
+    return True
+
+
+def _answered(
+    request: HttpRequest, response: HttpResponseBase, exchange: Exchange, instead: int | None
+) -> HttpResponseBase:
+    """Return the response with the session's headers, or what is answered in its place."""
+    if instead is not None:
+        with suppress(Exception):  # of a stream that no client will read
+            response.close()
+        return _unavailable(instead, response)
+    if exchange.is_used:
+        _dress(request, response, exchange)
+    closes, sessions = response.close, engine().sessions
+
+    def close() -> None:
+        """Close the response, then look for what came after the headers."""
+        try:
+            closes()
+            sessions.run(exchange.finish())
+        finally:
+            exchange.over()
+
+    response.close = close  # type: ignore[method-assign]  # the server calls it when all is sent
+    return response
+
+
+def _dress(request: HttpRequest, response: HttpResponseBase, exchange: Exchange) -> None:
+    patch_vary_headers(response, ("Cookie",))
+    name = exchange.manager.settings.session_cookie
+    for source in exchange.left_behind():
+        response.cookies.load(removal(source))
+    if exchange.reads_as_empty:
+        patch_cache_control(response, no_store=True)
+    if exchange.is_distrusted:
+        return
+    where = {"path": settings.SESSION_COOKIE_PATH, "domain": settings.SESSION_COOKIE_DOMAIN}
+    if exchange.removed:
+        response.delete_cookie(name, samesite=settings.SESSION_COOKIE_SAMESITE, **where)
+    elif exchange.reply is not None:
+        if not request.is_secure():
+            check_scheme(
+                exchange.manager,
+                partial(environ_header, request.META),
+                "SECURE_PROXY_SSL_HEADER in Django's settings",
+                "set SESSION_COOKIE_SECURE",
+            )
+        session = cast(SessionStore, exchange.session)
+        at_end = session.get_expire_at_browser_close()
+        response.set_cookie(
+            name,
+            exchange.manager.codec.sign(exchange.reply),
+            max_age=None if at_end else session.get_expiry_age(),
+            secure=bool(settings.SESSION_COOKIE_SECURE) or request.is_secure(),
+            httponly=settings.SESSION_COOKIE_HTTPONLY,
+            samesite=settings.SESSION_COOKIE_SAMESITE,
+            **where,
+        )
+    else:
+        return
+    if "private" not in response.get("Cache-Control", ""):
+        patch_cache_control(response, no_store=True)
+
+
+def _unavailable(status: int, said: HttpResponseBase | None = None) -> HttpResponse:
+    headers, body = unavailable(status, [] if said is None else said.items())
+    return HttpResponse(body, status=status, headers=dict(headers))

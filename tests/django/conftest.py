@@ -1,0 +1,71 @@
+"""The site, in this process: its database is in memory, and so are its sessions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django.site.settings"
+
+import django
+
+django.setup()
+del os.environ["DJANGO_SETTINGS_MODULE"]  # other tests start sites of their own
+
+from django.contrib.auth.models import User  # noqa: E402 - after the lines above
+from django.db import connection  # noqa: E402 - after the lines above
+from django.test import AsyncClient, Client  # noqa: E402 - after the lines above
+from django.test.utils import setup_test_environment, teardown_test_environment  # noqa: E402 - after the lines above
+
+from tests.django.site import views  # noqa: E402 - after the lines above
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _site() -> Iterator[None]:
+    setup_test_environment(debug=False)
+    name = connection.settings_dict["NAME"]
+    connection.creation.create_test_db(verbosity=0)
+    yield
+    connection.creation.destroy_test_db(name, verbosity=0)
+    teardown_test_environment()
+
+
+@pytest.fixture(autouse=True)
+def _no_rows() -> Iterator[None]:
+    yield
+    User.objects.all().delete()
+
+
+@pytest.fixture
+def user() -> User:
+    return User.objects.create_user("ada", password="right")
+
+
+@pytest.fixture
+def admin() -> User:
+    return User.objects.create_superuser("root", password="right")
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def async_client() -> AsyncClient:
+    return AsyncClient()
+
+
+@pytest.fixture
+def page(client: Client) -> Iterator[Callable[..., Any]]:
+    """Runs a function of the request as a page of the site; returns its response."""
+
+    def run(function: Callable[..., Any], client: Client = client, **options: Any) -> Any:
+        views.hooks["page"] = function
+        return client.get("/hooked/page", **options)
+
+    yield run
+    views.hooks.clear()
