@@ -37,6 +37,7 @@ TIERS = {
         adopt/test_generations.py adopt/test_records.py::test_random_records*
         applications/* demo/* deployments/* examples/*
         asgi/test_misconfigured.py::test_a_server_does_not_start*
+        django/test_servers.py django/test_settings.py::*migration*
         flask/test_outages.py::*test_requests_leave_no_garbage*
         flask/test_sockets.py::test_events_by_a_real_client*
         guarantees/test_cancelled.py::test_two_thousand*

@@ -125,6 +125,15 @@ def _contenders() -> list[Contender]:
             server="redis",
             bare="django",
         ),
+        Contender(
+            "django-shared",
+            "wsgi",
+            "sharedsession, Django, Redis",
+            wsgi.django_shared,
+            ("django",),
+            server="redis",
+            bare="django",
+        ),
         Contender("flask-memory", "wsgi", "sharedsession, Flask, memory", wsgi.memory, bare=flask),
         Contender(
             "flask-redis",

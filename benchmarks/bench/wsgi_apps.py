@@ -148,6 +148,14 @@ def django_redis(url: str) -> Any:
     return django_sessions("cache", CACHES={"default": cache})
 
 
+def django_shared(url: str) -> Any:
+    return django(
+        MIDDLEWARE=["sharedsession.django.SessionMiddleware"],
+        SESSION_ENGINE="sharedsession.django",
+        SHAREDSESSION={"STORE": url},
+    )
+
+
 def django_memcached(url: str) -> Any:
     cache = {
         "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",

@@ -65,6 +65,7 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick, f
 STATIC_URL = "static/"
 CHANNEL_LAYERS: dict[str, object] = {}
 
+SESSION_COOKIE_NAME = os.environ.get("COOKIE", "sessionid")
 if WHOSE == "ours":
     SESSION_ENGINE = "sharedsession.django"
     SHAREDSESSION = {"STORE": os.environ.get("STORE", "memory://")}

@@ -22,6 +22,7 @@ urlpatterns = [
     path("api/", api.urls),
     path("notes", views.notes),
     path("visit", views.visit),
+    path("pid", views.pid),
     path("whoami", views.whoami),
     path("avisit", views.avisit),
     path("asign-in", csrf_exempt(views.asign_in)),

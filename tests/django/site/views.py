@@ -48,6 +48,10 @@ def visit(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"visits": request.session["visits"], "pid": os.getpid()})
 
 
+def pid(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"pid": os.getpid()})
+
+
 def whoami(request: HttpRequest) -> HttpResponse:
     data = {name: each for name, each in request.session.items() if name == "visits"}
     return JsonResponse({"user": request.user.get_username(), **data})
