@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django.site.settings"
+from tests.django import configured  # noqa: F401 - before what needs it
 
-import django
+# isort: split
 
-django.setup()
-del os.environ["DJANGO_SETTINGS_MODULE"]  # other tests start sites of their own
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import AsyncClient, Client
+from django.test.utils import setup_test_environment, teardown_test_environment
 
-from django.contrib.auth.models import User  # noqa: E402 - after the lines above
-from django.db import connection  # noqa: E402 - after the lines above
-from django.test import AsyncClient, Client  # noqa: E402 - after the lines above
-from django.test.utils import setup_test_environment, teardown_test_environment  # noqa: E402 - after the lines above
-
-from tests.django.site import views  # noqa: E402 - after the lines above
+from tests.django.site import views
 
 
 @pytest.fixture(scope="session", autouse=True)

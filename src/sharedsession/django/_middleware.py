@@ -19,9 +19,9 @@ from .._core.answers import check_scheme, unavailable
 from .._core.cookie import removal
 from .._core.exchange import Exchange
 from .._core.session import exchange_of, give_exchange
-from ..adapter import environ_header
+from ..adapter import Sessions, environ_header
 from ..exceptions import StoreUnavailable
-from ._engine import engine
+from ._engine import Engine, engine
 from ._session import SessionStore, UnusedRequestStore
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
@@ -48,15 +48,20 @@ class SessionMiddleware(DjangosMiddleware):
                 "SESSION_ENGINE must be 'sharedsession.django' with this middleware, got "
                 f"{settings.SESSION_ENGINE!r}."
             )
-        engine()
+        engine()  # what is wrong with the settings stops the server
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)
+
+    @property
+    def engine(self) -> Engine:
+        """What the requests of this process share."""
+        return engine()
 
     # --- what Django calls, and projects override ---
 
     def process_request(self, request: HttpRequest) -> None:
         """Give the request its session, not loaded yet."""
-        request.session = _begin(request)
+        request.session = _begin(request, self.engine)
 
     def process_response(  # type: ignore[override]  # the stubs know no stream
         self, request: HttpRequest, response: HttpResponseBase
@@ -65,8 +70,8 @@ class SessionMiddleware(DjangosMiddleware):
         exchange = _to_answer(request)
         if exchange is None:
             return response
-        instead = engine().sessions.run(_respond(exchange, response))
-        return _answered(request, response, exchange, instead)
+        instead = self.engine.sessions.run(_respond(exchange, response))
+        return _answered(request, response, exchange, instead, self.engine.sessions)
 
     def process_exception(
         self, request: HttpRequest, exception: Exception
@@ -77,17 +82,16 @@ class SessionMiddleware(DjangosMiddleware):
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """The same for coroutines, without a thread."""
         self.process_request(request)
-        await engine().open(exchange_of(request.session))
+        await self.engine.open(exchange_of(request.session))
         response = await cast(Any, self.get_response)(request)
         exchange = _to_answer(request)
         if exchange is None:
             return cast(HttpResponseBase, response)
-        instead = await engine().awaited.run(_respond(exchange, response))
-        return _answered(request, response, exchange, instead)
+        instead = await self.engine.awaited.run(_respond(exchange, response))
+        return _answered(request, response, exchange, instead, self.engine.sessions)
 
 
-def _begin(request: HttpRequest) -> SessionStore:
-    known = engine()
+def _begin(request: HttpRequest, known: Engine) -> SessionStore:
     cookies = str(request.META.get("HTTP_COOKIE", ""))
     name = known.manager.settings.session_cookie
     put = request.COOKIES.get(name)  # by another middleware, from another header perhaps
@@ -97,6 +101,7 @@ def _begin(request: HttpRequest) -> SessionStore:
     session = UnusedRequestStore.__new__(UnusedRequestStore)
     exchange = known.sessions.begin(ours, None, request.META, known.convert, session)
     give_exchange(session, exchange)
+    session.__dict__["_engine"] = known
     return cast(SessionStore, session)
 
 
@@ -107,8 +112,8 @@ def _to_answer(request: HttpRequest) -> Exchange | None:
 
 
 def _respond(exchange: Exchange, response: HttpResponseBase) -> Any:  # a flow, or None
-    failed = response.status_code >= REFUSED and not exchange.met_outage
-    if failed and not exchange.ends:  # what ended a session was done at once, by Django
+    failed = response.status_code >= REFUSED and exchange.error is None and not exchange.met_outage
+    if failed and not exchange.ends:  # what ended a session Django does at once
         exchange.give_up()
         return None
     told = [(b"set-cookie", each.OutputString().encode()) for each in response.cookies.values()]
@@ -121,16 +126,21 @@ def _always() -> bool:
 
 
 def _answered(
-    request: HttpRequest, response: HttpResponseBase, exchange: Exchange, instead: int | None
+    request: HttpRequest,
+    response: HttpResponseBase,
+    exchange: Exchange,
+    instead: int | None,
+    sessions: Sessions,
 ) -> HttpResponseBase:
     """Return the response with the session's headers, or what is answered in its place."""
     if instead is not None:
         with suppress(Exception):  # of a stream that no client will read
             response.close()
+        exchange.over()
         return _unavailable(instead, response)
     if exchange.is_used:
         _dress(request, response, exchange)
-    closes, sessions = response.close, engine().sessions
+    closes = response.close
 
     def close() -> None:
         """Close the response, then look for what came after the headers."""
@@ -146,16 +156,16 @@ def _answered(
 
 def _dress(request: HttpRequest, response: HttpResponseBase, exchange: Exchange) -> None:
     patch_vary_headers(response, ("Cookie",))
-    name = exchange.manager.settings.session_cookie
+    own = exchange.manager.settings
     for source in exchange.left_behind():
         response.cookies.load(removal(source))
     if exchange.reads_as_empty:
         patch_cache_control(response, no_store=True)
     if exchange.is_distrusted:
         return
-    where = {"path": settings.SESSION_COOKIE_PATH, "domain": settings.SESSION_COOKIE_DOMAIN}
+    where = {"path": own.path, "domain": own.domain, "samesite": settings.SESSION_COOKIE_SAMESITE}
     if exchange.removed:
-        response.delete_cookie(name, samesite=settings.SESSION_COOKIE_SAMESITE, **where)
+        response.delete_cookie(own.session_cookie, **where)
     elif exchange.reply is not None:
         if not request.is_secure():
             check_scheme(
@@ -167,12 +177,11 @@ def _dress(request: HttpRequest, response: HttpResponseBase, exchange: Exchange)
         session = cast(SessionStore, exchange.session)
         at_end = session.get_expire_at_browser_close()
         response.set_cookie(
-            name,
+            own.session_cookie,
             exchange.manager.codec.sign(exchange.reply),
             max_age=None if at_end else session.get_expiry_age(),
-            secure=bool(settings.SESSION_COOKIE_SECURE) or request.is_secure(),
+            secure=request.is_secure() if own.https_only is None else own.https_only,
             httponly=settings.SESSION_COOKIE_HTTPONLY,
-            samesite=settings.SESSION_COOKIE_SAMESITE,
             **where,
         )
     else:

@@ -29,7 +29,7 @@ from .._core.session import Session, UnusedSession, exchange_of, ready
 from .._core.steps import Flow
 from ..exceptions import SessionGone
 from ..stores.base import Sweeper
-from ._engine import engine
+from ._engine import Engine, engine
 
 T = TypeVar("T")
 
@@ -51,6 +51,7 @@ class SessionStore(Session, SessionBase):
 
     becomes: ClassVar[type[Session]]
     is_alone = True  # no request will commit it: what Django's own stores at once is stored at once
+    _engine: Engine | None = None  # that of its request
     _reached = False
 
     def __init__(self, cookie: str | None = None, /, *, session_key: str | None = None) -> None:
@@ -69,6 +70,11 @@ class SessionStore(Session, SessionBase):
                 "is given by name, SessionStore(session_key=…).",
                 value,
             )
+
+    @property
+    def engine(self) -> Engine:
+        """What its request began with; without a request that of now."""
+        return self._engine or engine()
 
     # --- what is known of it ---
 
@@ -115,10 +121,10 @@ class SessionStore(Session, SessionBase):
 
     def exists(self, session_key: str) -> bool:
         """Whether there is a session of this handle."""
-        return _run(reading(Exchange(engine().manager), session_key)) is not None
+        return self.engine.sessions.run(reading(self._another(), session_key)) is not None
 
     async def aexists(self, session_key: str) -> bool:
-        return await _arun(reading(Exchange(engine().manager), session_key)) is not None
+        return await self.engine.awaited.run(reading(self._another(), session_key)) is not None
 
     def _get_session(self, no_load: bool = False) -> SessionStore:
         return self
@@ -256,13 +262,13 @@ class SessionStore(Session, SessionBase):
         if session_key is None or session_key == self.session_key:
             self.flush()
         else:
-            _run(ending(Exchange(engine().manager), session_key))
+            self.engine.sessions.run(ending(self._another(), session_key))
 
     async def adelete(self, session_key: str | None = None) -> None:
         if session_key is None or session_key == (await self._aget_session()).session_key:
             await self.aflush()
         else:
-            await _arun(ending(Exchange(engine().manager), session_key))
+            await self.engine.awaited.run(ending(self._another(), session_key))
 
     def load(self) -> dict[Any, Any]:  # Any: whatever was put into it
         """Read it again, and return what it holds; nothing, where it has ended."""
@@ -304,6 +310,9 @@ class SessionStore(Session, SessionBase):
 
     # --- inside ---
 
+    def _another(self) -> Exchange:
+        return Exchange(self.engine.manager)
+
     def _check_new(self, must_create: bool) -> None:
         if must_create and exchange_of(self).handle is not None:
             raise CreateError
@@ -330,13 +339,13 @@ class SessionStore(Session, SessionBase):
         exchange: Exchange = exchange_of(self)
         exchange.begin_verb(name)
         with exchange.running_verb(name):
-            return _run(flow(exchange))
+            return self.engine.sessions.run(flow(exchange))
 
     async def _averb(self, name: str, flow: Callable[[Exchange], Flow[T]]) -> T | None:
         exchange: Exchange = exchange_of(self)
         exchange.begin_verb(name)
         with exchange.running_verb(name):
-            return await _arun(flow(exchange))
+            return await self.engine.awaited.run(flow(exchange))
 
 
 class UnusedStore(UnusedSession, SessionStore):
@@ -377,11 +386,3 @@ def _goes_into_a_cookie(caller: FrameType | None) -> bool:
         frame is not None and frame.f_globals.get("__name__") in INTO_COOKIES
         for frame in (caller, behind)
     )
-
-
-def _run(flow: Flow[T]) -> T | None:
-    return engine().sessions.run(flow)
-
-
-async def _arun(flow: Flow[T]) -> T | None:
-    return await engine().awaited.run(flow)
