@@ -54,7 +54,13 @@ def met_outage(session: Session) -> bool:
 class _Shared:
     """What both kinds of sessions have in common: settings, counts, and a response's headers."""
 
-    def __init__(self, settings: Settings | None, arguments: Mapping[str, Any]) -> None:
+    stores: Stores
+    manager: Manager
+
+    def __init__(self, settings: Settings | _Shared | None, arguments: Mapping[str, Any]) -> None:
+        if isinstance(settings, _Shared) and not arguments:
+            self.stores, self.manager = settings.stores, settings.manager
+            return
         if settings is not None and (arguments or not isinstance(settings, Settings)):
             name = type(self).__name__.lstrip("_")
             raise TypeError(f"{name} takes what `gather` returns, or settings by their names.")
@@ -271,8 +277,9 @@ class AsyncSessions(_Shared):
     threads, one whose functions are awaited on the running loop; a URL stands for both.
 
     Args:
-        settings: ready-made, from `settings.gather`; otherwise give them one by one, as to the
-            middlewares: ``AsyncSessions(secret_key=…, store=…)``.
+        settings: ready-made, from `settings.gather`, or `Sessions` whose store, settings and counts
+            these have in common; otherwise give them one by one, as to the middlewares:
+            ``AsyncSessions(secret_key=…, store=…)``.
 
     Raises:
         ConfigurationError: a setting is missing, wrong, or contradicts another.
@@ -281,7 +288,7 @@ class AsyncSessions(_Shared):
 
     def __init__(
         self,
-        settings: Settings | None = None,
+        settings: Settings | Sessions | None = None,
         **arguments: Any,  # Any: of the settings' types, which `gather` checks
     ) -> None:
         super().__init__(settings, arguments)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, cast
 
 from tests.django import configured  # noqa: F401 - before what needs it
 
@@ -22,6 +22,7 @@ from django.test import override_settings
 from sharedsession.django import SessionMiddleware
 from sharedsession.django._engine import Engine
 from sharedsession.django._settings import gathered
+from sharedsession.testing.stores import LoopThread
 from tests.guarantees.asgi import AsgiServer
 from tests.guarantees.asgi import advance as aadvance
 from tests.guarantees.driver import SECRET, VALUE, Later, Reply, Script, Start
@@ -110,16 +111,36 @@ class Handler(WSGIHandler):
         return super().__call__(environ, starting)
 
 
+class Awaited:
+    """A session whose ``commit`` and ``reload`` are the awaited ones."""
+
+    def __init__(self, session: Any) -> None:
+        self.__dict__.update(session=session, commit=session.acommit, reload=session.areload)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.session[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.session[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self.session[key]
+
+
 async def aendpoint(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     """The same, as an async view."""
     script = Script(request.scope[APPLICATION], request.session)  # type: ignore[attr-defined]
-    step = await aadvance(script, awaited=True)
+    script.session = cast(Any, Awaited(request.session))
+    step = await aadvance(script)
     headers = dict(step.headers)  # type: ignore[union-attr]
     if isinstance(step, Start):
 
         async def parts() -> AsyncIterator[bytes]:
             yield b""
-            reply = await aadvance(script, awaited=True)
+            reply = await aadvance(script)
             assert isinstance(reply, Reply)
             yield reply.body
 
@@ -129,6 +150,7 @@ async def aendpoint(request: HttpRequest) -> HttpResponse | StreamingHttpRespons
     body = step.body if isinstance(step, Reply) else Reply().body
     response = HttpResponse(body, status=step.status, headers=headers, content_type=VALUE)  # type: ignore[union-attr]
     if isinstance(step, Later):
+        script.session = request.session  # for a thread, where nothing is awaited
         _on_close(response, lambda: advance(script))
     return response
 
@@ -155,7 +177,7 @@ class AsyncServer(AsgiServer):
 
     def __init__(self, engine: Engine) -> None:
         self._app, self._engine = AsyncHandler(engine), engine
-        self._thread = free_loop()
+        self._thread = LoopThread().__enter__()
         self._loop = self._thread._loop
 
     @property
@@ -181,9 +203,8 @@ class DjangoAdapter:
 
 
 class AsyncDjangoAdapter(DjangoAdapter):
-    """The same, with async views."""
+    """The same, with async views; a store object must be plain, as for the sync ones."""
 
-    asynchronous = True
     lazy = False
 
     def __call__(self, store: Any, clock: Callable[[], float] = time.time, **settings: Any) -> Any:

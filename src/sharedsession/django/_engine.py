@@ -24,8 +24,8 @@ class Engine:
     """The sessions of this project, for plain code and for coroutines; both are of one process."""
 
     def __init__(self, chosen: Settings) -> None:
-        self.sessions, self.awaited = Sessions(chosen), AsyncSessions(chosen)
-        self.awaited.manager = self.manager = self.sessions.manager
+        self.sessions = Sessions(chosen)
+        self.awaited, self.manager = AsyncSessions(self.sessions), self.sessions.manager
         self.names = chosen.cookie_names
         self.convert = converting(import_string(settings.SESSION_SERIALIZER)())
 
