@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.applications.conftest import Sites
+from tests.applications.conftest import SECRET, Sites
 from tests.deployments.running import Deployment, running
 from tests.support.processes import ROOT
 from tests.support.visitor import HttpServer, Visitor
@@ -40,18 +40,27 @@ def interpreter(environment: str) -> Path:
 
 @contextmanager
 def servers(
-    environment: str, application: str, whose: str, folder: Path, copies: int
+    environment: str,
+    application: str,
+    whose: str,
+    folder: Path,
+    copies: int,
+    store: str | None = None,
+    *,
+    outages: bool = False,
 ) -> Iterator[list[HttpServer]]:
-    """Run an application; its copies share STORE and FOLDER."""
+    """Run an application; its copies share a store and FOLDER. During ``outages`` it may log."""
     deployment = Elsewhere(environment, "", application, copies)
-    store = f"sqlite:///{folder}/sessions.db?timeout=10"
+    store = store or f"sqlite:///{folder}/sessions.db?timeout=10"
     settings = {
         "WHOSE": whose,
         "FOLDER": str(folder),
+        "SHAREDSESSION_STORE": store,
+        "SHAREDSESSION_SECRET_KEY": SECRET,
         "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
         "PYTHONWARNINGS": "default",
     }
-    with running(deployment, store, **settings) as made:
+    with running(deployment, store, outages=outages, **settings) as made:
         yield [HttpServer(address) for address in made.addresses]
 
 
