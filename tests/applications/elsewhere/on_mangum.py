@@ -76,12 +76,13 @@ class Gateway(BaseHTTPRequestHandler):
         else:
             loop = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
-            answer = page.handler(event("GET", self.path, self.headers.items()), CONTEXT)
+            headers = [*self.headers.items(), ("X-Forwarded-Proto", "http")]
+            answer = page.handler(event("GET", self.path, headers), CONTEXT)
             loop.close()
         self.send_response(answer["statusCode"])
         several = answer.get("multiValueHeaders") or {}
-        headers = {name: [value] for name, value in (answer.get("headers") or {}).items()}
-        for name, values in {**headers, **several}.items():
+        single = {name: [value] for name, value in (answer.get("headers") or {}).items()}
+        for name, values in {**single, **several}.items():
             for value in values:
                 self.send_header(name, value)
         for cookie in answer.get("cookies") or []:

@@ -30,11 +30,13 @@ def blocks(title: str) -> list[str]:
     ]
 
 
-def example(title: str, number: int = 0, instead: dict[str, str] | None = None) -> ModuleType:
+def example(
+    title: str, number: int = 0, instead: dict[str, str] | None = None, **names: object
+) -> ModuleType:
     """Run a block of a section as a module, and return it.
 
     ``instead``: what stands there in the place of some of its lines, for the framework's own
-    session.
+    session; ``names``: what these lines use beside.
     """
     code = blocks(title)[number]
     for line, other in (instead or {}).items():
@@ -42,6 +44,7 @@ def example(title: str, number: int = 0, instead: dict[str, str] | None = None) 
         code = code.replace(f"\n{line}\n", f"\n{other}\n")
     name = re.sub(r"\W", "_", title).lower()
     module = ModuleType(f"page_{name}_{number}")
+    module.__dict__.update(names)
     sys.modules[module.__name__] = module
     exec(compile(code, str(PAGE), "exec"), module.__dict__)
     return module
