@@ -97,7 +97,7 @@ $(OTHER_VENVS:%=%/bin/python):
 	@scripts/make-environment $(PYTHON) $(@:/bin/python=)
 
 $(OTHER_VENVS:%=%/.installed): %/.installed: %/bin/python pyproject.toml
-	$*/bin/python -m pip install --quiet --editable '.[flask,sql]' --group $(*:$(VENV)-%=%)
+	$*/bin/python -m pip install --quiet --editable '.[flask,redis,sql]' --group $(*:$(VENV)-%=%)
 	@touch $@
 
 $(FLOORED)/.floors: pyproject.toml scripts/lowest-versions

@@ -54,6 +54,9 @@ def terminals_of(page: Path) -> list[str]:
 
 
 WITH_PYTHON = [page for page in PAGES if python_of(page)]
+# Run by tests/applications: its frameworks are on an environment of their own.
+ELSEWHERE = [ROOT / "docs" / "frameworks.md"]
+RUN_HERE = [page for page in WITH_PYTHON if page not in ELSEWHERE]
 TERMINALS = [(page, number) for page in PAGES for number in range(len(terminals_of(page)))]
 
 
@@ -69,7 +72,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, told_to_stop: None) -> Iterat
             (page, number): pool.submit(run_terminal, page, number, folder("terminal"))
             for page, number in TERMINALS
         }
-        for page in WITH_PYTHON:
+        for page in RUN_HERE:
             results[page] = pool.submit(run_python, page, folder("python"))
         yield results
         pool.shutdown(cancel_futures=True)
@@ -104,7 +107,7 @@ def run_terminal(page: Path, number: int, folder: Path) -> list[tuple[str, str]]
     return transcripts.run(terminals_of(page)[number], folder)
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+@pytest.mark.parametrize("page", RUN_HERE, ids=name_of)
 def test_the_python_of_a_page_runs(done: Mapping, page: Path) -> None:
     """Every example runs from top to bottom, with warnings as errors; its tests pass."""
     process = done[page].result()

@@ -24,18 +24,18 @@ async def pid(request: web.Request) -> web.Response:
 @routes.get("/sign-out")
 @routes.get("/me")
 async def rest(request: web.Request) -> web.Response:
-    return web.Response(text=shop.answers_of(request["session"], request.path))
+    return web.Response(text=shop.answers_of(request[page.SESSION], request.path))
 
 
 @routes.get("/redirect/{user}")
 async def redirect(request: web.Request) -> web.Response:
-    shop.sign_in(request["session"], request.match_info["user"])
+    shop.sign_in(request[page.SESSION], request.match_info["user"])
     raise web.HTTPFound("/me", headers={"X-Own": "kept"})
 
 
 @routes.get("/stream/{user}")
 async def stream(request: web.Request) -> web.StreamResponse:
-    session = request["session"]
+    session = request[page.SESSION]
     shop.sign_in(session, request.match_info["user"])
     response = web.StreamResponse(headers={"X-Own": "kept"})
     await response.prepare(request)
@@ -47,12 +47,12 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/late")
 async def late(request: web.Request) -> web.Response:
-    return web.Response(text=str(request["session"].get("late")))
+    return web.Response(text=str(request[page.SESSION].get("late")))
 
 
 @routes.get("/socket")
 async def socket(request: web.Request) -> web.WebSocketResponse:
-    session = request["session"]
+    session = request[page.SESSION]
     response = web.WebSocketResponse()
     await response.prepare(request)
     async for message in response:
@@ -64,7 +64,7 @@ async def socket(request: web.Request) -> web.WebSocketResponse:
 
 @routes.get("/fails")
 async def fails(request: web.Request) -> web.Response:
-    request["session"]["user_id"] = "eve"
+    request[page.SESSION]["user_id"] = "eve"
     raise RuntimeError("a fault of the application")
 
 

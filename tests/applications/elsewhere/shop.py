@@ -11,6 +11,8 @@ from typing import Any
 import uvicorn
 import waitress
 
+import sharedsession
+
 WHOSE = os.environ.get("WHOSE", "ours")
 SECRET = os.environ.get("SHAREDSESSION_SECRET_KEY", "")
 PID = json.dumps({"pid": os.getpid()}).encode()
@@ -20,8 +22,10 @@ Flash = Callable[[str], None]
 Take = Callable[[], list[str]]
 
 
-def put(session: Session) -> Flash:
-    """Flash messages for a framework without any: a list in the session."""
+def flash_into(session: Session) -> Flash:
+    """Flash messages for a framework without any: those of our session, or a list in another."""
+    if isinstance(session, sharedsession.Session):
+        return session.flash
 
     def flash(text: str) -> None:
         session["messages"] = [*session.get("messages", []), text]
@@ -29,21 +33,26 @@ def put(session: Session) -> Flash:
     return flash
 
 
+def take_from(session: Session) -> list[str]:
+    if isinstance(session, sharedsession.Session):
+        return [text for _, text in session.take_flashes()]
+    return session.pop("messages", [])
+
+
 def sign_in(session: Session, user: str, flash: Flash | None = None) -> str:
     session["user_id"] = user
-    (flash or put(session))(f"Hello, {user}.")
+    (flash or flash_into(session))(f"Hello, {user}.")
     return f"in: {user}"
 
 
 def sign_out(session: Session, flash: Flash | None = None) -> str:
     session.pop("user_id", None)
-    (flash or put(session))("Goodbye.")
+    (flash or flash_into(session))("Goodbye.")
     return "out"
 
 
 def me(session: Session, take: Take | None = None) -> str:
-    held = session.pop("messages", []) if take is None else take()
-    said = "".join(f" {each}" for each in held)
+    said = "".join(f" {each}" for each in (take_from(session) if take is None else take()))
     return f"{session.get('user_id')}, {session.get('visits', 0)} visits.{said}"
 
 

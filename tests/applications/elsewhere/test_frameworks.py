@@ -14,16 +14,15 @@ from typing import NamedTuple
 
 import httpx2
 import pytest
+import socketio
+from websockets.sync.client import connect
 
 from sharedsession.exceptions import UNAVAILABLE
 from tests.applications.elsewhere.page import PAGE, blocks, titles
 from tests.applications.elsewhere.running import servers
-from tests.applications.sockets import Socket, opened
+from tests.support.processes import ROOT, wait_until
 from tests.support.servers import RedisServer
 from tests.support.visitor import HttpServer, Visitor, text_of
-
-ALL = "on_falcon on_bottle on_aiohttp on_a2wsgi"
-
 
 class Site(NamedTuple):
     """A browser before an application, and what can be asked of it."""
@@ -36,26 +35,31 @@ class Site(NamedTuple):
 
 
 # The application, which of its kinds, and whether its framework has a session of its own.
+PYRAMID = ("on_pyramid", "ours", True)
+AIOHTTP = ("on_aiohttp", "ours", False)
+GRADIO = ("on_gradio", "ours", True)
+SOCKETIO = ("on_socketio", "ours", False)
 SITES = [
-    ("on_pyramid", "ours", True),
-    ("on_aiohttp", "ours", False),
+    PYRAMID,
+    AIOHTTP,
     ("on_falcon", "ours", False),
     ("on_falcon", "asgi", False),
     ("on_bottle", "ours", False),
     ("on_connexion", "ours", True),
     ("on_connexion", "async", False),
     ("on_dash", "ours", True),
-    ("on_gradio", "ours", True),
-    ("on_socketio", "ours", False),
+    GRADIO,
+    SOCKETIO,
     ("on_sanic", "ours", False),
     ("on_a2wsgi", "wsgi", False),
     ("on_a2wsgi", "asgi", False),
     ("on_mangum", "ours", True),
     ("on_mangum", "ours 1.0", False),
 ]
-# Examples that other tests run.
-IN_PROCESS = ["Flask-AppBuilder", "Flask-SocketIO"]
-OWN = ["FastHTML", "NiceGUI"]
+# Examples that stand for what other tests show of these frameworks: here they run as they are.
+AS_THEY_ARE = ["FastHTML", "NiceGUI"]
+LONGEST = {"Pyramid": 85, "aiohttp": 55}  # lines of an example
+IN_PROCESS = ["Flask-AppBuilder", "Flask-SocketIO"]  # tests/applications/test_examples.py
 
 
 @pytest.fixture(scope="module", params=SITES, ids=lambda site: f"{site[0][3:]}, {site[1]}")
@@ -145,10 +149,213 @@ def test_an_outage_of_the_store_is_a_503_at_every_server(site: Site) -> None:
             site.store.restart()
         for answer in answers:
             assert answer.status_code == 503, answer.text
-            assert answer.headers["retry-after"]
-            assert answer.headers["cache-control"] == "no-store"
+            if (site.application, site.whose) != ("on_connexion", "ours"):  # as the page says
+                assert answer.headers["retry-after"]
+                assert answer.headers["cache-control"] == "no-store"
             assert "set-cookie" not in answer.headers
             assert UNAVAILABLE in text_of(answer)
+
+
+# --- what is peculiar to some ---------------------------------------------------------------------
+
+
+def only(*sites: tuple[str, str, bool]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("site", sites, indirect=True, ids=lambda site: site[0][3:])
+
+
+@only(PYRAMID)
+def test_pyramids_interface_of_a_session(site: Site) -> None:
+    """Queues of messages, tokens, `new` and `created`; changes inside values are found."""
+    with site.browser.another() as browser:
+        first = browser.get("/facts").json()
+        assert first == {
+            "new": True,
+            "created": "int",
+            "queues": [[], [], []],
+            "token": 40,
+            "same": True,
+            "another": True,
+            "inside": None,
+        }
+        browser.get("/flash")
+        browser.get("/flash")
+        second = browser.get("/facts").json()
+        held = ["once or twice"] * 4
+        assert second == {
+            **first,
+            "new": False,
+            "queues": [held, held, []],
+            "inside": {"list": [1, 1]},
+        }
+        assert browser.get("/facts").json()["queues"] == [[], [], []]
+
+
+@only(PYRAMID)
+def test_pyramids_own_token_check_reads_it_from_the_session(site: Site) -> None:
+    """A form with the session's token is accepted at each server, and one without at neither."""
+    with site.browser.another() as browser:
+        token = browser.show("/token")
+        for _ in range(2):
+            assert browser.post("/form", data={"csrf_token": token}).text == "accepted"
+            assert browser.post("/form", data={"csrf_token": "made up"}).status_code == 400
+
+
+@only(PYRAMID)
+def test_an_invalidated_session_of_pyramid_ends_or_goes_on_under_a_new_id(site: Site) -> None:
+    """The old cookie is worth nothing; what is put into the session afterwards is there."""
+    with site.browser.another() as browser:
+        visit(browser, site.application)
+        browser.hold("before")
+        browser.get("/sign-in/ada?again")
+        assert browser.show("/me") == "ada, 0 visits. Hello, ada."
+        browser.hold("signed in")
+        assert browser.id_at("before") != browser.id_at("signed in")
+        assert browser.show("/leaves") == "left"
+        assert browser.session_cookie is None
+        with browser.thief("signed in") as thief:
+            assert thief.show("/me") == "None, 0 visits."
+
+
+@only(PYRAMID, AIOHTTP)
+def test_nothing_of_a_view_that_raises_is_stored(site: Site) -> None:
+    """The answer is the framework's, without a cookie."""
+    with site.browser.another() as browser:
+        failed = browser.get("/fails")
+        assert failed.status_code == 500
+        assert "set-cookie" not in failed.headers
+        visit(browser, site.application)
+        browser.get("/fails")
+        assert browser.show("/me") == "None, 1 visits."
+
+
+@only(AIOHTTP)
+def test_a_redirect_that_aiohttp_raises_carries_the_session(site: Site) -> None:
+    """With the application's own headers, and those of the session."""
+    with site.browser.another() as browser:
+        answer = browser.get("/redirect/ada", follow_redirects=False)
+        assert answer.status_code == 302
+        assert answer.headers["x-own"] == "kept"
+        assert answer.headers["vary"] == "Cookie"
+        assert browser.show("/me") == "ada, 0 visits. Hello, ada."
+
+
+@only(AIOHTTP)
+def test_a_stream_of_aiohttp_is_committed_before_its_first_byte(site: Site) -> None:
+    """What its handler changes afterwards is stored at its end."""
+    with site.browser.another() as browser:
+        answer = browser.get("/stream/ada")
+        assert answer.text == "one two"
+        assert answer.headers["x-own"] == "kept"
+        assert answer.headers.get_list("set-cookie")
+        assert browser.show("/me") == "ada, 0 visits. Hello, ada."
+        browser.get("/stream/ada")
+        assert browser.show("/late") == "stored"
+
+
+@only(AIOHTTP)
+def test_a_stream_of_aiohttp_that_cannot_be_committed_is_a_503(site: Site) -> None:
+    """In the stream's place, whole, and the connection goes on."""
+    with site.browser.another() as browser:
+        browser.show("/me")
+        site.store.kill()
+        try:
+            answers = [browser.get("/stream/ada") for _ in range(4)]
+        finally:
+            site.store.restart()
+        for answer in answers:
+            assert answer.status_code == 503
+            assert answer.text == f"{UNAVAILABLE}\n"
+            assert "set-cookie" not in answer.headers
+        assert browser.show("/me") == "None, 0 visits."
+
+
+@only(AIOHTTP)
+def test_a_websocket_of_aiohttp_has_the_session_of_its_browser(site: Site) -> None:
+    """What its handler changes is stored when it is over."""
+    with site.browser.another() as browser:
+        browser.get("/sign-in/ada")
+        url = address(browser, "ws") + "/socket"
+        with connect(url, additional_headers={"Cookie": cookies(browser)}) as socket:
+            for _ in range(2):
+                socket.send("hello")
+                assert socket.recv() == "ada: hello"
+        wait_until(lambda: browser.show("/me").startswith("ada, 2 visits."), "it is stored")
+
+
+@only(GRADIO)
+def test_an_event_of_gradio_knows_who_is_signed_in(site: Site) -> None:
+    """Its page and its event at one server, the sign-in at another."""
+    for whose in (site.theirs, site.browser):
+        assert whose is not None
+        with whose.another() as browser:
+            assert greeting(browser) == "Hello, guest."
+            browser.get("/sign-in/ada")
+            assert [greeting(browser) for _ in range(2)] == ["Hello, ada."] * 2
+
+
+def greeting(browser: Visitor) -> str:
+    call = browser.post("/page/gradio_api/call/greet", json={"data": []}).json()
+    server = address(browser)
+    headers = {"Cookie": cookies(browser)}
+    events = httpx2.get(
+        f"{server}/page/gradio_api/call/greet/{call['event_id']}", headers=headers, trust_env=False
+    )
+    (data,) = re.findall(r"event: complete\ndata: (.*)", events.text)
+    return json.loads(data)[0]
+
+
+@only(SOCKETIO)
+def test_a_socket_of_python_socketio_knows_who_is_signed_in(site: Site) -> None:
+    """One without a sign-in is refused; both servers know whose the other ones are."""
+    with site.browser.another() as browser:
+        visit(browser, site.application)
+        assert connected(browser) is None
+        browser.get("/sign-in/ada")
+        for _ in range(2):
+            browser.show("/me")
+            assert connected(browser) == "ada"
+        browser.get("/sign-out")
+        assert connected(browser) is None
+
+
+def connected(browser: Visitor) -> str | None:
+    """Connect a client; return what its event answers, or None when it is refused."""
+    client = socketio.SimpleClient()
+    try:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("no_proxy", "127.0.0.1")
+            client.connect(address(browser), headers={"Cookie": cookies(browser)})
+        return client.call("whoami")
+    except socketio.exceptions.ConnectionError:
+        return None
+    finally:
+        client.disconnect()
+
+
+def address(browser: Visitor, scheme: str = "http") -> str:
+    """Where the server is that has answered last."""
+    server = browser.last_server
+    assert isinstance(server, HttpServer)
+    return server.address.replace("http", scheme, 1)
+
+
+def cookies(browser: Visitor) -> str:
+    return "; ".join(f"{each.name}={each.value}" for each in browser.cookies.jar)
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("title", AS_THEY_ARE)
+def test_an_example_runs_as_it_is(title: str, tmp_path: Path) -> None:
+    """At two servers, whose visitor is counted as one."""
+    with (
+        servers("applications", "on_page", title, tmp_path, 2) as made,
+        Visitor(*made) as browser,
+    ):
+        for number in (1, 2, 3):
+            assert f"Visit {number}" in browser.get("/visits").text
+    assert not (ROOT / ".sesskey").exists()  # which FastHTML makes up
 
 
 @pytest.mark.parametrize("title", titles())
@@ -156,9 +363,9 @@ def test_every_section_has_examples_that_are_run(title: str) -> None:
     """Each is that of an application, and none is longer than a page of it should be."""
     applications = Path(__file__).parent.glob("on_*.py")
     used = "".join(each.read_text() for each in applications)
-    if title not in (*IN_PROCESS, *OWN):
+    if title not in (*IN_PROCESS, *AS_THEY_ARE):
         assert f'example("{title}"' in used
-    longest = 75 if title == "Pyramid" else 50
+    longest = LONGEST.get(title, 30)
     for block in blocks(title):
         assert len(block.strip().splitlines()) <= longest
 

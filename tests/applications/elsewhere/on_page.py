@@ -1,0 +1,13 @@
+"""An example of docs/frameworks.md as it stands there: that with the title WHOSE."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["NICEGUI_STORAGE_PATH"] = f"{os.environ['FOLDER']}/nicegui-{os.getpid()}"
+
+from tests.applications.elsewhere import shop  # noqa: E402 - after the line above
+from tests.applications.elsewhere.page import example  # noqa: E402
+
+if __name__ == "__main__":
+    shop.serve_asgi(example(shop.WHOSE).application)
