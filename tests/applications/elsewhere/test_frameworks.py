@@ -288,18 +288,36 @@ def test_an_event_of_gradio_knows_who_is_signed_in(site: Site) -> None:
     for whose in (site.theirs, site.browser):
         assert whose is not None
         with whose.another() as browser:
-            assert greeting(browser) == "Hello, guest."
+            assert said(browser, "greet") == "Hello, guest."
             browser.get("/sign-in/ada")
-            assert [greeting(browser) for _ in range(2)] == ["Hello, ada."] * 2
+            assert [said(browser, "greet") for _ in range(2)] == ["Hello, ada."] * 2
 
 
-def greeting(browser: Visitor) -> str:
-    call = browser.post("/page/gradio_api/call/greet", json={"data": []}).json()
-    server = address(browser)
-    headers = {"Cookie": cookies(browser)}
-    events = httpx2.get(
-        f"{server}/page/gradio_api/call/greet/{call['event_id']}", headers=headers, trust_env=False
-    )
+@only(GRADIO)
+def test_an_event_of_gradio_cannot_change_the_session(site: Site) -> None:
+    """Its request has been answered: ours says so, where Starlette's loses the change."""
+    with site.browser.another() as browser:
+        browser.get("/sign-in/ada")
+        assert said(browser, "buy") == "too late"
+        assert browser.show("/me") == "ada, 0 visits. Hello, ada."
+
+
+@only(GRADIO)
+def test_a_page_of_gradio_for_who_is_signed_in(site: Site) -> None:
+    """At each server, until the sign-out."""
+    with site.browser.another() as browser:
+        assert browser.get("/private/").status_code == 401
+        browser.get("/sign-in/ada")
+        assert [browser.get("/private/").status_code for _ in range(2)] == [200, 200]
+        browser.get("/sign-out")
+        assert browser.get("/private/").status_code == 401
+
+
+def said(browser: Visitor, event: str) -> str:
+    """Send an event of the page at one server, as a browser does; return what it answers."""
+    call = browser.post(f"/page/gradio_api/call/{event}", json={"data": []}).json()
+    answer = f"{address(browser)}/page/gradio_api/call/{event}/{call['event_id']}"
+    events = httpx2.get(answer, headers={"Cookie": cookies(browser)}, trust_env=False)
     (data,) = re.findall(r"event: complete\ndata: (.*)", events.text)
     return json.loads(data)[0]
 
