@@ -84,7 +84,7 @@ def test_flask_socketio_as_the_page_has_it(two: list[Flask]) -> None:
         browser.get("/sign-in")
         headers = {"Cookie": f"session={browser.session_cookie}"}
         cart = []
-        for server, what in zip(itertools.cycle(servers), ["tea", "lamp", "milk"]):  # noqa: B905
+        for server, what in zip(itertools.cycle(servers), ["tea", "lamp", "milk"]):
             address = server.address.replace("http", "ws", 1)
             with opened(f"{address}/socket.io/", headers) as socket:
                 cart.append(what)

@@ -6,8 +6,8 @@ import os
 
 os.environ["NICEGUI_STORAGE_PATH"] = f"{os.environ['FOLDER']}/nicegui-{os.getpid()}"
 
-from tests.applications.elsewhere import shop  # noqa: E402 - after the line above
-from tests.applications.elsewhere.page import example  # noqa: E402
+from tests.applications.elsewhere import shop
+from tests.applications.elsewhere.page import example
 
 if __name__ == "__main__":
     shop.serve_asgi(example(shop.WHOSE).application)

@@ -33,18 +33,20 @@ def blocks(title: str) -> list[str]:
 def example(
     title: str, number: int = 0, instead: dict[str, str] | None = None, **names: object
 ) -> ModuleType:
-    """Run a block of a section as a module, and return it.
+    """Run a section as a module as far as a block, and return it.
 
     ``instead``: what stands there in the place of some of its lines, for the framework's own
     session; ``names``: what these lines use beside.
     """
-    code = blocks(title)[number]
+    lines = {line: line for block in blocks(title)[: number + 1] for line in block.splitlines()}
     for line, other in (instead or {}).items():
-        assert f"\n{line}\n" in code, f"{line!r} is no line of the example of {title}"
-        code = code.replace(f"\n{line}\n", f"\n{other}\n")
+        assert line in lines, f"{line!r} is no line of the example of {title}"
+        lines[line] = other
     name = re.sub(r"\W", "_", title).lower()
     module = ModuleType(f"page_{name}_{number}")
     module.__dict__.update(names)
     sys.modules[module.__name__] = module
-    exec(compile(code, str(PAGE), "exec"), module.__dict__)
+    for block in blocks(title)[: number + 1]:
+        code = "\n".join(lines[line] for line in block.splitlines())
+        exec(compile(code, str(PAGE), "exec"), module.__dict__)
     return module

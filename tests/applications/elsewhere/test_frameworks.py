@@ -24,6 +24,7 @@ from tests.support.processes import ROOT, wait_until
 from tests.support.servers import RedisServer
 from tests.support.visitor import HttpServer, Visitor, text_of
 
+
 class Site(NamedTuple):
     """A browser before an application, and what can be asked of it."""
 
@@ -63,7 +64,9 @@ IN_PROCESS = ["Flask-AppBuilder", "Flask-SocketIO"]  # tests/applications/test_e
 
 
 @pytest.fixture(scope="module", params=SITES, ids=lambda site: f"{site[0][3:]}, {site[1]}")
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     application, whose, has_own = request.param
     with ExitStack() as stack:
         store = stack.enter_context(RedisServer())
@@ -71,9 +74,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         def browser(whose: str, copies: int) -> Visitor:
             folder: Path = tmp_path_factory.mktemp(application)
             made = stack.enter_context(
-                servers(
-                    "applications", application, whose, folder, copies, store.url, outages=True
-                )
+                servers("applications", application, whose, folder, copies, store.url, outages=True)
             )
             return stack.enter_context(Visitor(*made))
 
@@ -327,27 +328,56 @@ def test_a_socket_of_python_socketio_knows_who_is_signed_in(site: Site) -> None:
     """One without a sign-in is refused; both servers know whose the other ones are."""
     with site.browser.another() as browser:
         visit(browser, site.application)
-        assert connected(browser) is None
+        assert connected(browser) == REFUSED
         browser.get("/sign-in/ada")
         for _ in range(2):
             browser.show("/me")
             assert connected(browser) == "ada"
         browser.get("/sign-out")
-        assert connected(browser) is None
+        assert connected(browser) == REFUSED
 
 
-def connected(browser: Visitor) -> str | None:
-    """Connect a client; return what its event answers, or None when it is refused."""
+@only(SOCKETIO)
+def test_an_outage_refuses_a_socket_of_python_socketio(site: Site) -> None:
+    """At once, whether its handshake is a request or a WebSocket; later it is let in."""
+    with site.browser.another() as browser:
+        browser.get("/sign-in/ada")
+        site.store.kill()
+        try:
+            assert connected(browser, "websocket") == REFUSED
+            assert "try again later" in polled(browser)
+        finally:
+            site.store.restart()
+        browser.get("/sign-in/ada")
+        assert connected(browser) == "ada"
+
+
+REFUSED = "One or more namespaces failed to connect: /"
+
+
+def connected(browser: Visitor, *transports: str) -> str:
+    """Connect a client; return what its event answers, or why it has none."""
     client = socketio.SimpleClient()
     try:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("no_proxy", "127.0.0.1")
-            client.connect(address(browser), headers={"Cookie": cookies(browser)})
+            headers = {"Cookie": cookies(browser)}
+            client.connect(address(browser), headers=headers, transports=[*transports] or None)
         return client.call("whoami")
-    except socketio.exceptions.ConnectionError:
-        return None
+    except socketio.exceptions.ConnectionError as error:
+        return str(error)
     finally:
         client.disconnect()
+
+
+def polled(browser: Visitor) -> str:
+    """Connect by requests alone; return what the server says to that."""
+    url = f"{address(browser)}/socket.io/?EIO=4&transport=polling"
+    with httpx2.Client(headers={"Cookie": cookies(browser)}, trust_env=False) as client:
+        terms = json.loads(client.get(url).text[1:])
+        url += f"&sid={terms['sid']}"
+        client.post(url, content="40")
+        return client.get(url).text
 
 
 def address(browser: Visitor, scheme: str = "http") -> str:
