@@ -45,6 +45,15 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return response
 
 
+@routes.get("/reads-late")
+async def reads_late(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"for ")
+    await response.write(str(request[page.SESSION].get("user_id")).encode())
+    return response
+
+
 @routes.get("/late")
 async def late(request: web.Request) -> web.Response:
     return web.Response(text=str(request[page.SESSION].get("late")))

@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 from sharedsession.exceptions import UNAVAILABLE
 from tests.applications.elsewhere.page import PAGE, blocks, titles
 from tests.applications.elsewhere.running import servers
-from tests.support.processes import ROOT, wait_until
+from tests.support.processes import LIMIT, ROOT, wait_until
 from tests.support.servers import RedisServer
 from tests.support.visitor import HttpServer, Visitor, text_of
 
@@ -59,7 +59,7 @@ SITES = [
 ]
 # Examples that stand for what other tests show of these frameworks: here they run as they are.
 AS_THEY_ARE = ["FastHTML", "NiceGUI"]
-LONGEST = {"Pyramid": 85, "aiohttp": 55}  # lines of an example
+LONGEST = {"Pyramid": 85, "aiohttp": 60}  # lines of an example
 IN_PROCESS = ["Flask-AppBuilder", "Flask-SocketIO"]  # tests/applications/test_examples.py
 
 
@@ -271,15 +271,30 @@ def test_a_stream_of_aiohttp_that_cannot_be_committed_is_a_503(site: Site) -> No
 
 
 @only(AIOHTTP)
+def test_an_outage_in_the_middle_of_a_stream_of_aiohttp_breaks_it_off(site: Site) -> None:
+    """No second answer is sent into it; the next request is served as ever."""
+    with site.browser.another() as browser:
+        browser.get("/sign-in/ada")
+        assert browser.show("/reads-late") == "for ada"
+        site.store.kill()
+        try:
+            with pytest.raises(httpx2.RemoteProtocolError, match="closed connection"):
+                browser.get("/reads-late")
+        finally:
+            site.store.restart()
+        assert [browser.show("/reads-late") for _ in range(2)] == ["for None"] * 2
+
+
+@only(AIOHTTP)
 def test_a_websocket_of_aiohttp_has_the_session_of_its_browser(site: Site) -> None:
     """What its handler changes is stored when it is over."""
     with site.browser.another() as browser:
         browser.get("/sign-in/ada")
         url = address(browser, "ws") + "/socket"
-        with connect(url, additional_headers={"Cookie": cookies(browser)}) as socket:
+        with connect(url, additional_headers={"Cookie": cookies(browser)}, proxy=None) as socket:
             for _ in range(2):
                 socket.send("hello")
-                assert socket.recv() == "ada: hello"
+                assert socket.recv(LIMIT) == "ada: hello"
         wait_until(lambda: browser.show("/me").startswith("ada, 2 visits."), "it is stored")
 
 
