@@ -58,7 +58,9 @@ def servers(
         "SHAREDSESSION_STORE": store,
         "SHAREDSESSION_SECRET_KEY": SECRET,
         "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
-        "PYTHONWARNINGS": "default",
+        # Gradio leaves event loops open. A warning of that in the middle of an import imports more,
+        # which Python 3.11 does not survive (gh-91351).
+        "PYTHONWARNINGS": "default,ignore::ResourceWarning",
     }
     with running(deployment, store, outages=outages, **settings) as made:
         yield [HttpServer(address) for address in made.addresses]
