@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before its import: it tells no one of this
+
 import gradio as gr
 from fastapi import Request
 from fastapi.responses import PlainTextResponse
