@@ -3,6 +3,7 @@
 __all__ = [
     "ConfigurationError",
     "CorruptRecord",
+    "DataMismatch",
     "LateChange",
     "NotSerializable",
     "SessionError",
@@ -100,3 +101,15 @@ class SessionGone(SessionError):
 
 class LateChange(SessionError):
     """The session was changed after the headers left, in a way that needs a new cookie."""
+
+
+class DataMismatch(SessionError, ValueError):
+    """What a session holds does not fit the model that a `TypedSession` shows it by.
+
+    ``keys`` are those that do not fit. The message says what is wrong, and no value.
+    """
+
+    def __init__(self, model: str, keys: frozenset[str], reason: str) -> None:
+        named = ", ".join(f"session[{key!r}]" for key in sorted(keys))
+        super().__init__(f"{named} must fit {model}: {reason}")
+        self.keys = keys

@@ -275,8 +275,10 @@ class Exchange(State):
         The session was not used, or could not be loaded; or it lives and was only read, and all
         else can stay as it is.
         """
-        if isinstance(self.session, UnusedSession) or self.reads_as_empty or not self.is_used:
+        if isinstance(self.session, UnusedSession) or not self.is_used:
             return True
+        if self.reads_as_empty:
+            return self._is_left_empty
         if self.busy or self.error is not None or self.to_end or not self.opened:
             return False
         if self.assigned or not self.is_unchanged:
@@ -287,6 +289,15 @@ class Exchange(State):
         if manager.settings.idle_timeout <= 0 or not manager.alive(self.record):
             return False
         return upkeep(self, late=False, repeat=repeat) is Action.NOTHING
+
+    @property
+    def _is_left_empty(self) -> bool:
+        """Whether nothing was put into a session that could not be loaded, by a view of it."""
+        try:
+            self.data()
+        except StoreUnavailable:
+            return False
+        return True
 
     def _instead(self, status: int, error: Exception, known: object) -> int | None:
         """Say what takes the application's place when the commit has raised; or raise it.
@@ -330,6 +341,7 @@ class Exchange(State):
         self.progress = Progress.OVER
         if not self.busy:
             self.__dict__.pop("session", None)  # which refers to this object
+            self.views = ()  # so do these
 
     @property
     def is_untouched(self) -> bool:

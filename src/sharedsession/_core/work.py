@@ -8,7 +8,7 @@ from an old one would be none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from ..exceptions import NotSerializable
 from .changes import (
@@ -29,6 +29,16 @@ from .session import Facts, Session, give_exchange
 T = TypeVar("T")
 
 
+class View(Protocol):
+    """Another form of a session's data, which the application may change: a typed one, say."""
+
+    def put_back(self) -> None:
+        """Put into the session what was changed in that form."""
+
+    def read_again(self) -> None:
+        """Show what the session holds, whatever was changed in that form."""
+
+
 class Work:
     """What was done to a session. The steps, over ``base``, come to ``reached``.
 
@@ -47,6 +57,7 @@ class Work:
     asked = Asked.NOTHING  # outside of functions; while one runs, by it
     running = False  # inside a function given to mutate() or commit()
     replaying = False  # such a function runs again, on a session of its own
+    views: tuple[View, ...] = ()  # each puts back what it shows before the data are looked at
     reads_as_empty = False
 
     @property
@@ -96,6 +107,9 @@ class Work:
         if not self.running:  # a function does it again when it runs again
             self.from_empty = True
             self.steps, self.reached = (), EMPTY
+        if self.views:
+            dict.clear(self.session)
+            self.show_views()
 
     def commit(self, function: Function | None) -> Any:
         raise self.inside("commit()")
@@ -114,7 +128,18 @@ class Work:
 
     def data(self) -> Data:
         """Return a plain dict of what the session holds; no read of `Session` is overridden."""
+        for view in self.views:
+            view.put_back()
         return {**self.session}
+
+    def show_in(self, view: View) -> None:
+        """Let a view put back what is changed in it, from now on."""
+        self.views = (*self.views, view)
+
+    def show_views(self) -> None:
+        """The session holds other data: its views show these, whatever they were changed to."""
+        for view in self.views:
+            view.read_again()
 
     def encoded(self, data: Data) -> bytes:
         return encode_data(data, self.convert)
@@ -130,7 +155,7 @@ class Work:
         if self.steps or self.from_empty or self.asked:
             return False
         try:
-            return encode_data({**self.session}, self.convert) == self.reached
+            return encode_data(self.data(), self.convert) == self.reached
         except NotSerializable:
             return False
 
@@ -272,6 +297,7 @@ class Work:
             known = [each[key] for each in (made or {}, held) if key in each]
             same = (each for each in known if self.comes_to({key: each}, packed))
             dict.__setitem__(self.session, key, next(same, value))
+        self.show_views()
 
     def reset(self, stored: bytes, *, base: bytes | None = None) -> None:
         """Drop what this request did, whatever it is, and show what is stored."""
@@ -282,6 +308,7 @@ class Work:
         self.steps, self.reached, self.assigned = (), stored, None
         self.from_empty, self.asked = False, Asked.NOTHING
         self.base = stored if base is None else base
+        self.show_views()
 
 
 class Rehearsal(Work):
@@ -410,4 +437,5 @@ class Outcome:
             raise RuntimeError("A function given to mutate() raised StopIteration.") from error
         finally:
             self.work.replaying = False
+            rehearsal.views = ()  # what they show is this function's
         return result

@@ -1,0 +1,178 @@
+"""Sessions as FastAPI's dependencies, on top of `sharedsession.asgi.SessionMiddleware`.
+
+HTTP and WebSocket routes have them alike. Asking for the session is a use of it, as
+``request.session`` is: the response says ``Vary: Cookie``.
+"""
+
+# No `from __future__ import annotations`: FastAPI reads the annotations of these callables.
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Annotated, Literal, TypeVar
+
+try:
+    from fastapi import Depends, HTTPException, WebSocketException
+    from fastapi.openapi.models import APIKey, APIKeyIn
+    from fastapi.requests import HTTPConnection
+    from fastapi.security.base import SecurityBase
+except ModuleNotFoundError as error:
+    from ._core.extras import missing
+
+    raise missing(error, "fastapi", "fastapi") from None
+
+from ._core.admission import reason_to_refuse, seconds_within
+from ._core.session import Session
+from ._doors.addresses import asks_for_page, local_path, with_next
+from ._doors.shapes import shape_of
+from .exceptions import ConfigurationError
+from .typed import OnMismatch, TypedSession
+
+__all__ = ["SessionDep", "TypedSession", "local_path", "require_session", "typed_session"]
+
+Model = TypeVar("Model")
+POLICY_VIOLATION = 1008  # WebSocket close code (RFC 6455)
+
+
+def _session_in(connection: HTTPConnection, scope_key: str) -> Session:
+    session = connection.scope.get(scope_key)
+    if not isinstance(session, Session):
+        found = "nothing" if session is None else f"a {type(session).__qualname__}"
+        raise ConfigurationError(
+            f"This dependency needs a session of sharedsession in scope[{scope_key!r}], and found "
+            f"{found} there: app.add_middleware(SessionMiddleware, store=…) from "
+            "sharedsession.asgi, in the place of any other session middleware."
+        )
+    session.mark_accessed()
+    return session
+
+
+async def _current_session(connection: HTTPConnection) -> Session:
+    return _session_in(connection, "session")
+
+
+SessionDep = Annotated[Session, Depends(_current_session)]
+"""The request's session, as the annotation of an argument: ``session: SessionDep``."""
+
+
+class _Required(SecurityBase):
+    """What `require_session` returns."""
+
+    def __init__(
+        self,
+        owner: bool,
+        within: int | None,
+        allow: Callable[[Session], bool] | None,
+        redirect_to: str | None,
+        scope_key: str,
+        model: APIKey,
+        scheme_name: str,
+    ) -> None:
+        self.model, self.scheme_name = model, scheme_name
+        self._owner, self._within, self._allow = owner, within, allow
+        self._redirect_to, self._scope_key = redirect_to, scope_key
+
+    async def __call__(self, connection: HTTPConnection) -> Session:
+        session = _session_in(connection, self._scope_key)
+        reason = reason_to_refuse(session, owner=self._owner, within=self._within)
+        if reason is not None:
+            raise self._refusal(connection, reason)
+        if self._allow is not None and not self._allow(session):
+            raise self._refusal(connection, "forbidden")
+        return session
+
+    def _refusal(
+        self,
+        connection: HTTPConnection,
+        reason: Literal["missing", "expired", "stale", "forbidden"],
+    ) -> Exception:
+        scope = connection.scope
+        if scope["type"] == "websocket":
+            return WebSocketException(POLICY_VIOLATION, reason)
+        if reason == "forbidden":
+            return HTTPException(403, {"reason": reason})
+        if self._redirect_to and asks_for_page(scope["method"], connection.headers.get):
+            target = with_next(self._redirect_to, scope["path"], scope["query_string"])
+            if target is not None:
+                return HTTPException(303, {"reason": reason}, {"Location": target})
+        challenge = f'APIKey reason="{reason}"'
+        if reason == "stale":
+            challenge += f', max_age="{self._within}"'
+        return HTTPException(401, {"reason": reason}, {"WWW-Authenticate": challenge})
+
+
+def require_session(
+    *,
+    owner: bool = True,
+    authenticated_within: float | timedelta | None = None,
+    allow: Callable[[Session], bool] | None = None,
+    redirect_to: str | None = None,
+    session_cookie: str = "session",
+    scope_key: str = "session",
+    scheme_name: str = "Session",
+) -> Callable[[HTTPConnection], Awaitable[Session]]:
+    """Return a dependency that lets a request in only with such a session, and gives it that.
+
+    For ``Annotated[Session, Depends(require_session())]``, and for ``dependencies=[…]`` of a route,
+    a router or the application. In OpenAPI it is a security scheme, an API key in a cookie.
+
+    It answers 401 where signing in, again, is the remedy, with the reason in the body,
+    ``{"detail": {"reason": "expired"}}``, and in ``WWW-Authenticate: APIKey reason="expired"``:
+
+    - ``missing``: no cookie of ours, or no user is signed in. A visitor's session without a user
+      holds no credentials, so by RFC 9110 that is a 401, too;
+    - ``expired``: a cookie of ours, whose session has ended;
+    - ``stale``: signed in, but longer ago than ``authenticated_within``.
+
+    It answers 403, ``forbidden``, where the credentials are good, and do not suffice: ``allow``
+    said no. A WebSocket is closed with 1008 and the reason before it is accepted. During an outage
+    the answer is the 503 that it is everywhere: whether there is a session is not known.
+
+    Args:
+        owner: whether a user must be signed in, under an owner key, default True; False: any
+            session will do that holds something.
+        authenticated_within: how many seconds ago at most the user must have proved who they are,
+            or a `timedelta`; default None: however long ago.
+        allow: what else must be true of the session, default nothing.
+        redirect_to: where the user of a browser signs in, default nowhere: a GET or HEAD of a page
+            is sent there instead of a 401, with the page asked for as ``next``, a local path.
+        session_cookie: the cookie's name in OpenAPI: the middleware's ``session_cookie``.
+        scope_key: the middleware's ``scope_key``.
+        scheme_name: the scheme's name in OpenAPI; another one for each ``session_cookie``.
+
+    Raises:
+        ConfigurationError: ``authenticated_within`` is no such time; at a request: there is no
+            session middleware of ours.
+    """
+    described = (
+        "The session's cookie. Sign in by the application's own operation: the browser keeps the "
+        "cookie, and there is nothing to enter here."
+    )
+    model = APIKey.model_validate(
+        {"in": APIKeyIn.cookie, "name": session_cookie, "description": described}
+    )
+    within = seconds_within(authenticated_within)
+    return _Required(owner, within, allow, redirect_to, scope_key, model, scheme_name)
+
+
+def typed_session(
+    model: type[Model], *, on_mismatch: OnMismatch, scope_key: str = "session"
+) -> Callable[[HTTPConnection], Awaitable[TypedSession[Model]]]:
+    """Return a dependency that gives the session as a `TypedSession` of a model.
+
+    ``Annotated[TypedSession[Shop], Depends(typed_session(Shop, on_mismatch="drop"))]``.
+
+    Args:
+        model: a Pydantic model or a dataclass, in which each field has a default.
+        on_mismatch: as for `TypedSession`: ``"drop"``, ``"end"`` or ``"raise"``.
+        scope_key: the middleware's ``scope_key``, default ``"session"``.
+
+    Raises:
+        TypeError: the model cannot be one of a session.
+    """
+    shape_of(model)
+
+    async def typed(connection: HTTPConnection) -> TypedSession[Model]:
+        session = _session_in(connection, scope_key)
+        return TypedSession(session, model, on_mismatch=on_mismatch)
+
+    return typed
