@@ -38,6 +38,7 @@ TIERS = {
         applications/* demo/* deployments/* examples/*
         asgi/test_misconfigured.py::test_a_server_does_not_start*
         django/test_servers.py django/test_settings.py::*migration*
+        fastapi/test_openapi.py::test_try_it_out* fastapi/test_types.py
         flask/test_outages.py::*test_requests_leave_no_garbage*
         flask/test_sockets.py::test_events_by_a_real_client*
         guarantees/test_cancelled.py::test_two_thousand*

@@ -94,6 +94,7 @@ async def admin() -> str:
 @of_a_user.api_route(
     "/pages/{name:path}",
     methods=["GET", "HEAD", "POST"],
+    include_in_schema=False,
     dependencies=[Depends(require_session(redirect_to="/sign-in?by=form#top"))],
 )
 async def page() -> str:

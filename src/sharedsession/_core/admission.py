@@ -11,7 +11,7 @@ from .identity import identities, owner_name
 from .record import whole_seconds
 from .session import Session, exchange_of
 
-# missing: the client shows no session of ours, or nobody is signed in; expired: it shows one that
+# missing: the client shows no session of ours, or no user is signed in; expired: it shows one that
 # has ended; stale: the user authenticated too long ago.
 Reason = Literal["missing", "expired", "stale"]
 
