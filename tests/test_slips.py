@@ -766,6 +766,10 @@ def test_a_store_that_cannot_work_is_refused(name: str, caplog: pytest.LogCaptur
 
 
 BY_URL = "from sharedsession.adapter import Sessions as S; "
+TYPED = (
+    "from sharedsession import Session; from sharedsession.typed import TypedSession; "
+    "TypedSession(Session(), Session, on_mismatch='drop')"
+)
 EXTRAS = {
     "redis": ("redis", "from sharedsession.stores.redis import RedisStore"),
     "redis by URL": ("redis", BY_URL + "S(secret_key='k' * 32, store='redis://localhost')"),
@@ -774,6 +778,8 @@ EXTRAS = {
     "memcached": ("pymemcache", "from sharedsession.stores.memcached import MemcachedStore"),
     "memcached by URL": ("pymemcache", BY_URL + "S(secret_key='k' * 32, store='memcached://h')"),
     "flask": ("flask", "from sharedsession.flask import SharedSession"),
+    "fastapi": ("fastapi", "from sharedsession.fastapi import SessionDep"),
+    "typed": ("pydantic", TYPED),
 }  # fmt: skip
 
 

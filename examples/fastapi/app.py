@@ -10,10 +10,12 @@ import os
 from html import escape
 from typing import Annotated
 
-from fastapi import FastAPI, Form, HTTPException, Request
+from fastapi import FastAPI, Form, HTTPException
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from sharedsession import Session
 from sharedsession.asgi import SessionMiddleware
+from sharedsession.fastapi import SessionDep
 
 PRODUCTS = {"tea": "Green tea", "lamp": "Reading lamp", "plant": "Small fern"}
 
@@ -53,11 +55,11 @@ app.add_middleware(
 
 
 @app.get("/", response_class=HTMLResponse)
-def home(request: Request) -> str:
-    user = request.session.get("user_id")
+def home(session: SessionDep) -> str:
+    user = session.get("user_id")
     if user is None:
         return page(SIGN_IN)
-    cart = request.session.get("cart", {})
+    cart = session.get("cart", {})
     rows = "".join(
         f'<p>{name}: {cart.get(key, 0)} <button name="product" value="{key}">Add</button></p>'
         for key, name in PRODUCTS.items()
@@ -71,34 +73,34 @@ def home(request: Request) -> str:
 
 @app.post("/sign-in")
 def sign_in(
-    request: Request, user: Annotated[str, Form()], password: Annotated[str, Form()]
+    session: SessionDep, user: Annotated[str, Form()], password: Annotated[str, Form()]
 ) -> RedirectResponse:
     salt, expected = USERS.get(user, (b"nobody", b""))
     if not hmac.compare_digest(password_hash(password, salt), expected):
         raise HTTPException(401, "Unknown user or wrong password.")
     # A new user_id gives the session a new ID: whoever knew the old one knows nothing now.
     # What was in the cart before signing in is still there.
-    request.session["user_id"] = user
+    session["user_id"] = user
     return RedirectResponse("/", status_code=303)
 
 
 @app.post("/cart")
-def add_to_cart(request: Request, product: Annotated[str, Form()]) -> RedirectResponse:
+def add_to_cart(session: SessionDep, product: Annotated[str, Form()]) -> RedirectResponse:
     if product not in PRODUCTS:
         raise HTTPException(404, "There is no such product.")
 
-    def add(session: dict) -> None:
-        cart = session.setdefault("cart", {})
+    def add(fresh: Session) -> None:
+        cart = fresh.setdefault("cart", {})
         cart[product] = cart.get(product, 0) + 1
 
     # mutate: two clicks at the same time, on two servers, are two in the cart.
-    request.session.mutate(add)
+    session.mutate(add)
     return RedirectResponse("/", status_code=303)
 
 
 @app.post("/sign-out")
-def sign_out(request: Request) -> RedirectResponse:
-    request.session.destroy()  # on every server, and for good
+def sign_out(session: SessionDep) -> RedirectResponse:
+    session.destroy()  # on every server, and for good
     return RedirectResponse("/", status_code=303)
 
 

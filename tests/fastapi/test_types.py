@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = Path(__file__).with_name("typed_example.py")
 
@@ -19,6 +21,12 @@ def wrong(session: ShopSession) -> None:
     typed_session(Shop, on_mismatch="ignore")
 """
 SAID = ("assignment", "attr-defined", "attr-defined", "arg-type")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What mypy knows of the libraries, which takes it long."""
+    return tmp_path_factory.mktemp("mypy") / "cache"
 
 
 def check(file: Path, cache: Path) -> str:
@@ -36,17 +44,17 @@ def check(file: Path, cache: Path) -> str:
     return done.stdout + done.stderr
 
 
-def test_an_application_needs_no_cast(tmp_path: Path) -> None:
+def test_an_application_needs_no_cast(cache: Path) -> None:
     """mypy, strict, knows each type that the example asserts; and it runs as it stands."""
-    assert check(EXAMPLE, tmp_path / "cache") == ""
+    assert check(EXAMPLE, cache) == ""
     assert importlib.import_module("tests.fastapi.typed_example").app.openapi()
 
 
-def test_what_is_wrong_is_found(tmp_path: Path) -> None:
+def test_what_is_wrong_is_found(cache: Path, tmp_path: Path) -> None:
     """A field of another type, one that is not there, and a policy that there is not."""
     wrong = tmp_path / "wrong.py"
     wrong.write_text(EXAMPLE.read_text() + WRONG)
-    said = check(wrong, tmp_path / "cache").splitlines()
+    said = check(wrong, cache).splitlines()
 
     kinds = [line.rpartition("[")[2].rstrip("]") for line in said if ": error: " in line]
     assert tuple(kinds) == SAID, said

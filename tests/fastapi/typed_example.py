@@ -23,7 +23,7 @@ class Shop(BaseModel):
 @dataclass
 class Settings:
     theme: str = "light"
-    sizes: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict[str, int])
 
 
 ShopSession = Annotated[TypedSession[Shop], Depends(typed_session(Shop, on_mismatch="drop"))]

@@ -7,14 +7,14 @@ makes of a value, or a default.
 
 from __future__ import annotations
 
-import logging
+from logging import WARNING
 from typing import Generic, Literal, NamedTuple
 
 from .._core.session import Session, exchange_of, ready
+from .._core.state import State
 from ..exceptions import DataMismatch
 from .shapes import Model, Shape, encoded
 
-log = logging.getLogger("sharedsession")
 OnMismatch = Literal["drop", "end", "raise"]
 
 
@@ -64,8 +64,9 @@ class Form(Generic[Model]):
         except DataMismatch as mismatch:
             if self._on_mismatch == "raise":
                 raise
-            does = "ends" if self._on_mismatch == "end" else "loses these keys"
-            log.warning("The session %s: %s", does, mismatch, extra={"event": "mismatch"})
+            facts = getattr(exchange_of(self._session), "facts", None)
+            if isinstance(facts, State):  # else the session stands alone
+                facts.manager.report("mismatch", facts.handle, WARNING, mismatch)
             wrong = mismatch.keys
         if self._on_mismatch == "end":
             self._session.destroy()
