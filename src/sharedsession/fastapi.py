@@ -7,6 +7,7 @@ HTTP and WebSocket routes have them alike. Asking for the session is a use of it
 # No `from __future__ import annotations`: FastAPI reads the annotations of these callables.
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Literal, TypeVar
 
@@ -20,10 +21,9 @@ except ModuleNotFoundError as error:
 
     raise missing(error, "fastapi", "fastapi") from None
 
-from ._core.admission import reason_to_refuse, seconds_within
+from ._core.admission import Reason, reason_to_refuse, seconds_within
 from ._core.session import Session
 from ._doors.addresses import asks_for_page, local_path, with_next
-from ._doors.shapes import shape_of
 from .exceptions import ConfigurationError
 from .typed import OnMismatch, TypedSession
 
@@ -31,6 +31,10 @@ __all__ = ["SessionDep", "TypedSession", "local_path", "require_session", "typed
 
 Model = TypeVar("Model")
 POLICY_VIOLATION = 1008  # WebSocket close code (RFC 6455)
+IN_OPENAPI = (
+    "The session's cookie. Sign in by the application's own operation: the browser keeps the "
+    "cookie, and there is nothing to enter here."
+)
 
 
 def _session_in(connection: HTTPConnection, scope_key: str) -> Session:
@@ -54,49 +58,42 @@ SessionDep = Annotated[Session, Depends(_current_session)]
 """The request's session, as the annotation of an argument: ``session: SessionDep``."""
 
 
+@dataclass(eq=False, slots=True)
 class _Required(SecurityBase):
-    """What `require_session` returns."""
+    """What `require_session` returns; FastAPI asks it for its ``model`` and ``scheme_name``."""
 
-    def __init__(
-        self,
-        owner: bool,
-        within: int | None,
-        allow: Callable[[Session], bool] | None,
-        redirect_to: str | None,
-        scope_key: str,
-        model: APIKey,
-        scheme_name: str,
-    ) -> None:
-        self.model, self.scheme_name = model, scheme_name
-        self._owner, self._within, self._allow = owner, within, allow
-        self._redirect_to, self._scope_key = redirect_to, scope_key
+    model: APIKey
+    scheme_name: str
+    owner: bool
+    within: int | None
+    allow: Callable[[Session], bool] | None
+    redirect_to: str | None
+    scope_key: str
 
     async def __call__(self, connection: HTTPConnection) -> Session:
-        session = _session_in(connection, self._scope_key)
-        reason = reason_to_refuse(session, owner=self._owner, within=self._within)
+        session = _session_in(connection, self.scope_key)
+        reason = reason_to_refuse(session, owner=self.owner, within=self.within)
         if reason is not None:
             raise self._refusal(connection, reason)
-        if self._allow is not None and not self._allow(session):
+        if self.allow is not None and not self.allow(session):
             raise self._refusal(connection, "forbidden")
         return session
 
     def _refusal(
-        self,
-        connection: HTTPConnection,
-        reason: Literal["missing", "expired", "stale", "forbidden"],
+        self, connection: HTTPConnection, reason: Reason | Literal["forbidden"]
     ) -> Exception:
         scope = connection.scope
         if scope["type"] == "websocket":
             return WebSocketException(POLICY_VIOLATION, reason)
         if reason == "forbidden":
             return HTTPException(403, {"reason": reason})
-        if self._redirect_to and asks_for_page(scope["method"], connection.headers.get):
-            target = with_next(self._redirect_to, scope["path"], scope["query_string"])
+        if self.redirect_to and asks_for_page(scope["method"], connection.headers.get):
+            target = with_next(self.redirect_to, scope["path"], scope["query_string"])
             if target is not None:
                 return HTTPException(303, {"reason": reason}, {"Location": target})
         challenge = f'APIKey reason="{reason}"'
         if reason == "stale":
-            challenge += f', max_age="{self._within}"'
+            challenge += f', max_age="{self.within}"'
         return HTTPException(401, {"reason": reason}, {"WWW-Authenticate": challenge})
 
 
@@ -115,17 +112,12 @@ def require_session(
     For ``Annotated[Session, Depends(require_session())]``, and for ``dependencies=[…]`` of a route,
     a router or the application. In OpenAPI it is a security scheme, an API key in a cookie.
 
-    It answers 401 where signing in, again, is the remedy, with the reason in the body,
-    ``{"detail": {"reason": "expired"}}``, and in ``WWW-Authenticate: APIKey reason="expired"``:
-
-    - ``missing``: no cookie of ours, or no user is signed in. A visitor's session without a user
-      holds no credentials, so by RFC 9110 that is a 401, too;
-    - ``expired``: a cookie of ours, whose session has ended;
-    - ``stale``: signed in, but longer ago than ``authenticated_within``.
-
-    It answers 403, ``forbidden``, where the credentials are good, and do not suffice: ``allow``
-    said no. A WebSocket is closed with 1008 and the reason before it is accepted. During an outage
-    the answer is the 503 that it is everywhere: whether there is a session is not known.
+    It answers 401 where to sign in is the remedy, with the reason in the body and in
+    ``WWW-Authenticate``: ``missing`` (no cookie of ours, or no user is signed in: by RFC 9110 a
+    visitor's session holds no credentials), ``expired`` (a cookie of ours, whose session has ended)
+    or ``stale`` (signed in, but longer ago than ``authenticated_within``). It answers 403,
+    ``forbidden``, where ``allow`` says no. A WebSocket is closed with 1008 and the reason before it
+    is accepted. During an outage the answer is a 503: whether there is a session is not known.
 
     Args:
         owner: whether a user must be signed in, under an owner key, default True; False: any
@@ -143,15 +135,10 @@ def require_session(
         ConfigurationError: ``authenticated_within`` is no such time; at a request: there is no
             session middleware of ours.
     """
-    described = (
-        "The session's cookie. Sign in by the application's own operation: the browser keeps the "
-        "cookie, and there is nothing to enter here."
-    )
-    model = APIKey.model_validate(
-        {"in": APIKeyIn.cookie, "name": session_cookie, "description": described}
-    )
+    described = {"in": APIKeyIn.cookie, "name": session_cookie, "description": IN_OPENAPI}
+    model = APIKey.model_validate(described)
     within = seconds_within(authenticated_within)
-    return _Required(owner, within, allow, redirect_to, scope_key, model, scheme_name)
+    return _Required(model, scheme_name, owner, within, allow, redirect_to, scope_key)
 
 
 def typed_session(
@@ -167,9 +154,9 @@ def typed_session(
         scope_key: the middleware's ``scope_key``, default ``"session"``.
 
     Raises:
-        TypeError: the model cannot be one of a session.
+        TypeError, ValueError: the model cannot be one of a session; ``on_mismatch`` is none.
     """
-    shape_of(model)
+    TypedSession(Session(), model, on_mismatch=on_mismatch)  # or it raises, before any request
 
     async def typed(connection: HTTPConnection) -> TypedSession[Model]:
         session = _session_in(connection, scope_key)

@@ -95,6 +95,21 @@ def test_a_visitor_without_a_user(browser: TestClient) -> None:
     assert reason_of(browser.get("/transfer"))[:2] == (401, "missing")
 
 
+def test_a_mark_of_flasks_alone_is_no_session(store: WatchedStore, clock: Clock) -> None:
+    """As everywhere: what holds nothing but ``_permanent`` is empty."""
+    app = FastAPI()
+
+    @app.get("/")
+    def page(session: SessionDep) -> None:
+        session.permanent = True
+
+    app.router.routes.extend(make_app().routes)
+    browser = Server(store, clock, app).browser()
+    browser.get("/")
+
+    assert reason_of(browser.get("/visitor"))[:2] == (401, "missing")
+
+
 def test_gone_is_gone(browser: TestClient, other: Server) -> None:
     """After a sign-out the cookie that was kept is told that its session has expired."""
     browser.post("/sign-in/ada")

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import anyio
 import anyio.to_thread
 import flask
 import pytest
 from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
-from sharedsession import NotSerializable, Session
+from sharedsession import LateChange, NotSerializable, Session
 from sharedsession.exceptions import DataMismatch
 from sharedsession.fastapi import typed_session
 from sharedsession.flask import SharedSession
@@ -422,6 +426,45 @@ def test_commit_and_reload(site: Site, visitor: Browser, store: WatchedStore) ->
 
 async def _in_thread(act: Callable[[], object]) -> None:
     await anyio.to_thread.run_sync(act)
+
+
+def test_what_a_background_task_changes_is_stored(visitor: Browser, store: WatchedStore) -> None:
+    """After the response, where the session has its cookie; once all is over, it is an error."""
+    visitor.visit(lambda session: session.update(visits=1))
+    kept: list[TypedSession[Shop]] = []
+
+    def page(request: Request) -> Response:
+        session = TypedSession(request.session, Shop, on_mismatch="raise")
+        kept.append(session)
+        task = BackgroundTask(session.data.cart.append, Item(name="later"))
+        return PlainTextResponse("ok", background=task)
+
+    visitor.serve(page)
+    assert store.stored == [{"visits": 1, "cart": [{"name": "later", "count": 1}]}]
+    kept[0].data.visits = 2
+    with pytest.raises(LateChange):
+        assert kept[0].data
+
+
+def test_what_other_tasks_change_during_a_commit_stays(
+    visitor: Browser, store: WatchedStore
+) -> None:
+    """It is replayed over what was committed, and stored at the end of the request."""
+
+    async def page(request: Request) -> None:
+        session = TypedSession(request.session, Shop, on_mismatch="raise")
+        session.data.cart.append(Item(name="first"))
+
+        async def meanwhile() -> None:
+            session.data.cart.append(Item(name="second"))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(meanwhile)
+            await session.commit()
+        assert len(session.data.cart) == 2
+
+    visitor.serve(page)
+    assert [each["name"] for each in store.stored[0]["cart"]] == ["first", "second"]
 
 
 def test_nothing_of_a_session_that_was_cleared_comes_back(

@@ -8,7 +8,7 @@ from typing import Literal
 from ..exceptions import ConfigurationError
 from .exchange import Exchange
 from .identity import identities, owner_name
-from .record import whole_seconds
+from .record import PERMANENT, whole_seconds
 from .session import Session, exchange_of
 
 # missing: the client shows no session of ours, or no user is signed in; expired: it shows one that
@@ -49,14 +49,15 @@ def reason_to_refuse(session: Session, *, owner: bool, within: int | None) -> Re
         exchange.check()  # raises the outage: whether there is a session is not known
     settings, data = exchange.manager.settings, exchange.data()
     signed_in = owner_name(data, settings.owner_key) is not None
-    if signed_in or not (owner or within or not data):
+    is_empty = data.keys() <= {PERMANENT}
+    if signed_in or not (owner or within or is_empty):
         if within is None:
             return None
         if authenticated is None:
             return "stale"
         age = exchange.manager.clock() - authenticated.timestamp()
         return "stale" if age > within else None
-    if not data and exchange.is_new and exchange.cookies:
+    if is_empty and exchange.is_new and exchange.cookies:
         return "expired"
     _advise(exchange, data)
     return "missing"

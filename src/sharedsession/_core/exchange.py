@@ -257,6 +257,8 @@ class Exchange(State):
         Without a response nothing is stored. From now on a change raises `LateChange`, and so does
         what came late and needs a new cookie.
         """
+        if self.views and self.progress is Progress.ANSWERED:
+            self.data()  # with what was changed in them
         was, self.progress = self.progress, Progress.OVER  # so that no change comes unseen
         if was is not Progress.ANSWERED or self._is_complete(late=True):
             return None

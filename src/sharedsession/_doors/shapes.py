@@ -49,7 +49,7 @@ class Shape(Generic[Model]):
             )
         except self._error as error:
             wrong = {
-                str(each["loc"][0]) if each["loc"] else "": f"{each['msg']} ({each['type']})"
+                str(each["loc"][0]) if each["loc"] else "": each["type"]  # a text may show values
                 for each in error.errors(include_input=False, include_url=False)
             }
             keys = frozenset(wrong) & self.names.keys() or frozenset(self.names)
