@@ -385,6 +385,42 @@ def test_other_data_than_the_functions_own_are_refused_at_a_replay(
         during(site, visitor, lambda session: session.update(visits=2), mine)
 
 
+def test_a_function_that_raises_over_nothing_contributes_nothing(
+    site: Site, visitor: Browser, store: WatchedStore
+) -> None:
+    """Of a session that was signed out meanwhile; what this request signs in with stays."""
+    visitor.visit(lambda session: session.update(visits=1, user_id="ada"))
+
+    def count(data: Shop) -> None:
+        data.cart.append(Item(name="of the session that has ended"))
+        data.visits //= data.visits
+
+    def mine(session: TypedSession[Shop]) -> None:
+        session.mutate(count)
+        session.data.user = "bob"
+
+    during(site, visitor, lambda session: session.destroy(), mine)
+    assert store.stored == [{"user_id": "bob"}]
+
+
+def test_a_function_of_the_plain_session_may_show_it_typed(
+    site: Site, visitor: Browser, store: WatchedStore
+) -> None:
+    """The session that it was given, each time it runs."""
+    visitor.visit(lambda session: session.update(visits=10))
+
+    def count(session: Session) -> None:
+        TypedSession(session, PlainShop, on_mismatch="raise").data.visits += 1
+
+    during(
+        site,
+        visitor,
+        lambda session: session.update(visits=100),
+        lambda session: session.session.mutate(count),
+    )
+    assert store.stored == [{"visits": 101}]
+
+
 def test_an_async_function_is_refused(visitor: Browser) -> None:
     """As by any session."""
 
