@@ -9,7 +9,7 @@ HTTP and WebSocket routes have them alike. Asking for the session is a use of it
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 try:
     from fastapi import Depends, HTTPException, WebSocketException
@@ -21,10 +21,9 @@ except ModuleNotFoundError as error:
 
     raise missing(error, "fastapi", "fastapi") from None
 
-from ._core.admission import Reason, reason_to_refuse, seconds_within
+from ._core.admission import Reason, reason_to_refuse, seconds_within, session_in
 from ._core.session import Session
 from ._doors.addresses import asks_for_page, local_path, with_next
-from .exceptions import ConfigurationError
 from .typed import OnMismatch, TypedSession
 
 __all__ = ["SessionDep", "TypedSession", "local_path", "require_session", "typed_session"]
@@ -37,21 +36,8 @@ IN_OPENAPI = (
 )
 
 
-def _session_in(connection: HTTPConnection, scope_key: str) -> Session:
-    session = connection.scope.get(scope_key)
-    if not isinstance(session, Session):
-        found = "nothing" if session is None else f"a {type(session).__qualname__}"
-        raise ConfigurationError(
-            f"This dependency needs a session of sharedsession in scope[{scope_key!r}], and found "
-            f"{found} there: app.add_middleware(SessionMiddleware, store=…) from "
-            "sharedsession.asgi, in the place of any other session middleware."
-        )
-    session.mark_accessed()
-    return session
-
-
 async def _current_session(connection: HTTPConnection) -> Session:
-    return _session_in(connection, "session")
+    return session_in(connection.scope, "session")
 
 
 SessionDep = Annotated[Session, Depends(_current_session)]
@@ -71,17 +57,13 @@ class _Required(SecurityBase):
     scope_key: str
 
     async def __call__(self, connection: HTTPConnection) -> Session:
-        session = _session_in(connection, self.scope_key)
-        reason = reason_to_refuse(session, owner=self.owner, within=self.within)
+        session = session_in(connection.scope, self.scope_key)
+        reason = reason_to_refuse(session, owner=self.owner, within=self.within, allow=self.allow)
         if reason is not None:
             raise self._refusal(connection, reason)
-        if self.allow is not None and not self.allow(session):
-            raise self._refusal(connection, "forbidden")
         return session
 
-    def _refusal(
-        self, connection: HTTPConnection, reason: Reason | Literal["forbidden"]
-    ) -> Exception:
+    def _refusal(self, connection: HTTPConnection, reason: Reason) -> Exception:
         scope = connection.scope
         if scope["type"] == "websocket":
             return WebSocketException(POLICY_VIOLATION, reason)
@@ -159,7 +141,7 @@ def typed_session(
     TypedSession(Session(), model, on_mismatch=on_mismatch)  # or it raises, before any request
 
     async def typed(connection: HTTPConnection) -> TypedSession[Model]:
-        session = _session_in(connection, scope_key)
+        session = session_in(connection.scope, scope_key)
         return TypedSession(session, model, on_mismatch=on_mismatch)
 
     return typed
