@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,6 +35,15 @@ def _site() -> Iterator[None]:
 def _no_rows() -> Iterator[None]:
     yield
     User.objects.all().delete()
+
+
+@pytest.fixture
+def no_connections_left() -> Iterator[None]:
+    """Threads that Django ran views in leave connections to its database, which warn of that."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture

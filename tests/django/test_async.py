@@ -20,10 +20,13 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
 
+from sharedsession._core.session import exchange_of
 from sharedsession.django import SessionStore
+from sharedsession.stores.memory import MemoryStore
 from tests.django.site import views
 
 NAME = settings.SESSION_COOKIE_NAME
+pytestmark = pytest.mark.usefixtures("no_connections_left")
 
 
 def get(client: AsyncClient, function: Callable[[HttpRequest], Coroutine[Any, Any, Any]]) -> Any:
@@ -210,3 +213,31 @@ def test_a_socket_takes_no_handle_for_a_cookie(stack: Any, client: Client, user:
     session.save()
     for shown in (client.session.handle, "nonsense", ""):
         assert ask(stack, shown, "who")[0][1] is None
+
+
+def test_a_load_does_not_hold_up_the_loop() -> None:
+    """An awaited read of a session on its own waits for its store in a thread; `is_empty`, and a
+    condition, ask no store at all."""
+    loading: list[threading.Thread] = []
+
+    class Watched(MemoryStore):
+        def load(self, *arguments: Any) -> Any:
+            loading.append(threading.current_thread())
+            return super().load(*arguments)
+
+    async def drive(shown: SessionStore) -> None:
+        assert not shown.is_empty()
+        assert shown
+        assert not loading
+        assert await shown.aget("a") == 1
+        assert loading
+        assert threading.current_thread() not in loading
+
+    with override_settings(SHAREDSESSION={"STORE": Watched()}):
+        session = SessionStore()
+        session["a"] = 1
+        session.save()
+        cookie = exchange_of(session).manager.codec.sign(exchange_of(session).reply)
+        for shown in (SessionStore(cookie), SessionStore(session_key=session.session_key)):
+            loading.clear()
+            asyncio.run(drive(shown))

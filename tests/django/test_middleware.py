@@ -188,6 +188,7 @@ def test_a_session_that_is_gone_costs_no_page(page: Page, client: Client) -> Non
     assert page(show).json() == {}
 
 
+@pytest.mark.usefixtures("no_connections_left")
 def test_two_requests_at_once(page: Page, client: Client) -> None:
     """Different keys are both kept."""
     page(fill)

@@ -227,7 +227,7 @@ def test_g14_two_threads_at_first_use(
     servers: Servers, browser: Browser, place: Place, adapter: Adapter, commits: bool, known: bool
 ) -> None:
     """One loads, the other waits for it; what both wrote is stored."""
-    if adapter.asynchronous:
+    if not adapter.lazy:
         return  # loaded before the application runs
     (server,) = servers(1)
     if known:

@@ -107,13 +107,15 @@ class SessionStore(Session, SessionBase):
         return import_string(settings.SESSION_SERIALIZER)
 
     def __bool__(self) -> bool:
-        return True
+        """As this version of Django has it: until 6.1 always true; no use of the session."""
+        return not self.is_empty() if hasattr(SessionBase, "__bool__") else True
 
     def is_empty(self) -> bool:
         """Whether it holds nothing and is not stored; one that was not looked at yet is not."""
         exchange: Exchange = exchange_of(self)
-        if isinstance(self, UnusedSession) and not exchange.is_loaded:
-            return False
+        if isinstance(self, UnusedSession):
+            exchange.resolve()
+            return exchange.opened and exchange.entry is None
         return self.session_key is None and not len(self)
 
     def has_key(self, key: Any) -> bool:  # Any: as dict has it
@@ -132,6 +134,7 @@ class SessionStore(Session, SessionBase):
     async def _aget_session(self, no_load: bool = False) -> SessionStore:
         """Load it, if that is still to be done; Django's awaited methods are made of this."""
         if isinstance(self, UnusedSession):
+            exchange_of(self).resolve()
             if exchange_of(self).is_loaded:
                 ready(self)
             else:
