@@ -125,6 +125,7 @@ LEVELS = {
     "_doors.awaited": 8,
     "typed": 8,
     "testing": 8,
+    "_doors.flask_options": 9,
     "adapter": 9,
     "adopt": 9,
     "asgi": 10,

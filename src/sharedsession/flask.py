@@ -7,19 +7,13 @@ write comes later still: it is looked for when the server closes the response.
 
 from __future__ import annotations
 
-import os
-import secrets
 import sys
-import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
-from inspect import signature
-from math import ceil
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
-from urllib.parse import quote
 from weakref import ref
 
 from ._core.extras import missing
@@ -27,7 +21,6 @@ from ._core.extras import missing
 try:
     import click
     from flask import (
-        Config,
         Flask,
         Request,
         Response,
@@ -39,40 +32,34 @@ try:
     from flask.cli import with_appcontext
 except ModuleNotFoundError as error:
     raise missing(error, "flask", "click", "flask") from error
-from flask.json.tag import TaggedJSONSerializer
-from flask.sessions import NullSession, SessionInterface, SessionMixin
-from werkzeug.datastructures import Headers
-from werkzeug.exceptions import ServiceUnavailable
-from werkzeug.http import dump_cookie
-from werkzeug.local import LocalProxy
+from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.wsgi import ClosingIterator
 
-from ._core.answers import check_scheme, encoded, issued_inside, unavailable
-from ._core.cookie import removal
+from ._core.answers import encoded, issued_inside, unavailable
 from ._core.exchange import Exchange
-from ._core.manager import Manager
-from ._core.record import LONGEST, lifetime_of
-from ._core.session import Session, UnusedSession, exchange_of, was_written
+from ._core.session import Session, UnusedSession, exchange_of
 from ._core.settings import (
-    NAMES,
     UNSET,
     NearCache,
     OnOutage,
-    Settings,
     Unset,
-    announce,
-    check_domain,
-    gather,
-    quoted,
 )
 from ._core.source import Source
 from ._core.state import Progress
 from ._core.steps import Flow
 from ._doors import advice, misuse
 from ._doors.arguments import documented
-from ._doors.switching import Switch, moment
-from .adapter import Sessions, environ_header
-from .exceptions import RETRY_AFTER, UNAVAILABLE, ConfigurationError, StoreUnavailable
+from ._doors.flask_options import (
+    Conversion,
+    OfOneApplication,
+    OptionsOfFlask,
+    answered_instead,
+    behind,
+    elsewhere,
+    let_werkzeug_answer,
+)
+from .adapter import Sessions
+from .exceptions import StoreUnavailable
 from .stores.base import Store
 
 if TYPE_CHECKING:
@@ -87,69 +74,11 @@ ENDING = "sharedsession.ending"  # where in the environment the end of a respons
 BEFORE = "sharedsession_before"  # on a request: the old session interface has it
 EXCHANGE = "sharedsession_exchange"  # on a request: its exchange
 ANSWERED = "sharedsession_answered"  # on a request: its client gets the response
-MOST_MANAGERS = 64  # combinations of options that are remembered; they can differ by request
-OWN_OPTIONS = (
-    "store",
-    "absolute_timeout",
-    "namespace",
-    "owner_key",
-    "sign_in_names",
-    "on_owner_change",
-    "store_timeout",
-    "on_outage",
-    "near_cache",
-    "stale_if_error",
-    "replica",
-    "adopt",
-)
-FLASK_NAMES = {
-    "secret_key": "SECRET_KEY",
-    "https_only": "SESSION_COOKIE_SECURE",
-    "session_cookie": "SESSION_COOKIE_NAME",
-    "domain": "SESSION_COOKIE_DOMAIN",
-    "path": "SESSION_COOKIE_PATH",
-    "same_site": "SESSION_COOKIE_SAMESITE",
-    "partitioned": "SESSION_COOKIE_PARTITIONED",
-    "max_age": "PERMANENT_SESSION_LIFETIME",
-    **{name: f"SESSION_{name.upper()}" for name in OWN_OPTIONS},
-}
-# What an application may override to choose its options otherwise, by request perhaps.
-HOOKS = frozenset(
-    f"get_cookie_{option}"
-    for option in ("name", "domain", "path", "samesite", "secure", "partitioned")
-)
-APP_HOOKS = ("secret_key", "permanent_session_lifetime")
-SEEN = (
-    "SECRET_KEY",
-    "SESSION_COOKIE_NAME",
-    "SESSION_COOKIE_DOMAIN",
-    "SESSION_COOKIE_PATH",
-    "APPLICATION_ROOT",
-    "SESSION_COOKIE_SAMESITE",
-    "SESSION_COOKIE_SECURE",
-    "SESSION_COOKIE_PARTITIONED",
-    "PERMANENT_SESSION_LIFETIME",
-)
-# Where what is no argument of `SharedSession` is set.
-ELSEWHERE = {
-    name: f"set app.config[{option!r}]"
-    for name, option in FLASK_NAMES.items()
-    if name not in (*OWN_OPTIONS, "https_only")
-} | dict.fromkeys(("scope_key", "environ_key"), "the session is flask.session")
-
-SessionMixin.register(Session)
-
-
-class NoSession(NullSession):
-    """Without a secret key: our verbs raise Flask's own error, as writes do."""
-
-    renew = mark_authenticated = destroy = set_lifetime = mutate = commit = reload = (
-        NullSession.clear
-    )
+PROXY = "app.wsgi_app = ProxyFix(app.wsgi_app) from werkzeug.middleware.proxy_fix"
 
 
 @documented
-class SharedSession(SessionInterface):
+class SharedSession(OptionsOfFlask, SessionInterface):
     """Keep ``flask.session`` in a store that every server shares: ``SharedSession(app)``.
 
     Flask's own options count as always and are read at each request: SECRET_KEY and
@@ -172,7 +101,9 @@ class SharedSession(SessionInterface):
             none, or one whose functions are awaited.
     """
 
-    @advice.with_known_arguments(ELSEWHERE)
+    framework = Flask
+
+    @advice.with_known_arguments(elsewhere("flask.session"))
     def __init__(
         self,
         app: Flask | None = None,
@@ -194,47 +125,15 @@ class SharedSession(SessionInterface):
         https_only: bool | None | Unset = UNSET,
     ) -> None:
         given = dict(locals())
-        at = moment(switch_at, before)
-        if before is not None and not isinstance(before, SessionInterface):
-            raise ConfigurationError(
-                "before must be the old session interface, app.session_interface behind the line "
-                f"that sets it, got {quoted(before)}."
-            )
-        self._before = None if at is None or before is None else Switch(before, at)
-        # They are looked through for each combination of options.
-        self._arguments = {
-            name: tuple(given[name]) if isinstance(given[name], Iterator) else given[name]
-            for name in (*OWN_OPTIONS, "https_only")
-        }
+        self._keep(given, SessionInterface)
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
         """Become the session interface of an application; the secret key may be set later."""
         misuse.require_flask(app, Flask)
-        app = _behind(app)  # signals know a sender by its identity
-        other = app.session_interface
-        if isinstance(other, SharedSession) and other is not self:
-            warnings.warn(
-                "This application had a SharedSession before, which is replaced: leave one of the "
-                "two lines.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        advice.warn_of_variables(os.environ, NAMES)
-        if self._before is None:  # else the old layer reads its own
-            advice.warn_of_options(
-                app.config,
-                {**FLASK_NAMES, **{name: name for name in app.default_config}},
-                [FLASK_NAMES[name] for name in FLASK_NAMES if self._is_given(app, name)],
-            )
-        options: dict[str, Any] = {}
-        with suppress(RuntimeError):  # of a cookie's name, say, that depends on the request
-            options = self._cookie_options(app)
-        keys = self._secret_keys(app)
-        if keys is None and not os.environ.get("SHAREDSESSION_SECRET_KEY"):
-            keys = (secrets.token_bytes(),)  # until there is one
-        settings = self._settings(app, options if keys is None else {**options, "secret_key": keys})
+        app = behind(app)  # signals know a sender by its identity
+        settings = self._begin_with(app)
         if "sharedsession" not in app.extensions:
             # mypy: Flask's documentation wraps an application's methods so.
             app.wsgi_app = _Closing(app, app.wsgi_app)  # type: ignore[method-assign]
@@ -242,29 +141,26 @@ class SharedSession(SessionInterface):
             made = app.test_request_context
             app.test_request_context = partial(_test_request_context, made)  # type: ignore[method-assign]
             request_started.connect(_dispatched, app)
-        app.extensions["sharedsession"] = sessions = _AppSessions(settings)
-        announce(settings, sessions.said)
-        app.session_interface = self
+        self._become(app, _AppSessions(settings))
         app.cli.add_command(_command)
 
     # --- what Flask calls ---
 
-    null_session_class = NoSession
-
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
         """Return the request's session, not loaded; None without a secret key."""
-        if not (app.secret_key or os.environ.get("SHAREDSESSION_SECRET_KEY")):
+        if not self._has_key(app):
             return None
         if self._before is not None and self._before.is_ahead(self._of(app).manager.clock()):
             setattr(request, BEFORE, self._before.app)
-            return self._before.app.open_session(app, request)
+            theirs: SessionMixin | None = self._before.app.open_session(app, request)
+            return theirs
         cookies = request.environ.get("HTTP_COOKIE", "")
         ours = cookies if self._may_concern(app, cookies) else None
         manager = partial(self.manager_of, app)
         if "sharedsession" not in app.extensions:  # assigned as app.session_interface
             self.init_app(app)
             setattr(request, ANSWERED, True)  # too late to learn it
-        convert = _Conversion(app, ref(_behind(request)))
+        convert = Conversion(app, ref(behind(request)), _current)
         exchange = self._of(app).begin(ours, manager, request.environ, convert)
         if not getattr(request, ANSWERED, False):
             exchange.expect_no_response()
@@ -286,7 +182,7 @@ class SharedSession(SessionInterface):
         exchange: Exchange = exchange_of(session)
         if exchange.progress >= Progress.GIVEN_UP:
             return
-        current = _behind(request)
+        current = behind(request)
         if not getattr(current, ANSWERED, False):
             self._of(app).finish(session)
             return
@@ -303,36 +199,6 @@ class SharedSession(SessionInterface):
             runs = isinstance(response.response, Generator)
             ending.finish, ending.is_file = finish, response.direct_passthrough and not runs
 
-    def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
-        """As Flask has it; where the cookie is not to be refreshed, nothing is loaded for it."""
-        # As `modified`, without looking into the values: what has changed there is no reason.
-        if was_written(session) if isinstance(session, Session) else session.modified:
-            return True
-        return bool(app.config["SESSION_REFRESH_EACH_REQUEST"]) and session.permanent
-
-    def get_expiration_time(self, app: Flask, session: SessionMixin) -> datetime | None:
-        """As Flask has it, but for a session that `Session.set_lifetime` gave its own lifetime."""
-        own = lifetime_of(cast(Session, session))
-        if isinstance(own, datetime):
-            return own
-        if isinstance(own, int):
-            return datetime.now(UTC) + timedelta(seconds=own)
-        return super().get_expiration_time(app, session)
-
-    def get_cookie_partitioned(self, app: Flask) -> bool:
-        """As Flask 3.1 has it; with an older Werkzeug, which knows no such cookie, it is refused.
-
-        Raises:
-            ConfigurationError: SESSION_COOKIE_PARTITIONED is on, and Werkzeug is older than 3.1.
-        """
-        partitioned = bool(app.config.get("SESSION_COOKIE_PARTITIONED"))
-        if partitioned and "partitioned" not in signature(app.response_class.set_cookie).parameters:
-            raise ConfigurationError(
-                "SESSION_COOKIE_PARTITIONED needs Werkzeug 3.1 or newer: upgrade it, or turn the "
-                "option off."
-            )
-        return partitioned
-
     def regenerate(self, session: SessionMixin) -> None:
         """Give a session a new ID, by the name that Flask-Session has for `Session.renew`.
 
@@ -347,317 +213,36 @@ class SharedSession(SessionInterface):
 
     # --- inside ---
 
-    def _may_concern(self, app: Flask, cookies: str) -> bool:
-        """Whether a cookie of ours, or of what sessions are taken over from, is among them."""
-        if f"{self.get_cookie_name(app)}=" in cookies:
-            return True
-        if "sharedsession" not in app.extensions:
-            return False
-        old = self._of(app).manager.settings.adopt
-        return any(each.cookie is not None and f"{each.cookie}=" in cookies for each in old)
-
-    def _is_given(self, app: Flask, name: str) -> bool:
-        """Whether the application made this setting, by an argument or by its option."""
-        option = FLASK_NAMES[name]
-        found, default = app.config.get(option), app.default_config.get(option)
-        return self._arguments.get(name, UNSET) is not UNSET or found not in (None, default)
-
     def _respond(self, app: Flask, exchange: Exchange, response: Response) -> None:
         """Commit; what the core answers in the application's place is put into the response."""
         untouched = isinstance(exchange.session, UnusedSession) and not exchange.session.accessed
-        attributes = {}
-        try:
-            repeat = self._repeats(app, exchange)
-            if exchange.is_used:  # what may be wrong with the options shows before it is written
-                exchange.manager = self.manager_of(app)
-                attributes = self._attributes(app, exchange.manager)
-                if not isinstance(exchange.session, UnusedSession):
-                    self.get_expiration_time(app, cast(SessionMixin, exchange.session))
-        except Exception:
-            exchange.give_up()
-            raise
+        current = behind(request)
+        repeat, attributes = self._prepare(app, exchange, current)
         respond = exchange.respond(response.status_code, (), repeat=repeat, needed=not untouched)
         instead = self._of(app).run(respond)
         if instead is not None:
             _make_unavailable(response, instead)
         elif exchange.is_used:
-            self._dress(app, exchange, response, attributes)
-
-    def _attributes(self, app: Flask, manager: Manager) -> dict[str, Any]:  # Any: of several types
-        secure = manager.settings.https_only
-        attributes: dict[str, Any] = {
-            "domain": self.get_cookie_domain(app),
-            "path": self.get_cookie_path(app) or "/",
-            "secure": request.is_secure if secure is None else secure,
-            "httponly": self.get_cookie_httponly(app),
-            "samesite": self.get_cookie_samesite(app),
-        }
-        if self.get_cookie_partitioned(app):
-            attributes["partitioned"] = True
-        return attributes
-
-    def _dress(
-        self, app: Flask, exchange: Exchange, response: Response, attributes: dict[str, Any]
-    ) -> None:
-        """Set the response's headers, as Flask spells them."""
-        if "Vary" not in response.headers:
-            response.headers["Vary"] = "Cookie"
-        elif "*" not in response.vary:
-            response.vary.add("Cookie")
-        if exchange.reads_as_empty:
-            response.cache_control.no_store = True
-        reply, manager = exchange.reply, exchange.manager
-        for source in exchange.left_behind():
-            response.headers.add("Set-Cookie", removal(source))
-        if exchange.is_distrusted or (reply is None and not exchange.removed):
-            return
-        name = manager.settings.session_cookie
-        if exchange.removed or reply is None:
-            response.delete_cookie(name, **attributes)
-        else:
-            if not request.is_secure:
-                check_scheme(
-                    manager,
-                    partial(environ_header, request.environ),
-                    "app.wsgi_app = ProxyFix(app.wsgi_app) from werkzeug.middleware.proxy_fix",
-                    "set SESSION_COOKIE_SECURE",
-                )
-            expires = self.get_expiration_time(app, cast(SessionMixin, exchange.session))
-            response.set_cookie(name, manager.codec.sign(reply), expires=expires, **attributes)
-        cache = response.cache_control
-        if cache.no_store or ("private" in cache and cache["private"] is None):
-            return
-        if reply in exchange.cookies:  # the very cookie that came, with a static file as well
-            cache.public, cache.private = False, True
-        else:
-            cache.no_store = True
-
-    def _repeats(self, app: Flask, exchange: Exchange) -> bool:
-        """Whether the cookie is set again, even if nothing has changed.
-
-        A permanent session is refreshed by requests that do not use it, too: with
-        SESSION_REFRESH_EACH_REQUEST one whose cookie verifies is loaded, to learn whether it is.
-        """
-        session = cast(SessionMixin, exchange.session)
-        own_rule = type(self).should_set_cookie is not SharedSession.should_set_cookie
-        if not isinstance(session, UnusedSession):
-            stored = None if exchange.record is None else exchange.record.lifetime
-            lasting = own_rule or session.permanent or stored not in (None, "browser")
-            # A write alone is no reason: its answer could arrive after that of a sign-in.
-            return self.should_set_cookie(app, session) and (lasting or exchange.writes_nothing)
-        if app.config["SESSION_REFRESH_EACH_REQUEST"] or own_rule:
-            return exchange.load_to_refresh(partial(self.should_set_cookie, app, session))
-        return False
-
-    def _of(self, app: Flask) -> _AppSessions:
-        return cast(_AppSessions, app.extensions["sharedsession"])
-
-    def manager_of(self, app: Flask) -> Manager:
-        """Return the manager for the options as they are now."""
-        sessions, seen = self._of(app), self._seen(app)
-        known, manager = sessions.latest
-        if manager is None or seen is None or seen != known:
-            manager = self._manager_of(app)
-            if seen == self._seen(app):  # else another thread has changed the options meanwhile
-                sessions.latest = seen, manager
-        return manager
-
-    def _seen(self, app: Flask) -> tuple[object, ...] | None:
-        """Return all that the options depend on, where no method of the application's does more."""
-        kinds = type(self), type(app), type(app.config)
-        known = self._of(app).plain
-        if kinds not in known:
-            known[kinds] = _are_plain(*kinds)
-        if not known[kinds] or not vars(self).keys().isdisjoint(HOOKS):
-            return None
-        option = app.config.get
-        fallbacks = option("SECRET_KEY_FALLBACKS") or ()
-        return (*map(option, SEEN), type(fallbacks), *fallbacks)
-
-    def _manager_of(self, app: Flask) -> Manager:
-        options = self._cookie_options(app)
-        keys = self._secret_keys(app)
-        if keys is not None:
-            options["secret_key"] = keys
-        key = tuple(options.items())
-        known = self._of(app).managers
-        manager = known.get(key)
-        if manager is None:
-            if len(known) >= MOST_MANAGERS:
-                known.clear()
-            settings = self._settings(app, options)
-            announce(settings, self._of(app).said)
-            manager = known[key] = Manager(settings, process=self._of(app).manager.process)
-        return manager
-
-    def _secret_keys(self, app: Flask) -> tuple[Any, ...] | None:
-        """Return the keys of the configuration, newest first; None where there is none."""
-        if not app.secret_key:
-            return None
-        fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
-        if isinstance(fallbacks, str | bytes):  # each of its characters would be a key
-            raise ConfigurationError("SECRET_KEY_FALLBACKS is a list of keys: write [key].")
-        return (app.secret_key, *fallbacks)
-
-    def _cookie_options(self, app: Flask) -> dict[str, Any]:  # Any: as the application wrote them
-        return {
-            "session_cookie": self.get_cookie_name(app),
-            "domain": self.get_cookie_domain(app),
-            "path": self.get_cookie_path(app),
-            "same_site": self.get_cookie_samesite(app),
-            "partitioned": self.get_cookie_partitioned(app),
-            "https_only": self.get_cookie_secure(app),
-            "max_age": self._lifetime(app),
-        }
-
-    def _lifetime(self, app: Flask) -> timedelta:
-        try:
-            lifetime: object = app.permanent_session_lifetime
-        except TypeError:  # of the configuration's value, which Flask makes a timedelta of
-            lifetime = None
-        if not isinstance(lifetime, timedelta):
-            found = app.config["PERMANENT_SESSION_LIFETIME"]
-            raise ConfigurationError(
-                f"PERMANENT_SESSION_LIFETIME is a number of seconds or a timedelta, not "
-                f"{quoted(found)}."
-            )
-        return lifetime
-
-    def _settings(self, app: Flask, cookie: Mapping[str, Any]) -> Settings:
-        """Return the settings, in the form in which werkzeug sends them; refuse what is wrong."""
-        own = {name: app.config.get(FLASK_NAMES[name]) for name in OWN_OPTIONS}
-        options: dict[str, Any] = {key: value for key, value in own.items() if value is not None}
-        options.update(cookie)
-        if "max_age" in options:
-            options["max_age"] = min(ceil(options["max_age"].total_seconds()), LONGEST)
-            options["path"] = quote(options["path"] or "/", safe="%!$&'()*+,/:=@")
-            options["partitioned"] = bool(options["partitioned"])
-            if options["same_site"] is None:  # Flask's default: none is sent
-                options["same_site"] = "lax"
-            if not options["https_only"]:  # Flask's default, which forbids nothing
-                del options["https_only"]
-            elif isinstance(options["https_only"], int):
-                options["https_only"] = True
-            if not options["domain"]:
-                options["domain"] = None  # False, as older versions of Flask had it
-            else:
-                if "://" in str(options["domain"]):  # werkzeug takes its scheme for the host
-                    check_domain(FLASK_NAMES["domain"], options["domain"])
-                name, domain = options["session_cookie"], options["domain"]
-                sent = dump_cookie(name, "", domain=domain, path=None)
-                options["domain"] = sent.partition("Domain=")[2].partition(";")[0]
-        return gather(self._arguments, options, options=FLASK_NAMES)
+            self._dress(app, exchange, current, response, attributes, PROXY)
 
 
-def _are_plain(interface: type[SharedSession], app: type[Flask], config: type[Config]) -> bool:
-    """Whether the options are made of the configuration, a plain dict, and of nothing else."""
-    own = all(getattr(interface, name) is getattr(SharedSession, name) for name in HOOKS)
-    theirs = all(getattr(app, name) is getattr(Flask, name) for name in APP_HOOKS)
-    return own and theirs and (config.get, config.__getitem__) == (dict.get, dict.__getitem__)
-
-
-_SERIALIZER = TaggedJSONSerializer()
-
-
-@dataclass(slots=True, eq=False)
-class _Conversion:
-    """What Flask's own session would give back for values that a session cannot hold.
-
-    A proxy is stored as what it stands for. Everything else goes through Flask's serializer and the
-    application's JSON provider: a lazily translated text becomes Markup, a dataclass a dict.
-
-    While its request is served a value is converted anew each time: it may have changed. After that
-    there is no language to translate to, and what a proxy stands for is gone: it stays what it was.
-    """
-
-    app: Flask
-    request: ref[Request]  # which holds the session, so that nothing here may hold it
-    # By identity, since values need not be hashable; each is held, so that its identity stays.
-    known: dict[int, tuple[object, object]] = field(default_factory=dict)
-
-    def __call__(self, value: object) -> object:
-        known = self.known.get(id(value))
-        if known is not None and not self._is_served():
-            return known[1]
-        converted = self._convert(value)
-        self.known[id(value)] = value, converted
-        return converted
-
-    def _is_served(self) -> bool:
-        return has_request_context() and request == self.request()
-
-    def _convert(self, value: object) -> object:
-        current = _behind(value)
-        if current is not value:
-            return current
-        tagged = _SERIALIZER.tag(value)
-        return _SERIALIZER.loads(self.app.json.dumps(tagged, separators=(",", ":")))
-
-
-def _behind(value: T) -> T:
-    """Return what a proxy stands for, and anything else as it is."""
-    is_proxy = issubclass(type(value), LocalProxy)
-    return value._get_current_object() if is_proxy else value  # type: ignore[attr-defined]  # noqa: SLF001 - werkzeug documents it
-
-
-class _AppSessions(Sessions):
-    """The sessions of one application: its options may change, its store does not."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.plain: dict[tuple[type, ...], bool] = {}  # what `_are_plain` has said
-        self.managers: dict[tuple[Any, ...], Manager] = {}
-        # The one that was asked for last, with what the options were made from then.
-        self.latest: tuple[tuple[object, ...] | None, Manager | None] = None, None
-        self.said: set[str] = set()  # advice on the settings, each once
-        self._replaced = False
-
+class _AppSessions(OfOneApplication, Sessions):
     def run(self, flow: Flow[T] | None) -> T | None:
         """Drive a flow; an outage is raised in the form that Flask answers by itself."""
         try:
             return super().run(flow)
         except StoreUnavailable as outage:
-            _let_flask_answer(outage)
+            let_werkzeug_answer(outage)
             raise
 
-    def check_interface(self, app: Flask) -> None:
-        """Warn, once, when another extension has taken our place."""
-        other = type(app.session_interface)
-        if not issubclass(other, SharedSession) and not self._replaced:
-            self._replaced = True
-            warnings.warn(
-                f"After SharedSession, {other.__module__}.{other.__name__} became the session "
-                "interface of this application, so sessions are not in the store: leave it out.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
 
-
-def _let_flask_answer(outage: StoreUnavailable) -> None:
-    """Make an outage werkzeug's own exception as well, so that Flask answers it, and its handlers.
-
-    Its ``description`` is what visitors see.
-    """
-    known = type(outage)
-    if known not in _ANSWERED:
-        names = {
-            "__module__": known.__module__,
-            "__qualname__": known.__qualname__,
-            "description": UNAVAILABLE,
-            "response": None,
-            "retry_after": RETRY_AFTER,
-        }
-        kind = type(known.__name__, (known, ServiceUnavailable), names)
-        _ANSWERED[known] = _ANSWERED[kind] = kind
-    outage.__class__ = _ANSWERED[known]
-
-
-_ANSWERED: dict[type[StoreUnavailable], type[StoreUnavailable]] = {}
+def _current() -> object:
+    return behind(request) if has_request_context() else None
 
 
 def _before() -> SessionInterface | None:
     """Return the old session interface that has the current request, if it has."""
-    found: SessionInterface | None = getattr(_behind(request), BEFORE, None)
+    found: SessionInterface | None = getattr(behind(request), BEFORE, None)
     return found
 
 
@@ -735,7 +320,7 @@ class _Ending:
 
 def _dispatched(app: Flask, **_: object) -> None:
     """Flask is going to answer the current request: `flask.request_started`."""
-    current = _behind(request)
+    current = behind(request)
     exchange = getattr(current, EXCHANGE, None)
     if not isinstance(exchange, Exchange):
         app.extensions["sharedsession"].check_interface(app)
@@ -778,12 +363,9 @@ def _make_unavailable(response: Response, status: int, *, page: bool = False) ->
         for name, value in unavailable(status)[0][2:]:
             response.headers.setdefault(name, value)
         return
-    headers, text = unavailable(status, response.headers)
     body = response.response
-    response.status_code = status
     response.direct_passthrough = False
-    response.set_data(text)
-    response.headers = Headers(headers)
+    answered_instead(response, status)
     with suppress(Exception):  # of a stream that no client will read
         getattr(body, "close", lambda: None)()
 
