@@ -29,6 +29,7 @@ DOORS = (
     "sharedsession.exceptions",
     "sharedsession.fastapi",
     "sharedsession.flask",
+    "sharedsession.quart",
     "sharedsession.starlette",
     "sharedsession.stores",
     "sharedsession.stores.base",
@@ -124,6 +125,7 @@ LEVELS = {
     "_doors.layers": 8,
     "_doors.awaited": 8,
     "typed": 8,
+    "_doors.responses": 9,
     "testing": 8,
     "_doors.flask_options": 9,
     "adapter": 9,
@@ -132,6 +134,7 @@ LEVELS = {
     "django": 10,
     "manager": 10,
     "flask": 10,
+    "quart": 10,
     "wsgi": 10,
     "fastapi": 11,
     "starlette": 11,
@@ -278,7 +281,7 @@ def test_imports_point_one_way(name: str) -> None:
 
 def test_the_doors_of_frameworks_do_not_import_each_other() -> None:
     """Each stands alone on `adapter`; `starlette` puts `asgi` in the place of another."""
-    doors = {"asgi", "django", "flask", "wsgi"}
+    doors = {"asgi", "django", "flask", "quart", "wsgi"}
     for name in doors:
         assert not imports_of(name) & (doors - {name})
 

@@ -356,14 +356,27 @@ class AsyncSessions(_Shared):
 
         ``meets`` is told of an outage before the application meets it.
         """
-        chosen = self.manager if manager is None else manager()
-        sent = [cookies] if cookies else ()
-        exchange = Exchange(
-            chosen, chosen.read(sent), self.verbs(meets), foreign=chosen.recognise(sent)
-        )
-        exchange.convert = convert
-        await self.load(exchange, request, meets)
+        exchange = Exchange(self.manager, run=self.verbs(meets))
+        await self.show(exchange, cookies, manager, request, convert, meets)
         return exchange
+
+    async def show(
+        self,
+        exchange: Exchange,
+        cookies: str | None,
+        manager: Managers | None = None,
+        request: MutableMapping[str, Any] | None = None,
+        convert: Convert | None = None,
+        meets: Meets | None = None,
+    ) -> None:
+        """Let an exchange that was begun without cookies go on with these, as `begin` does."""
+        if manager is not None:
+            exchange.manager = manager()
+        exchange.convert = convert
+        if cookies:
+            read = exchange.manager
+            exchange.show_cookies(read.read([cookies]), read.recognise([cookies]))
+            await self.load(exchange, request, meets)
 
     def verbs(self, meets: Meets | None = None) -> Run:
         """Return what runs a session's ``commit()`` and ``reload()``, and makes awaitables."""

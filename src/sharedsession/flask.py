@@ -8,12 +8,11 @@ write comes later still: it is looked for when the server closes the response.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import ref
 
 from ._core.extras import missing
@@ -38,16 +37,9 @@ from werkzeug.wsgi import ClosingIterator
 from ._core.answers import encoded, issued_inside, unavailable
 from ._core.exchange import Exchange
 from ._core.session import Session, UnusedSession, exchange_of
-from ._core.settings import (
-    UNSET,
-    NearCache,
-    OnOutage,
-    Unset,
-)
-from ._core.source import Source
 from ._core.state import Progress
 from ._core.steps import Flow
-from ._doors import advice, misuse
+from ._doors import misuse
 from ._doors.arguments import documented
 from ._doors.flask_options import (
     Conversion,
@@ -55,7 +47,6 @@ from ._doors.flask_options import (
     OptionsOfFlask,
     answered_instead,
     behind,
-    elsewhere,
     let_werkzeug_answer,
 )
 from .adapter import Sessions
@@ -78,7 +69,7 @@ PROXY = "app.wsgi_app = ProxyFix(app.wsgi_app) from werkzeug.middleware.proxy_fi
 
 
 @documented
-class SharedSession(OptionsOfFlask, SessionInterface):
+class SharedSession(OptionsOfFlask[Flask, Store, SessionInterface], SessionInterface):
     """Keep ``flask.session`` in a store that every server shares: ``SharedSession(app)``.
 
     Flask's own options count as always and are read at each request: SECRET_KEY and
@@ -101,33 +92,7 @@ class SharedSession(OptionsOfFlask, SessionInterface):
             none, or one whose functions are awaited.
     """
 
-    framework = Flask
-
-    @advice.with_known_arguments(elsewhere("flask.session"))
-    def __init__(
-        self,
-        app: Flask | None = None,
-        *,
-        store: str | Store | Unset = UNSET,
-        absolute_timeout: float | timedelta | None | Unset = UNSET,
-        namespace: str | Unset = UNSET,
-        owner_key: str | Iterable[str] | Unset = UNSET,
-        sign_in_names: str | Iterable[str] | Unset = UNSET,
-        on_owner_change: Literal["drop", "keep"] | Unset = UNSET,
-        store_timeout: float | timedelta | Unset = UNSET,
-        on_outage: OnOutage | Unset = UNSET,
-        near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
-        stale_if_error: float | timedelta | Unset = UNSET,
-        replica: str | Store | None | Unset = UNSET,
-        adopt: Source | Iterable[Source] | Unset = UNSET,
-        switch_at: str | datetime | None = None,
-        before: SessionInterface | None = None,
-        https_only: bool | None | Unset = UNSET,
-    ) -> None:
-        given = dict(locals())
-        self._keep(given, SessionInterface)
-        if app is not None:
-            self.init_app(app)
+    framework, interface = Flask, SessionInterface
 
     def init_app(self, app: Flask) -> None:
         """Become the session interface of an application; the secret key may be set later."""

@@ -23,7 +23,8 @@ except ModuleNotFoundError as error:
 
 from ._core.settings import NAMES, UNSET, Unset, gather
 from ._doors import advice
-from .asgi import ASGIApp, SessionMiddleware
+from ._doors.responses import ASGIApp
+from .asgi import SessionMiddleware
 from .exceptions import ConfigurationError
 from .stores.base import AsyncStore, Store
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from inspect import signature
 from math import ceil
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
 from urllib.parse import quote
 from weakref import ref
 
@@ -35,12 +35,16 @@ from .._core.session import Session, UnusedSession, was_written
 from .._core.settings import (
     NAMES,
     UNSET,
+    NearCache,
+    OnOutage,
     Settings,
+    Unset,
     announce,
     check_domain,
     gather,
     quoted,
 )
+from .._core.source import Source
 from ..exceptions import RETRY_AFTER, UNAVAILABLE, ConfigurationError, StoreUnavailable
 from . import advice
 from .switching import Switch, moment
@@ -50,6 +54,9 @@ if TYPE_CHECKING:
     from werkzeug.sansio.response import Response
 
 T = TypeVar("T")
+AppT = TypeVar("AppT")
+StoreT = TypeVar("StoreT")
+InterfaceT = TypeVar("InterfaceT")
 App = Any  # a Flask or a Quart application, which have no class in common before Flask 2.3
 
 MOST_MANAGERS = 64  # combinations of options that are remembered; they can differ by request
@@ -108,13 +115,12 @@ class NoSession(NullSession):
 SessionMixin.register(Session)
 
 
-def elsewhere(session: str) -> dict[str, str]:
-    """Return where that is set which is no argument of `SharedSession`."""
-    return {
-        name: f"set app.config[{option!r}]"
-        for name, option in FLASK_NAMES.items()
-        if name not in (*OWN_OPTIONS, "https_only")
-    } | dict.fromkeys(("scope_key", "environ_key"), f"the session is {session}")
+# Where what is no argument of `SharedSession` is set.
+ELSEWHERE = {
+    name: f"set app.config[{option!r}]"
+    for name, option in FLASK_NAMES.items()
+    if name not in (*OWN_OPTIONS, "https_only")
+} | dict.fromkeys(("scope_key", "environ_key"), "the session is flask.session, or quart.session")
 
 
 class OfOneApplication:
@@ -144,18 +150,19 @@ class OfOneApplication:
             )
 
 
-class OptionsOfFlask:
+class OptionsOfFlask(Generic[AppT, StoreT, InterfaceT]):
     """A session interface, as far as it is a matter of options: those of the configuration.
 
     Each is read at each request, by methods that an application may override.
     """
 
     framework: ClassVar[type]  # of which the application is
+    interface: ClassVar[type]  # of which the framework's session interfaces are
     null_session_class = NoSession
-    _before: Switch[Any] | None  # Any: the old session interface
 
-    if TYPE_CHECKING:  # what the framework's `SessionInterface` has, next in line
+    if TYPE_CHECKING:  # what the door has, and the framework's `SessionInterface`, next in line
 
+        def init_app(self, app: AppT) -> None: ...
         def get_cookie_name(self, app: App) -> str: ...
         def get_cookie_domain(self, app: App) -> str | None: ...
         def get_cookie_path(self, app: App) -> str: ...
@@ -163,20 +170,42 @@ class OptionsOfFlask:
         def get_cookie_secure(self, app: App) -> bool: ...
         def get_cookie_samesite(self, app: App) -> Any: ...
 
-    def _keep(self, given: Mapping[str, Any], interface: type) -> None:
-        """Keep the arguments, which are looked through for each combination of options."""
-        before = given["before"]
-        at = moment(given["switch_at"], before)
-        if before is not None and not isinstance(before, interface):
+    @advice.with_known_arguments(ELSEWHERE)
+    def __init__(
+        self,
+        app: AppT | None = None,
+        *,
+        store: str | StoreT | Unset = UNSET,
+        absolute_timeout: float | timedelta | None | Unset = UNSET,
+        namespace: str | Unset = UNSET,
+        owner_key: str | Iterable[str] | Unset = UNSET,
+        sign_in_names: str | Iterable[str] | Unset = UNSET,
+        on_owner_change: Literal["drop", "keep"] | Unset = UNSET,
+        store_timeout: float | timedelta | Unset = UNSET,
+        on_outage: OnOutage | Unset = UNSET,
+        near_cache: bool | NearCache | Mapping[str, float] | None | Unset = UNSET,
+        stale_if_error: float | timedelta | Unset = UNSET,
+        replica: str | StoreT | None | Unset = UNSET,
+        adopt: Source | Iterable[Source] | Unset = UNSET,
+        switch_at: str | datetime | None = None,
+        before: InterfaceT | None = None,
+        https_only: bool | None | Unset = UNSET,
+    ) -> None:
+        given = dict(locals())
+        at = moment(switch_at, before)
+        if before is not None and not isinstance(before, self.interface):
             raise ConfigurationError(
                 "before must be the old session interface, app.session_interface behind the line "
                 f"that sets it, got {quoted(before)}."
             )
         self._before = None if at is None or before is None else Switch(before, at)
+        # They are looked through for each combination of options.
         self._arguments = {
             name: tuple(given[name]) if isinstance(given[name], Iterator) else given[name]
             for name in (*OWN_OPTIONS, "https_only")
         }
+        if app is not None:
+            self.init_app(app)
 
     def _begin_with(self, app: App) -> Settings:
         """Return the settings that an application begins with, and warn of what may be wrong."""
@@ -457,9 +486,7 @@ class OptionsOfFlask:
         found, default = app.config.get(option), app.default_config.get(option)
         return self._arguments.get(name, UNSET) is not UNSET or found not in (None, default)
 
-    def _are_plain(
-        self, interface: type[OptionsOfFlask], app: type, config: type[dict[str, Any]]
-    ) -> bool:
+    def _are_plain(self, interface: type, app: type, config: type[dict[str, Any]]) -> bool:
         """Whether the options are made of the configuration, a plain dict, and of nothing else."""
         doors = next(each for each in interface.__mro__ if "framework" in vars(each))
         own = all(getattr(interface, name) is getattr(doors, name) for name in HOOKS)

@@ -112,8 +112,8 @@ def require_flask(application: object, flask: type) -> None:
     if kind == "asgi":
         advice = (
             "It is an ASGI application, so from sharedsession.asgi import SessionMiddleware: under "
-            "FastAPI and Starlette app.add_middleware(SessionMiddleware, …), under Quart "
-            "app.asgi_app = SessionMiddleware(app.asgi_app, …)."
+            "FastAPI and Starlette app.add_middleware(SessionMiddleware, …); under Quart "
+            "SharedSession(app), from sharedsession.quart import SharedSession."
         )
     elif is_flask(application):
         advice = "Pass the application itself, app in the place of app.wsgi_app."
@@ -125,6 +125,25 @@ def require_flask(application: object, flask: type) -> None:
         advice = "Pass the object that Flask(__name__) makes."
     found = "a text" if isinstance(application, str) else name_of(application)
     raise TypeError(f"SharedSession needs a Flask application, not {found}. {advice}")
+
+
+def require_quart(application: object, quart: type) -> None:
+    """Refuse what is no Quart application, with what to do about it."""
+    if isinstance(application, quart):
+        return
+    if is_flask(application):
+        advice = "It is a Flask application: from sharedsession.flask import SharedSession."
+    elif kind_of(application) == "asgi":
+        advice = (
+            "Pass the application itself, app in the place of app.asgi_app; for ASGI without "
+            "Quart: from sharedsession.asgi import SessionMiddleware."
+        )
+    elif isinstance(application, str):
+        advice = "Name the store: SharedSession(app, store=…)."
+    else:
+        advice = "Pass the object that Quart(__name__) makes."
+    found = "a text" if isinstance(application, str) else name_of(application)
+    raise TypeError(f"SharedSession needs a Quart application, not {found}. {advice}")
 
 
 PAUSES = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
