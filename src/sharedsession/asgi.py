@@ -19,7 +19,17 @@ from ._core.state import Progress
 from ._doors import advice, misuse
 from ._doors.arguments import documented
 from ._doors.layers import COUNTS, enter
-from ._doors.responses import ASGIApp, Layer, Message, Receive, Response, Scope, Send, Socket
+from ._doors.responses import (
+    STARTS,
+    ASGIApp,
+    Layer,
+    Message,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    Socket,
+)
 from ._doors.stores import configure
 from ._doors.switching import Switch
 from .adapter import AsyncSessions
@@ -224,7 +234,7 @@ def _showing(theirs: object, scope: Scope, key: str, send: Send) -> Send:
     """
 
     async def sending(message: Message) -> None:
-        if message["type"] not in _STARTS:
+        if message["type"] not in STARTS:
             await send(message)
             return
         ours, scope[key] = scope.get(key), theirs
@@ -234,6 +244,3 @@ def _showing(theirs: object, scope: Scope, key: str, send: Send) -> Send:
             scope[key] = ours
 
     return sending
-
-
-_STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
