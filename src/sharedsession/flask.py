@@ -45,6 +45,7 @@ from ._doors.flask_options import (
     Conversion,
     OfOneApplication,
     OptionsOfFlask,
+    answered_already,
     answered_instead,
     behind,
     let_werkzeug_answer,
@@ -153,7 +154,7 @@ class SharedSession(OptionsOfFlask[Flask, Store, SessionInterface], SessionInter
             return
         if response.status_code == 503 and exchange.met_outage:
             exchange.give_up()  # it is answered already: nothing of this request is stored
-            _make_unavailable(response, 503, page=True)
+            answered_already(response)
             return
         self._respond(app, exchange, response)
         finish = partial(self._of(app).finish, session)
@@ -322,12 +323,8 @@ def _handle_exception(flasks_own: Callable[[Exception], Response], error: Except
     return response
 
 
-def _make_unavailable(response: Response, status: int, *, page: bool = False) -> None:
-    """Turn a response into a 503 or 500, in place; ``page``: it has a body for that already."""
-    if page:
-        for name, value in unavailable(status)[0][2:]:
-            response.headers.setdefault(name, value)
-        return
+def _make_unavailable(response: Response, status: int) -> None:
+    """Turn a response into a 503 or 500, in place."""
     body = response.response
     response.direct_passthrough = False
     answered_instead(response, status)

@@ -27,6 +27,7 @@ from ._doors.flask_options import (
     Conversion,
     OfOneApplication,
     OptionsOfFlask,
+    answered_already,
     answered_instead,
     behind,
     let_werkzeug_answer,
@@ -120,6 +121,9 @@ class SharedSession(OptionsOfFlask[Quart, Store | AsyncStore, SessionInterface],
         if current is None or current.scope["type"] == "websocket":
             if response is not None and response.status_code >= 500:
                 exchange.give_up()
+        elif response is not None and response.status_code == 503 and exchange.met_outage:
+            exchange.give_up()  # it is answered already: nothing of this request is stored
+            answered_already(response)
         elif response is not None and exchange.progress < Progress.GIVEN_UP:
             await self._respond(app, exchange, current, response)
         if current is None or KEY not in current.scope:  # nothing looks for what comes later

@@ -102,7 +102,7 @@ async def plain(scope: Scope, receive: Receive, send: Send) -> None:
     """An application without a framework."""
     script = Script(scope[APPLICATION], scope["session"])
     if scope["type"] == "websocket":
-        await _converse(script, receive, send)
+        await converse(script, receive, send)
         return
     step = await advance(script)
     headers = [(b"content-type", VALUE.encode())]
@@ -158,7 +158,7 @@ def starlette(wrap: Wrap) -> ASGIApp:
 
     async def socket(websocket: WebSocket) -> None:
         script = Script(websocket.scope[APPLICATION], websocket.session)
-        await _converse(script, websocket.receive, websocket.send)
+        await converse(script, websocket.receive, websocket.send)
 
     methods = ["GET", "HEAD", "POST"]
     app = Starlette(routes=[Route("/", endpoint, methods=methods), WebSocketRoute("/", socket)])
@@ -214,7 +214,7 @@ class Close:
     """Close the connection."""
 
 
-async def _converse(script: Script, receive: Receive, send: Send) -> None:
+async def converse(script: Script, receive: Receive, send: Send) -> None:
     assert (await receive())["type"] == "websocket.connect"
     while True:
         step = await advance(script)
@@ -267,6 +267,11 @@ class Socket:
 _free_loops: list[LoopThread] = []
 
 
+def free_loop() -> LoopThread:
+    """Return an event loop in a thread, which no other server uses."""
+    return _free_loops.pop() if _free_loops else LoopThread().__enter__()
+
+
 def close_loops() -> None:
     """End the event loops that servers have left for others to use."""
     while _free_loops:
@@ -295,7 +300,7 @@ class AsgiServer:
             return self.middleware
 
         self._app = make_app(wrap)
-        self._thread = _free_loops.pop() if _free_loops else LoopThread().__enter__()
+        self._thread = free_loop()
         self._loop = self._thread._loop
 
     @property

@@ -17,6 +17,7 @@ from sharedsession.testing.stores import Clock
 from tests.conftest import advance_server
 from tests.guarantees.asgi import ADAPTERS as ASGI_ADAPTERS
 from tests.guarantees.asgi import FASTAPI, close_loops
+from tests.guarantees.awaited import AWAITED
 from tests.guarantees.djangos import DJANGO
 from tests.guarantees.driver import Adapter, Browser, Server
 from tests.guarantees.places import Place
@@ -25,7 +26,7 @@ from tests.support.servers import RedisServer
 
 TIMEOUT = 10.0  # far above what a slow machine takes: these tests are not about deadlines
 SERVERS = 4
-ADAPTERS: dict[str, Adapter] = {**ASGI_ADAPTERS, **WSGI_ADAPTERS, **DJANGO}
+ADAPTERS: dict[str, Adapter] = {**ASGI_ADAPTERS, **WSGI_ADAPTERS, **AWAITED, **DJANGO}
 
 
 # One server of one type, under names of their own: the stores' own tests run over every type there

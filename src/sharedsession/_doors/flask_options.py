@@ -562,6 +562,12 @@ def let_werkzeug_answer(outage: StoreUnavailable) -> None:
 _ANSWERED: dict[type[StoreUnavailable], type[StoreUnavailable]] = {}
 
 
+def answered_already(response: Any) -> None:  # Any: as below
+    """Give a page for an outage the headers that an answer to one has."""
+    for name, value in unavailable()[0][2:]:
+        response.headers.setdefault(name, value)
+
+
 def answered_instead(response: Any, status: int) -> None:  # Any: a response of Flask or of Quart
     """Give a response the headers and the body of a 503 or a 500, in place."""
     headers, text = unavailable(status, response.headers)
