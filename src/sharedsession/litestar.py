@@ -35,7 +35,7 @@ from ._core.settings import UNSET, NearCache, OnOutage, Unset
 from ._core.source import Source
 from ._doors import advice
 from ._doors.arguments import documented
-from ._doors.responses import STARTS, ASGIApp, Message, Receive, Scope, Send
+from ._doors.responses import STARTS, ASGIApp, Message, Receive, Scope, Send, raising_outages
 from .stores.base import AsyncStore, Store
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedSessionConfig"]
 
 NEXT = "sharedsession.next"  # where in a scope the application behind the middleware is
+FAILED = 4500  # the code with which Litestar closes a WebSocket whose handler raised
 ELSEWHERE = {
     "session_cookie": "under Litestar it is key=",
     "https_only": "under Litestar it is secure=",
@@ -192,13 +193,23 @@ async def _with_models(scope: Scope, receive: Receive, send: Send) -> None:
     exchange.convert = convert
     ScopeState.from_scope(scope).session_id = exchange.handle or exchange.plan()  # type: ignore[arg-type]
 
+    left = False  # the client of a WebSocket has
+
+    async def receiving() -> Message:
+        nonlocal left
+        message = await receive()
+        left |= message["type"] == "websocket.disconnect"
+        return message
+
     async def sending(message: Message) -> None:
         current = scope.get("session")
         if message["type"] in STARTS and current is not session:
             scope["session"] = _as_dict(current, convert)
+        if message["type"] == "websocket.close" and message.get("code") == FAILED and not left:
+            exchange.give_up()  # of a handler that failed nothing more is stored
         await send(message)
 
-    await app(scope, receive, sending)
+    await raising_outages(app, "session", FAILED)(scope, receiving, sending)
 
 
 def _as_dict(session: Any, convert: Callable[[Any], Any]) -> Any:

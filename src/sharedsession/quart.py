@@ -32,7 +32,16 @@ from ._doors.flask_options import (
     behind,
     let_werkzeug_answer,
 )
-from ._doors.responses import ASGIApp, Layer, Receive, Response, Scope, Send, Socket
+from ._doors.responses import (
+    ASGIApp,
+    Layer,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    Socket,
+    raising_outages,
+)
 from .adapter import AsyncSessions
 from .stores.base import AsyncStore, Store
 
@@ -158,7 +167,7 @@ class _Layer(Layer):
     scope_key = KEY
 
     def __init__(self, quart: Quart, app: ASGIApp) -> None:
-        self._quart, self.app = quart, app
+        self._quart, self.app = quart, raising_outages(app, KEY, 1000)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

@@ -173,7 +173,7 @@ def browser() -> Browser:
     return Browser()
 
 
-@pytest.fixture(params=["ASGI", "Starlette"])
+@pytest.fixture(params=["ASGI", "Starlette", "Litestar"])
 def sockets(request: pytest.FixtureRequest, place: Place) -> Iterator[Servers]:
     """Servers that speak WebSocket as well."""
     starting = Servers(ADAPTERS[request.param], place)

@@ -12,6 +12,7 @@ from typing import Any
 from .._core import runtime
 from .._core.answers import Headers, check_scheme, unavailable
 from .._core.exchange import Exchange
+from .._core.session import exchange_of
 from .._core.state import Progress
 from .._core.steps import Flow
 from ..exceptions import StoreUnavailable
@@ -252,3 +253,28 @@ class Socket(Response):
             reason = "try again later" if status == 503 else "not stored"
             close = {"type": "websocket.close", "code": code, "reason": reason}
             await self._servers_send(close)
+
+
+def raising_outages(app: ASGIApp, key: str, code: int) -> ASGIApp:
+    """Wrap an application whose framework answers exceptions by itself, sockets' with ``code``.
+
+    An outage that a WebSocket has met before it was accepted is raised, so that it is answered as
+    one; ``key`` is where the session is in a scope.
+    """
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = exchange_of(scope[key])
+        met = False
+
+        async def sending(message: Message) -> None:
+            nonlocal met
+            if message["type"] == "websocket.close" and message.get("code") == code:
+                met = exchange.progress is Progress.OPEN and exchange.met_outage
+            if not met:
+                await send(message)
+
+        await app(scope, receive, sending)
+        if met:
+            raise exchange.error or StoreUnavailable("The session store did not answer.")
+
+    return call
