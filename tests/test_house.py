@@ -127,6 +127,7 @@ LEVELS = {
     "_doors.awaited": 8,
     "typed": 8,
     "_doors.responses": 9,
+    "_doors.litestar": 10,
     "testing": 8,
     "_doors.flask_options": 9,
     "adapter": 9,

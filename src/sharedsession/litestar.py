@@ -1,51 +1,37 @@
-"""The Litestar adapter: a session backend, in a store that all servers share.
+"""The Litestar adapter: a session backend's configuration, for a store that all servers share.
 
-What is around the application is the ASGI middleware, once for each configuration; here stands what
-Litestar itself adds to a session: models, its own serializer, and its test clients and commands.
+What is around the application is the ASGI middleware, once for each configuration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ._core.extras import missing
 
 try:
-    from litestar.datastructures import MutableScopeHeaders
+    from litestar.enums import ScopeType
 except ModuleNotFoundError as error:
     raise missing(error, "litestar", "litestar") from error
-from litestar.enums import ScopeType
-from litestar.exceptions import SerializationException
 from litestar.middleware.base import DefineMiddleware
-from litestar.middleware.session.base import BaseBackendConfig, SessionMiddleware
-from litestar.middleware.session.server_side import ServerSideSessionBackend
-from litestar.serialization import decode_json, encode_json
-from litestar.types import Empty
-from litestar.utils import get_serializer_from_scope
-from litestar.utils.scope.state import ScopeState
+from litestar.middleware.session.base import BaseBackendConfig
 
 from . import asgi
-from ._core.exchange import Exchange
-from ._core.outside import ending
-from ._core.session import exchange_of
 from ._core.settings import UNSET, NearCache, OnOutage, Unset
 from ._core.source import Source
 from ._doors import advice
 from ._doors.arguments import documented
-from ._doors.responses import STARTS, ASGIApp, Message, Receive, Scope, Send, raising_outages
+from ._doors.litestar import LitestarMiddleware, SharedSessionBackend, with_models
+from ._doors.responses import ASGIApp
 from .stores.base import AsyncStore, Store
 
 if TYPE_CHECKING:
-    from litestar.connection import ASGIConnection
     from litestar.types import Scopes
 
 __all__ = ["SharedSessionConfig"]
 
-NEXT = "sharedsession.next"  # where in a scope the application behind the middleware is
-FAILED = 4500  # the code with which Litestar closes a WebSocket whose handler raised
 ELSEWHERE = {
     "session_cookie": "under Litestar it is key=",
     "https_only": "under Litestar it is secure=",
@@ -55,44 +41,6 @@ ELSEWHERE = {
     "session_id_bytes": "an ID always has 32: leave it out",
     "renew_on_access": "sessions in use are always renewed: leave it out",
 }
-
-
-class SharedSessionBackend(ServerSideSessionBackend):
-    """What Litestar's test clients and commands ask: they know a session by its handle."""
-
-    config: Any  # a `SharedSessionConfig`, which is no dataclass as Litestar's own are
-
-    async def delete(self, session_id: str, store: object) -> None:
-        sessions = self.config.layer.sessions
-        await sessions.run(ending(Exchange(sessions.manager), session_id))
-
-    def get_session_id(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Any:
-        return connection.get_session_id()
-
-    async def load_from_connection(
-        self, connection: ASGIConnection[Any, Any, Any, Any]
-    ) -> dict[str, Any]:
-        return dict(await self.config.layer.sessions.open(_cookies_of(connection)))
-
-    async def store_in_message(
-        self, scope_session: Any, message: Any, connection: ASGIConnection[Any, Any, Any, Any]
-    ) -> None:
-        sessions, scope = self.config.layer.sessions, connection.scope
-        convert = partial(_as_stored, {**scope})
-        exchange = await sessions.begin(_cookies_of(connection), convert=convert)
-        exchange.replaced_by(_as_dict(scope_session, convert))
-        https = scope["scheme"] == "https"
-        for name, value in await sessions.commit(exchange.session, [], https=https):
-            MutableScopeHeaders.from_message(message).add(name, value)
-        await sessions.finish(exchange.session)
-
-
-class _Middleware(SessionMiddleware[SharedSessionBackend]):
-    """One for each route; what is around them all is one layer."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        scope[NEXT] = self.app
-        await self.backend.config.layer(scope, receive, send)
 
 
 @documented
@@ -157,7 +105,7 @@ class SharedSessionConfig(BaseBackendConfig[SharedSessionBackend]):
         given = dict(locals())
         ours = {name: given[name] for name in given if name not in _LITESTARS}
         self.layer = asgi.SessionMiddleware(
-            _with_models, session_cookie=key, https_only=secure, same_site=samesite, **ours
+            with_models, session_cookie=key, https_only=secure, same_site=samesite, **ours
         )
         settings = self.layer.manager.settings
         self.key, self.path, self.domain = (
@@ -173,7 +121,7 @@ class SharedSessionConfig(BaseBackendConfig[SharedSessionBackend]):
     def middleware(self) -> DefineMiddleware:
         """What ``middleware=[…]`` of an application, or of one of its layers, takes."""
         backend = SharedSessionBackend(config=self)  # type: ignore[arg-type]  # as `config` says above
-        return DefineMiddleware(_Middleware, backend=backend)
+        return DefineMiddleware(LitestarMiddleware, backend=backend)
 
     def get_store_from_app(self, app: object) -> Store | AsyncStore | None:
         """Return the store of the sessions, which is none of Litestar's registry."""
@@ -182,49 +130,3 @@ class SharedSessionConfig(BaseBackendConfig[SharedSessionBackend]):
 
 
 _LITESTARS = ("self", "key", "samesite", "secure", "scopes", "exclude", "exclude_opt_key")
-
-
-async def _with_models(scope: Scope, receive: Receive, send: Send) -> None:
-    """Call the application, with what Litestar's own sessions take beside a dict of plain data."""
-    app, session = scope.pop(NEXT), scope["session"]
-    exchange = exchange_of(session).begun(session)
-    # No scope in it, which holds the session.
-    convert = partial(_as_stored, {name: scope[name] for name in ("route_handler", "litestar_app")})
-    exchange.convert = convert
-    ScopeState.from_scope(scope).session_id = exchange.handle or exchange.plan()  # type: ignore[arg-type]
-
-    left = False  # the client of a WebSocket has
-
-    async def receiving() -> Message:
-        nonlocal left
-        message = await receive()
-        left |= message["type"] == "websocket.disconnect"
-        return message
-
-    async def sending(message: Message) -> None:
-        current = scope.get("session")
-        if message["type"] in STARTS and current is not session:
-            scope["session"] = _as_dict(current, convert)
-        if message["type"] == "websocket.close" and message.get("code") == FAILED and not left:
-            exchange.give_up()  # of a handler that failed nothing more is stored
-        await send(message)
-
-    await raising_outages(app, "session", FAILED)(scope, receiving, sending)
-
-
-def _as_dict(session: Any, convert: Callable[[Any], Any]) -> Any:
-    """Return the data of a model that was put in the session's place; anything else as it is."""
-    plain = session is Empty or session is None or isinstance(session, dict)
-    return session if plain else convert(session)
-
-
-def _as_stored(scope: Any, value: object) -> Any:
-    """Return what Litestar's own session would give back."""
-    try:
-        return decode_json(encode_json(value, get_serializer_from_scope(scope)))
-    except SerializationException as error:
-        raise TypeError(str(error)) from error
-
-
-def _cookies_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
-    return "; ".join(f"{name}={value}" for name, value in connection.cookies.items()) or None

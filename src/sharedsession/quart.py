@@ -32,16 +32,7 @@ from ._doors.flask_options import (
     behind,
     let_werkzeug_answer,
 )
-from ._doors.responses import (
-    ASGIApp,
-    Layer,
-    Receive,
-    Response,
-    Scope,
-    Send,
-    Socket,
-    raising_outages,
-)
+from ._doors.responses import LayerAround, Scope, raising_outages
 from .adapter import AsyncSessions
 from .stores.base import AsyncStore, Store
 
@@ -61,12 +52,9 @@ class SharedSession(OptionsOfFlask[Quart, Store | AsyncStore, SessionInterface],
 
     Quart's own options count as always and are read at each request: SECRET_KEY and
     SECRET_KEY_FALLBACKS, SESSION_COOKIE_NAME and its kin, PERMANENT_SESSION_LIFETIME (the idle
-    timeout), SESSION_REFRESH_EACH_REQUEST. The arguments can also be given as SESSION_STORE,
-    SESSION_ABSOLUTE_TIMEOUT and so on in ``app.config``, or as SHAREDSESSION_STORE and so on in
-    the environment; so can the secret key there. A Flask application with the same options and
-    the same store has the same sessions.
-
-    It is the application's session interface, and can be subclassed as Quart's own can.
+    timeout), SESSION_REFRESH_EACH_REQUEST. The arguments can also be given as SESSION_STORE and so
+    on in ``app.config``, or as SHAREDSESSION_STORE and so on in the environment. It is the
+    application's session interface, and can be subclassed as Quart's own can.
 
     Args:
         app: the application; without one, call `init_app` later.
@@ -88,8 +76,8 @@ class SharedSession(OptionsOfFlask[Quart, Store | AsyncStore, SessionInterface],
         app = behind(app)
         sessions = _AppSessions(self._begin_with(app))
         if "sharedsession" not in app.extensions:
-            # mypy: Quart's documentation wraps an application's method so.
-            app.asgi_app = _Layer(app, app.asgi_app)  # type: ignore[assignment, method-assign, arg-type]
+            around = raising_outages(app.asgi_app, KEY, 1000)  # type: ignore[arg-type]
+            app.asgi_app = LayerAround(around, KEY, partial(_sessions_of, app))  # type: ignore[assignment, method-assign]  # as Quart's documentation wraps it
         self._become(app, sessions)
 
     # --- what Quart calls ---
@@ -98,7 +86,9 @@ class SharedSession(OptionsOfFlask[Quart, Store | AsyncStore, SessionInterface],
         """Return the session of a request or a WebSocket, loaded; None without a secret key."""
         if not self._has_key(app):
             return None
-        sessions: AsyncSessions = self._of(app)
+        if "sharedsession" not in app.extensions:  # assigned as app.session_interface
+            self.init_app(app)
+        sessions: _AppSessions = self._of(app)
         if self._before is not None and self._before.is_ahead(sessions.manager.clock()):
             theirs: SessionMixin | None = await self._before.app.open_session(app, request)
             return theirs
@@ -106,7 +96,7 @@ class SharedSession(OptionsOfFlask[Quart, Store | AsyncStore, SessionInterface],
         if KEY in scope:
             exchange: Exchange = exchange_of(scope[KEY])
         else:  # of a test, not by way of the server
-            exchange = Exchange(sessions.manager, run=sessions.verbs(let_werkzeug_answer))
+            exchange = sessions.begun()
         cookies = "; ".join(request.headers.getlist("Cookie"))
         ours = cookies if self._may_concern(app, cookies) else None
         convert = Conversion(app, ref(behind(request)), _current)
@@ -157,29 +147,13 @@ def _current() -> Any:  # Any: a request or a WebSocket, or None
     return behind(request) if has_request_context() else None
 
 
+def _sessions_of(app: Quart) -> _AppSessions:
+    sessions: _AppSessions = app.extensions["sharedsession"]
+    sessions.check_interface(app)
+    return sessions
+
+
 class _AppSessions(OfOneApplication, AsyncSessions):
-    pass
-
-
-class _Layer(Layer):
-    """Around the application: a WebSocket's commits, the end of each request, and outages."""
-
-    scope_key = KEY
-
-    def __init__(self, quart: Quart, app: ASGIApp) -> None:
-        self._quart, self.app = quart, raising_outages(app, KEY, 1000)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return
-        sessions: _AppSessions = self._quart.extensions["sharedsession"]
-        sessions.check_interface(self._quart)
-        self.run = sessions.run
-        exchange = Exchange(sessions.manager, run=sessions.verbs(let_werkzeug_answer))
-        scope[KEY] = exchange.session
-        response = (Response if scope["type"] == "http" else Socket)(self, scope, exchange, send)
-        try:
-            await response.serve(receive)
-        finally:
-            exchange.over()
+    def begun(self) -> Exchange:
+        """Return an exchange that is to be shown cookies yet."""
+        return Exchange(self.manager, run=self.verbs(let_werkzeug_answer))

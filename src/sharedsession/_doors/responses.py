@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from .._core import runtime
 from .._core.answers import Headers, check_scheme, unavailable
@@ -278,3 +278,33 @@ def raising_outages(app: ASGIApp, key: str, code: int) -> ASGIApp:
             raise exchange.error or StoreUnavailable("The session store did not answer.")
 
     return call
+
+
+class Begins(Protocol):
+    """What gives a request an exchange, which something further in shows the cookies."""
+
+    run: Callable[[Flow[Any] | None], Awaitable[Any]]
+
+    def begun(self) -> Exchange: ...
+
+
+class LayerAround(Layer):
+    """A layer for a framework with a session interface of its own, which opens the sessions."""
+
+    def __init__(self, app: ASGIApp, scope_key: str, sessions: Callable[[], Begins]) -> None:
+        self.app, self.scope_key, self._sessions = app, scope_key, sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind != "http" and kind != "websocket":
+            await self.app(scope, receive, send)
+            return
+        sessions = self._sessions()
+        self.run = sessions.run
+        exchange = sessions.begun()
+        scope[self.scope_key] = exchange.session
+        response = (Response if kind == "http" else Socket)(self, scope, exchange, send)
+        try:
+            await response.serve(receive)
+        finally:
+            exchange.over()
