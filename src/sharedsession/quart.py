@@ -23,6 +23,7 @@ from ._core.session import Session, UnusedSession, exchange_of
 from ._core.state import Progress
 from ._doors import misuse
 from ._doors.arguments import documented
+from ._doors.awaited import refuse_unawaited
 from ._doors.flask_options import (
     Conversion,
     OfOneApplication,
@@ -131,6 +132,7 @@ class SharedSession(OptionsOfFlask[Quart, Store | AsyncStore, SessionInterface],
     async def _respond(
         self, app: Quart, exchange: Exchange, current: Any, response: ResponseTypes
     ) -> None:
+        refuse_unawaited(exchange)
         untouched = isinstance(exchange.session, UnusedSession) and not exchange.session.accessed
         repeat, attributes = self._prepare(app, exchange, current)
         respond = exchange.respond(response.status_code, (), repeat=repeat, needed=not untouched)

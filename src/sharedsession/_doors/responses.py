@@ -283,8 +283,7 @@ def raising_outages(app: ASGIApp, key: str, code: int) -> ASGIApp:
 class Begins(Protocol):
     """What gives a request an exchange, which something further in shows the cookies."""
 
-    run: Callable[[Flow[Any] | None], Awaitable[Any]]
-
+    def run(self, flow: Flow[Any] | None) -> Awaitable[Any]: ...
     def begun(self) -> Exchange: ...
 
 
