@@ -23,6 +23,7 @@ from flask import Flask
 
 from sharedsession import asgi, flask, wsgi
 from sharedsession._core.settings import Settings, gather
+from sharedsession._doors.flask_options import FLASK_NAMES
 from tests.demo.demos import clean_environment
 from tests.examples import transcripts
 
@@ -207,17 +208,17 @@ def test_every_argument_is_in_the_table_of_settings() -> None:
 
 def test_every_name_in_the_table_of_settings_is_read() -> None:
     """Environment variables and Flask's options are those that the code reads."""
-    known = {**Flask("shop").default_config, **dict.fromkeys(flask.FLASK_NAMES.values())}
+    known = {**Flask("shop").default_config, **dict.fromkeys(FLASK_NAMES.values())}
     for name, (variable, options, *_) in table_of_settings().items():
         if name in ARGUMENTS_ONLY:
             assert (variable, options) == ("", "")
             continue
         if name == "adopt":  # a source is an object
-            assert (variable, options) == ("", f"`{flask.FLASK_NAMES[name]}`")
+            assert (variable, options) == ("", f"`{FLASK_NAMES[name]}`")
             continue
         assert variable == f"`SHAREDSESSION_{name.upper()}`"
         assert set(re.findall(r"\w+", options)) <= known.keys()
-        assert flask.FLASK_NAMES.get(name, "SE") in options
+        assert FLASK_NAMES.get(name, "SE") in options
 
 
 def test_the_defaults_in_the_table_of_settings() -> None:
