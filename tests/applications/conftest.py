@@ -24,6 +24,7 @@ SECRET = "a secret key that all servers know"
 MakeAsgi = Callable[[Middleware, Path], ASGIApp]
 FillFlask = Callable[[Flask, Path], None]
 OnFlask = Callable[..., "Sites"]  # of a FillFlask, and configuration for ours
+NewStore = Callable[[], SQLStore]  # with nothing in common but one file
 OnStarlette = Callable[..., "Sites"]  # of a MakeAsgi, and settings for ours
 
 
