@@ -9,10 +9,14 @@ import pytest
 from litestar import Litestar, MediaType, Request, get, post
 from litestar.middleware.session.server_side import ServerSideSessionConfig
 from litestar.plugins.flash import FlashConfig, FlashPlugin, flash
-from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.response import Redirect, Template
 from litestar.stores.memory import MemoryStore
 from litestar.template.config import TemplateConfig
+
+try:
+    from litestar.plugins.jinja import JinjaTemplateEngine
+except ModuleNotFoundError:  # before Litestar 2.22
+    from litestar.contrib.jinja import JinjaTemplateEngine
 
 from sharedsession.litestar import SharedSessionConfig
 from tests.applications.conftest import NewStore, Sites

@@ -19,7 +19,6 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, WebSocketDisconnect
 from litestar.middleware.session.server_side import ServerSideSessionConfig
 from litestar.plugins.flash import FlashConfig, FlashPlugin, flash
-from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.response import Template
 from litestar.security.session_auth import SessionAuth
 from litestar.stores.memory import MemoryStore
@@ -31,6 +30,11 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient as StarletteClient
+
+try:
+    from litestar.plugins.jinja import JinjaTemplateEngine
+except ModuleNotFoundError:  # before Litestar 2.22
+    from litestar.contrib.jinja import JinjaTemplateEngine
 
 from sharedsession import ConfigurationError
 from sharedsession.asgi import SessionMiddleware

@@ -75,6 +75,11 @@ class Site:
         self.app.add_websocket("/socket", "socket", self._socket)
         self.view: View = _nothing
         self.result: Any = None
+        self.errors: list[Exception] = []  # that Quart has answered with a 500
+        quart.got_request_exception.connect(self._note, self.app)
+
+    async def _note(self, sender: Quart, exception: Exception) -> None:
+        self.errors.append(exception)
 
     async def _view(self) -> Any:
         self.result = await self.view()
