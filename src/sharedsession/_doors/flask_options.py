@@ -337,7 +337,7 @@ class OptionsOfFlask(Generic[AppT, StoreT, InterfaceT]):
             if not request.is_secure:
                 check_scheme(
                     manager,
-                    lambda name: request.headers.get(name, ""),
+                    lambda name: ",".join(request.headers.getlist(name)),
                     proxy,
                     "set SESSION_COOKIE_SECURE",
                 )
