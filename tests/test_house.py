@@ -283,7 +283,7 @@ def test_imports_point_one_way(name: str) -> None:
 
 
 def test_the_doors_of_frameworks_do_not_import_each_other() -> None:
-    """Each stands alone on `adapter`; `starlette` puts `asgi` in the place of another."""
+    """Each stands alone on `adapter`; `starlette` and `litestar` put `asgi` in another's place."""
     doors = {"asgi", "django", "flask", "quart", "wsgi"}
     for name in doors:
         assert not imports_of(name) & (doors - {name})
@@ -323,7 +323,14 @@ def test_only_the_lookup_of_urls_imports_stores() -> None:
 
 
 @pytest.mark.parametrize(
-    "door", ["asgi.SessionMiddleware", "wsgi.SessionMiddleware", "flask.SharedSession"]
+    "door",
+    [
+        "asgi.SessionMiddleware",
+        "wsgi.SessionMiddleware",
+        "flask.SharedSession",
+        "quart.SharedSession",
+        "litestar.SharedSessionConfig",
+    ],
 )
 def test_every_argument_of_a_door_is_explained(door: str) -> None:
     """In its docstring, each on a line of its own, though the text stands once."""

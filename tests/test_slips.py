@@ -780,6 +780,8 @@ EXTRAS = {
     "flask": ("flask", "from sharedsession.flask import SharedSession"),
     "fastapi": ("fastapi", "from sharedsession.fastapi import SessionDep"),
     "typed": ("pydantic", TYPED),
+    "quart": ("quart", "from sharedsession.quart import SharedSession"),
+    "litestar": ("litestar", "from sharedsession.litestar import SharedSessionConfig"),
 }  # fmt: skip
 
 

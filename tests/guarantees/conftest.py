@@ -59,6 +59,22 @@ def _loops() -> Iterator[None]:
     close_loops()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quart and Litestar reach their stores as ASGI does: they have one kind, in memory."""
+    here = Path(__file__).parent
+    items[:] = [
+        item
+        for item in items
+        if not (
+            item.path.parent == here
+            and isinstance(item, pytest.Function)
+            and hasattr(item, "callspec")
+            and item.callspec.params.get("adapter") in AWAITED
+            and item.callspec.params.get("place") in ("SQLite", "Redis")
+        )
+    ]
+
+
 class Depot:
     """The stores of one kind, one for each server; all tests use them, each with its own keys."""
 
