@@ -36,7 +36,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from ._core.answers import encoded, issued_inside, unavailable
 from ._core.exchange import Exchange
-from ._core.session import Session, UnusedSession, exchange_of
+from ._core.session import Session, exchange_of
 from ._core.state import Progress
 from ._core.steps import Flow
 from ._doors import misuse
@@ -181,10 +181,8 @@ class SharedSession(OptionsOfFlask[Flask, Store, SessionInterface], SessionInter
 
     def _respond(self, app: Flask, exchange: Exchange, response: Response) -> None:
         """Commit; what the core answers in the application's place is put into the response."""
-        untouched = isinstance(exchange.session, UnusedSession) and not exchange.session.accessed
         current = behind(request)
-        repeat, attributes = self._prepare(app, exchange, current)
-        respond = exchange.respond(response.status_code, (), repeat=repeat, needed=not untouched)
+        respond, attributes = self._responding(app, exchange, current, response)
         instead = self._of(app).run(respond)
         if instead is not None:
             _make_unavailable(response, instead)

@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 from quart.sessions import SessionInterface, SessionMixin
 
 from ._core.exchange import Exchange
-from ._core.session import Session, UnusedSession, exchange_of
+from ._core.session import Session, exchange_of
 from ._core.state import Progress
 from ._doors import misuse
 from ._doors.arguments import documented
@@ -32,6 +32,7 @@ from ._doors.flask_options import (
     answered_instead,
     behind,
     let_werkzeug_answer,
+    sessions_of,
 )
 from ._doors.responses import LayerAround, Scope, raising_outages
 from .adapter import AsyncSessions
@@ -65,20 +66,18 @@ class SharedSession(OptionsOfFlask[Quart, Store | AsyncStore, SessionInterface],
 
     Raises:
         ConfigurationError: no store is chosen, or a setting is wrong.
-        TypeError: there is no such argument, the application is of another kind, or the store is
-            none.
+        TypeError: an argument is unknown, or the application or the store is of another kind.
     """
 
     framework, interface = Quart, SessionInterface
 
     def init_app(self, app: Quart) -> None:
         """Become the session interface of an application; the secret key may be set later."""
-        misuse.require_quart(app, Quart)
-        app = behind(app)
+        misuse.require_quart(app := behind(app), Quart)
         sessions = _AppSessions(self._begin_with(app))
         if "sharedsession" not in app.extensions:
             around = raising_outages(app.asgi_app, KEY, 1000)  # type: ignore[arg-type]
-            app.asgi_app = LayerAround(around, KEY, partial(_sessions_of, app))  # type: ignore[assignment, method-assign]  # as Quart's documentation wraps it
+            app.asgi_app = LayerAround(around, KEY, partial(sessions_of, app))  # type: ignore[assignment, method-assign]  # as Quart's documentation wraps it
         self._become(app, sessions)
 
     # --- what Quart calls ---
@@ -94,10 +93,8 @@ class SharedSession(OptionsOfFlask[Quart, Store | AsyncStore, SessionInterface],
             theirs: SessionMixin | None = await self._before.app.open_session(app, request)
             return theirs
         scope = cast(Scope, request.scope)
-        if KEY in scope:
-            exchange: Exchange = exchange_of(scope[KEY])
-        else:  # of a test, not by way of the server
-            exchange = sessions.begun()
+        # Of a test, not by way of the server, there is none yet.
+        exchange: Exchange = exchange_of(scope[KEY]) if KEY in scope else sessions.begun()
         cookies = "; ".join(request.headers.getlist("Cookie"))
         ours = cookies if self._may_concern(app, cookies) else None
         convert = Conversion(app, ref(behind(request)), _current)
@@ -133,9 +130,7 @@ class SharedSession(OptionsOfFlask[Quart, Store | AsyncStore, SessionInterface],
         self, app: Quart, exchange: Exchange, current: Any, response: ResponseTypes
     ) -> None:
         refuse_unawaited(exchange)
-        untouched = isinstance(exchange.session, UnusedSession) and not exchange.session.accessed
-        repeat, attributes = self._prepare(app, exchange, current)
-        respond = exchange.respond(response.status_code, (), repeat=repeat, needed=not untouched)
+        respond, attributes = self._responding(app, exchange, current, response)
         instead = await self._of(app).run(respond)
         if instead is not None:
             answered_instead(response, instead)
@@ -147,12 +142,6 @@ def _current() -> Any:  # Any: a request or a WebSocket, or None
     if has_websocket_context():
         return behind(websocket)
     return behind(request) if has_request_context() else None
-
-
-def _sessions_of(app: Quart) -> _AppSessions:
-    sessions: _AppSessions = app.extensions["sharedsession"]
-    sessions.check_interface(app)
-    return sessions
 
 
 class _AppSessions(OfOneApplication, AsyncSessions):

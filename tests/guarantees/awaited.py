@@ -124,7 +124,7 @@ class QuartAdapter:
     def __call__(
         self, store: Any, clock: Callable[[], float] = time.time, **settings: Any
     ) -> Served:
-        app = quart.Quart("tests")
+        app = quart.Quart("tests_in_quart")
         app.logger.disabled = True
         app.config.update(SECRET_KEY=SECRET, **self._options)
         app.config["PERMANENT_SESSION_LIFETIME"] = timedelta(days=14)

@@ -65,7 +65,7 @@ class Site:
     ) -> None:
         self.clock = clock or Clock()
         self.store = store or WatchedStore(self.clock)
-        self.app = Quart("site", static_folder=None)
+        self.app = Quart("site_in_quart", static_folder=None)
         self.app.logger.disabled = True
         self.app.config.update({"SECRET_KEY": SECRET, **config})
         if extension is not None:

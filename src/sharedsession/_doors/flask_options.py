@@ -45,6 +45,7 @@ from .._core.settings import (
     quoted,
 )
 from .._core.source import Source
+from .._core.steps import Flow
 from ..exceptions import RETRY_AFTER, UNAVAILABLE, ConfigurationError, StoreUnavailable
 from . import advice
 from .switching import Switch, moment
@@ -148,6 +149,13 @@ class OfOneApplication:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def sessions_of(app: App) -> Any:  # Any: the door's own `OfOneApplication`
+    """Return the sessions of an application that a request has come for."""
+    sessions = app.extensions["sharedsession"]
+    sessions.check_interface(app)
+    return sessions
 
 
 class OptionsOfFlask(Generic[AppT, StoreT, InterfaceT]):
@@ -274,13 +282,14 @@ class OptionsOfFlask(Generic[AppT, StoreT, InterfaceT]):
             )
         return partitioned
 
-    def _prepare(
-        self, app: App, exchange: Exchange, request: Request
-    ) -> tuple[bool, dict[str, Any]]:
-        """Say whether the cookie is repeated, and which attributes it has, before the commit.
+    def _responding(
+        self, app: App, exchange: Exchange, request: Request, response: Response
+    ) -> tuple[Flow[int | None] | None, dict[str, Any]]:
+        """Return what commits before a response leaves, and the attributes of its cookie.
 
         What may be wrong with the options shows before anything is written.
         """
+        untouched = isinstance(exchange.session, UnusedSession) and not exchange.session.accessed
         attributes: dict[str, Any] = {}
         try:
             repeat = self._repeats(app, exchange)
@@ -292,7 +301,8 @@ class OptionsOfFlask(Generic[AppT, StoreT, InterfaceT]):
         except Exception:
             exchange.give_up()
             raise
-        return repeat, attributes
+        status = response.status_code
+        return exchange.respond(status, (), repeat=repeat, needed=not untouched), attributes
 
     def _attributes(
         self, app: App, manager: Manager, request: Request
