@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from flask import Flask
 from quart.sessions import SecureCookieSessionInterface
 
 from sharedsession import LateChange, Session, SessionGone, StoreUnavailable
+from sharedsession.adopt import FlaskCookie
 from sharedsession.flask import SharedSession as FlaskSession
 from sharedsession.quart import SharedSession
 from sharedsession.testing.stores import Clock
@@ -418,4 +420,24 @@ def test_the_old_interface_serves_until_the_switch(make_site: MakeSite, clock: C
     browser.visit(put(a=1))
     assert browser.see() == {"a": 1}
     clock.advance(101)
+    assert browser.see() == {}
+
+
+def test_live_sessions_of_quarts_own_come_over(make_site: MakeSite, clock: Clock) -> None:
+    """Its cookie is Flask's: no user signs in again."""
+    clock.advance(time.time() - clock())  # its cookie is of now
+    before = make_site(None, SESSION_COOKIE_NAME="session").browser()
+    before.visit(put(user_id=7, pair=(1, 2)))
+    browser = make_site(arguments={"adopt": FlaskCookie(SECRET)}).browser()
+    browser.cookie = str(before.cookie)
+    assert browser.see() == {"user_id": 7, "pair": (1, 2)}
+    assert str(browser.cookie) != str(before.cookie)
+    assert browser.see() == {"user_id": 7, "pair": (1, 2)}
+
+
+def test_a_lifetime_of_its_own(browser: Browser, clock: Clock) -> None:
+    """``set_lifetime()``: the cookie's expiry, and the server's idle timeout."""
+    answer = browser.visit(lambda session: (session.update(a=1), session.set_lifetime(60)))
+    assert "Expires=" in str(answer.set_cookie)
+    clock.advance(61)
     assert browser.see() == {}
