@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ from litestar import Litestar, MediaType, Request, WebSocket, get, websocket
 from litestar.cli.main import litestar_group
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, WebSocketDisconnect
+from litestar.middleware.session.base import SessionMiddleware as OldMiddleware
 from litestar.middleware.session.server_side import ServerSideSessionConfig
 from litestar.plugins.flash import FlashConfig, FlashPlugin, flash
 from litestar.response import Template
@@ -39,6 +40,7 @@ except ModuleNotFoundError:  # before Litestar 2.22
 from sharedsession import ConfigurationError
 from sharedsession.asgi import SessionMiddleware
 from sharedsession.litestar import SharedSessionConfig
+from sharedsession.testing.stores import Clock
 from tests.litestar.conftest import SECRET, MakeConfig
 from tests.support.watched import WatchedStore
 
@@ -469,6 +471,24 @@ def test_two_layers_of_one_configuration_are_one_session(config: SharedSessionCo
     with TestClient(Litestar([page], middleware=[config.middleware])) as client:
         assert len(client.get("/").headers.get_list("set-cookie")) == 1
     assert config.layer.counts == {"created": 1}
+
+
+def test_the_old_layer_serves_until_the_switch(make_config: MakeConfig, clock: Clock) -> None:
+    """``switch_at`` and ``before``: Litestar's own, say, around the application."""
+    old = ServerSideSessionConfig()
+
+    def before(app: Any) -> Any:
+        return OldMiddleware(app=app, backend=old._backend_class(config=old))
+
+    at = datetime.fromtimestamp(clock() + 100, UTC)
+    site = Site(make_config(switch_at=at, before=before))
+    site.visit(put(a=1))
+    assert site.see() == {"a": 1}
+    assert site.config.layer.counts == {}
+    clock.advance(101)
+    assert site.see() == {}
+    site.visit(put(b=1))
+    assert site.config.layer.counts["created"] == 1
 
 
 # --- arguments ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from litestar.utils.scope.state import ScopeState
 
 from .._core.exchange import Exchange
 from .._core.outside import ending
-from .._core.session import exchange_of
+from .._core.session import Session, exchange_of
 from .responses import STARTS, Message, Receive, Scope, Send, raising_outages
 
 if TYPE_CHECKING:
@@ -67,13 +67,15 @@ class LitestarMiddleware(SessionMiddleware[SharedSessionBackend]):
 
 async def with_models(scope: Scope, receive: Receive, send: Send) -> None:
     """Call the application, with what Litestar's own sessions take beside a dict of plain data."""
-    app, session = scope.pop(NEXT), scope["session"]
-    exchange = exchange_of(session).begun(session)
+    app, session = scope.pop(NEXT), scope.get("session")
+    if not isinstance(session, Session):  # that of the old layer, until the switch
+        await app(scope, receive, send)
+        return
+    exchange: Exchange = exchange_of(session).begun(session)
     # No scope in it, which holds the session.
     convert = partial(_as_stored, {name: scope[name] for name in ("route_handler", "litestar_app")})
     exchange.convert = convert
     ScopeState.from_scope(scope).session_id = exchange.handle or exchange.plan()  # type: ignore[arg-type]
-
     left = False  # the client of a WebSocket has
 
     async def receiving() -> Message:
