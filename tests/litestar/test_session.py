@@ -473,6 +473,18 @@ def test_two_layers_of_one_configuration_are_one_session(config: SharedSessionCo
     assert config.layer.counts == {"created": 1}
 
 
+def test_the_application_starts_and_stops(config: SharedSessionConfig) -> None:
+    """Its lifespan passes."""
+    done: list[str] = []
+    hooks: dict[str, Any] = {
+        "on_startup": [lambda: done.append("started")],
+        "on_shutdown": [lambda: done.append("stopped")],
+    }
+    with Site(config, **hooks).client as client:
+        client.get("/")
+    assert done == ["started", "stopped"]
+
+
 def test_the_old_layer_serves_until_the_switch(make_config: MakeConfig, clock: Clock) -> None:
     """``switch_at`` and ``before``: Litestar's own, say, around the application."""
     old = ServerSideSessionConfig()

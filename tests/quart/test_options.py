@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -142,6 +143,26 @@ def test_assigned_as_the_session_interface(store: WatchedStore) -> None:
     browser.visit(put(a=1))
     assert browser.see() == {"a": 1}
     assert len(store.stored) == 1
+
+
+def test_the_application_starts_and_stops(site: Site) -> None:
+    """What is to be done before and after serving is done: the lifespan passes."""
+    done: list[str] = []
+
+    @site.app.before_serving
+    async def start() -> None:
+        done.append("started")
+
+    @site.app.after_serving
+    async def stop() -> None:
+        done.append("stopped")
+
+    async def serve() -> None:
+        async with site.app.test_app() as running:
+            assert (await running.test_client().get("/")).status_code == 200
+
+    asyncio.run(serve())
+    assert done == ["started", "stopped"]
 
 
 def test_two_extensions_are_warned_of(site: Site, store: WatchedStore) -> None:

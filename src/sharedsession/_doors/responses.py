@@ -263,6 +263,9 @@ def raising_outages(app: ASGIApp, key: str, code: int) -> ASGIApp:
     """
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await app(scope, receive, send)
+            return
         exchange: Exchange = exchange_of(scope[key])
         met = False
 
