@@ -50,21 +50,27 @@ APPLICATION = "tests.application"  # where in the scope the request's applicatio
 # --- the application, in the ways of several frameworks -------------------------------------------
 
 
-async def advance(script: Script) -> Start | Later | Reply | Accept | Receive_ | Say | Close:
-    """Run a script to the next step that concerns the response."""
+async def advance(
+    script: Script, verbs: Any = None
+) -> Start | Later | Reply | Accept | Receive_ | Say | Close:
+    """Run a script to the next step that concerns the response.
+
+    ``verbs`` has ``commit`` and ``reload``, where those of the session itself are not awaited.
+    """
+    verbs = script.session if verbs is None else verbs
     while True:
         step: Any = script.step()
         match step:
             case Hold():
                 await asyncio.wrap_future(step.gate.arrive())
             case Commit():
-                await _settle(script, lambda step=step: script.session.commit(step.function))
+                await _settle(script, lambda step=step: verbs.commit(step.function))
             case Reload():
-                await _settle(script, script.session.reload)
+                await _settle(script, verbs.reload)
             case Beside():
-                await _settle(script, lambda step=step: _beside(script.session, step))
+                await _settle(script, lambda step=step: _beside(script.session, verbs, step))
             case GiveUp():
-                await _settle(script, lambda step=step: _give_up(script.session, step))
+                await _settle(script, lambda step=step: _give_up(verbs, step))
             case _:
                 return step  # type: ignore[no-any-return]
 
@@ -76,9 +82,9 @@ async def _settle(script: Script, call: Callable[[], Awaitable[Any]]) -> None:
         script.fail(error)
 
 
-async def _beside(session: Session, step: Beside) -> Any:
+async def _beside(session: Session, verbs: Any, step: Beside) -> Any:
     async def commit() -> Any:
-        return await session.commit(step.function)
+        return await verbs.commit(step.function)
 
     committing = asyncio.create_task(commit())
     await asyncio.wrap_future(step.gate.arrive())
@@ -87,9 +93,9 @@ async def _beside(session: Session, step: Beside) -> Any:
     return await committing
 
 
-async def _give_up(session: Session, step: GiveUp) -> None:
+async def _give_up(verbs: Any, step: GiveUp) -> None:
     async def commit() -> None:
-        await session.commit(step.function)
+        await verbs.commit(step.function)
 
     committing = asyncio.create_task(commit())
     await asyncio.wrap_future(step.gate.arrive())

@@ -60,7 +60,7 @@ def _loops() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quart and Litestar reach their stores as ASGI does: they have one kind, in memory."""
+    """Quart, Litestar and Django reach stores as ASGI and WSGI do: they have one, in memory."""
     here = Path(__file__).parent
     items[:] = [
         item
@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.path.parent == here
             and isinstance(item, pytest.Function)
             and hasattr(item, "callspec")
-            and item.callspec.params.get("adapter") in AWAITED
+            and item.callspec.params.get("adapter") in {*AWAITED, *DJANGO}
             and item.callspec.params.get("place") in ("SQLite", "Redis")
         )
     ]

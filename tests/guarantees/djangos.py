@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from inspect import iscoroutinefunction
-from typing import Any, cast
+from typing import Any
 
 from tests.django import configured  # noqa: F401 - before what needs it
 
@@ -22,8 +22,7 @@ from django.test import override_settings
 from sharedsession.django import SessionMiddleware
 from sharedsession.django._engine import Engine
 from sharedsession.django._settings import gathered
-from sharedsession.testing.stores import LoopThread
-from tests.guarantees.asgi import AsgiServer
+from tests.guarantees.asgi import AsgiServer, free_loop
 from tests.guarantees.asgi import advance as aadvance
 from tests.guarantees.driver import SECRET, VALUE, Later, Reply, Script, Start
 from tests.guarantees.wsgi import APPLICATION, ERRORS, WsgiServer, advance, streamed
@@ -111,36 +110,24 @@ class Handler(WSGIHandler):
         return super().__call__(environ, starting)
 
 
-class Awaited:
-    """A session whose ``commit`` and ``reload`` are the awaited ones."""
+class Verbs:
+    """Those of a session that are awaited."""
 
     def __init__(self, session: Any) -> None:
-        self.__dict__.update(session=session, commit=session.acommit, reload=session.areload)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.session, name)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.session[key]
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.session[key] = value
-
-    def __delitem__(self, key: Any) -> None:
-        del self.session[key]
+        self.commit, self.reload = session.acommit, session.areload
 
 
 async def aendpoint(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     """The same, as an async view."""
     script = Script(request.scope[APPLICATION], request.session)  # type: ignore[attr-defined]
-    script.session = cast(Any, Awaited(request.session))
-    step = await aadvance(script)
+    verbs = Verbs(request.session)
+    step = await aadvance(script, verbs)
     headers = dict(step.headers)  # type: ignore[union-attr]
     if isinstance(step, Start):
 
         async def parts() -> AsyncIterator[bytes]:
             yield b""
-            reply = await aadvance(script)
+            reply = await aadvance(script, verbs)
             assert isinstance(reply, Reply)
             yield reply.body
 
@@ -150,7 +137,6 @@ async def aendpoint(request: HttpRequest) -> HttpResponse | StreamingHttpRespons
     body = step.body if isinstance(step, Reply) else Reply().body
     response = HttpResponse(body, status=step.status, headers=headers, content_type=VALUE)  # type: ignore[union-attr]
     if isinstance(step, Later):
-        script.session = request.session  # for a thread, where nothing is awaited
         _on_close(response, lambda: advance(script))
     return response
 
@@ -177,7 +163,7 @@ class AsyncServer(AsgiServer):
 
     def __init__(self, engine: Engine) -> None:
         self._app, self._engine = AsyncHandler(engine), engine
-        self._thread = LoopThread().__enter__()
+        self._thread = free_loop()
         self._loop = self._thread._loop
 
     @property
