@@ -68,12 +68,16 @@ class _Shared:
             advice.refuse_unknown(arguments, NAMES, {})
             settings = configure(arguments)
         self.stores = Stores(settings)
-        self.manager = Manager(settings, process=Process(lag=self.stores.lag))
+        self.manager = Manager(settings, process=Process(self.stores.clock, self.stores.lag))
 
     @property
     def counts(self) -> dict[str, int]:
         """How often each event happened in this process: created, renewed, gone, outage, …."""
         return dict(self.live_counts())
+
+    def manager_of(self, app: object) -> Manager:
+        """Return what tests need to know: see `_doors.found`."""
+        return self.manager
 
     def live_counts(self, key: str = "") -> Counts:
         """Return the same as a mapping that goes on counting."""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from ._core.exchange import Exchange, Unbegun
+from ._core.manager import Manager
 from ._core.session import UnusedSession, exchange_of, give_exchange
 from ._core.settings import UNSET, NearCache, OnOutage, Unset
 from ._core.source import Source
@@ -111,6 +112,10 @@ class SessionMiddleware(misuse.KeptForTheLifespan, Layer):
         Applications find the same, as a mapping, in ``scope["sharedsession.counts"]``.
         """
         return dict(self._counts)
+
+    def manager_of(self, app: object) -> Manager:
+        """Return what tests need to know of it: see `_doors.found`."""
+        return self.manager
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]

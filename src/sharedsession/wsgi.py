@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 
 from ._core.answers import check_scheme, encoded, unavailable
 from ._core.exchange import Exchange
+from ._core.manager import Manager
 from ._core.settings import UNSET, NearCache, OnOutage, Unset
 from ._core.source import Source
 from ._doors import advice, misuse
@@ -116,6 +117,10 @@ class SessionMiddleware(misuse.KeptForTheLifespan):
         Applications find the same, as a mapping, in ``environ["sharedsession.counts"]``.
         """
         return self.sessions.counts
+
+    def manager_of(self, app: object) -> Manager:
+        """Return what tests need to know of it: see `_doors.found`."""
+        return self.sessions.manager
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if self._before is not None and self._before.is_ahead(self.sessions.manager.clock()):

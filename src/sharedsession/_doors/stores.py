@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from .._core.drivers import advance
@@ -34,13 +35,16 @@ class Stores:
         chosen, replica, timeout = settings.store, settings.replica, settings.store_timeout
         near_cache, stale = settings.near_cache, settings.stale_if_error
         self.owned = isinstance(chosen, str)
+        # A store that takes a clock keeps the time of its sessions, too.
+        self.clock: Callable[[], float] = getattr(chosen, "clock", time.time)
         if near_cache is None and replica is None:
             pair = _opened(chosen, timeout)
         elif isinstance(chosen, str) and isinstance(replica, str | None):
             pair = open_with_copies(chosen, timeout, near_cache, replica, stale)
         else:
             beside = None if replica is None else _opened(replica, timeout / REPLICA_SHARE)
-            pair = with_copies(_opened(chosen, timeout), near_cache, beside, stale)
+            opened = _opened(chosen, timeout)
+            pair = with_copies(opened, near_cache, beside, stale, self.clock)
         self._pair = pair  # held: it is shared while it lives
         self.sync, self.asynchronous = pair.sync, pair.asynchronous
         either = pair.asynchronous if pair.sync is None else pair.sync

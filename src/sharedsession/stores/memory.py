@@ -35,7 +35,10 @@ ENDED = Entry(data=b"", version=0, expires=-math.inf, token=b"")
 
 
 class MemoryStore(PlainVerbs):
-    """A store in a dict; `max_entries` (default: no bound) forgets the least recently written."""
+    """A store in a dict; `max_entries` (default: no bound) forgets the least recently written.
+
+    `clock` tells the time in epoch seconds, to the store and to the sessions in it.
+    """
 
     blocking = False
 
@@ -48,7 +51,7 @@ class MemoryStore(PlainVerbs):
                 f"{max_entries!r}."
             )
         self._max_entries = max_entries
-        self._clock = clock
+        self.clock = clock
         # Only an OrderedDict finds its oldest key without stepping over all that were removed.
         self._entries: dict[str, Entry] = {} if max_entries is None else OrderedDict()
         self._ring: deque[str] = deque()
@@ -61,12 +64,12 @@ class MemoryStore(PlainVerbs):
             return asked()
 
     def load(self, key: str, at_least: int = 0) -> Entry | None:
-        return self._alive(key, self._clock())  # no flow: it is one look, and the lock would cost
+        return self._alive(key, self.clock())  # no flow: it is one look, and the lock would cost
 
     def _write(
         self, key: str, old: Entry | None, data: bytes, ttl: int, owner: str | None, at_least: int
     ) -> Flow[Entry | None]:
-        now = self._clock()
+        now = self.clock()
         written = self._after(old, data, at_least, now + ttl)
         current: Entry | None = yield partial(self._swap, key, old, written, now)
         if current is None or current is written:
@@ -74,16 +77,16 @@ class MemoryStore(PlainVerbs):
         return outcome(written, current.token, old, "memory", repeated=False)
 
     def _touch(self, key: str, ttl: int) -> Flow[bool]:
-        lives: bool = yield partial(self._prolong, key, ttl, self._clock())
+        lives: bool = yield partial(self._prolong, key, ttl, self.clock())
         return lives
 
     def _delete(self, key: str, entry: Entry | None = None) -> Flow[bool]:
-        ended: bool = yield partial(self._end, key, entry, self._clock())
+        ended: bool = yield partial(self._end, key, entry, self.clock())
         return ended
 
     def sweep(self, limit: int) -> int:
         """Remove at most ``limit`` expired entries, holding the others up for a slice at a time."""
-        now, removed, unseen = self._clock(), 0, len(self._ring)
+        now, removed, unseen = self.clock(), 0, len(self._ring)
         while unseen > 0 and removed < limit:
             count = min(SLICE, unseen, limit - removed)
             with self._lock:

@@ -1,0 +1,138 @@
+"""Where the clients of tests keep their cookies: a jar for each way there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from email.message import Message
+from http.cookiejar import CookieJar
+from typing import Any, Protocol
+from urllib.parse import urljoin, urlsplit
+from urllib.request import Request
+
+from .._core.settings import Settings
+from ..exceptions import ConfigurationError
+
+KNOWN = "Starlette's, FastAPI's, httpx's, Flask's, Werkzeug's, Litestar's and Quart's"
+LOCAL = "http://localhost/"  # what Flask's and Quart's clients ask
+Client = Any  # of whatever framework
+
+
+class Cookies(Protocol):
+    """The cookies of a client, and the URL to which it sends its requests."""
+
+    url: str
+
+    def shown(self, settings: Settings) -> str | None:
+        """Return the Cookie header of a request to where the sessions are."""
+
+    def take(self, settings: Settings, answered: Sequence[str]) -> None:
+        """Take the values of Set-Cookie headers, as of a response from there."""
+
+
+@contextmanager
+def cookies_of(client: Client) -> Iterator[Cookies]:
+    """Yield the cookies of a client, while its application is as for a request of it.
+
+    Raises:
+        ConfigurationError: it is a client without a base URL.
+        TypeError: it is none of those that are known here.
+    """
+    if isinstance(jar := _jar_of(client), CookieJar):
+        kind = _OfQuart if hasattr(client, "websocket_connection_class") else _InAJar
+        yield kind(jar, _url_of(client))
+    elif callable(getattr(client, "get_cookie", None)):
+        context = getattr(client.application, "test_request_context", None)
+        if context is None:
+            yield _OfWerkzeug(client, LOCAL)
+        else:  # Flask's options may depend on the request
+            with context() as flasks:
+                yield _OfWerkzeug(client, flasks.request.url_root)
+    else:
+        raise TypeError(
+            f"signed_in and session_of need a test client, {KNOWN} are known, not "
+            f"{type(client).__module__}.{type(client).__qualname__}: pass the client that the test "
+            "makes its requests with."
+        )
+
+
+def _jar_of(client: Client) -> object:
+    jar = getattr(client, "cookie_jar", None)
+    return getattr(getattr(client, "cookies", None), "jar", jar)  # the second: httpx's and its kin
+
+
+def _url_of(client: Client) -> str:
+    url = str(getattr(client, "base_url", LOCAL))
+    if not urlsplit(url).hostname:
+        raise ConfigurationError(
+            "The client must have a base_url, by which it is known which cookies it sends, and has "
+            "none: make it with base_url='http://testserver'."
+        )
+    return url
+
+
+class _InAJar:
+    """In a jar of Python's own library, which knows which cookie goes where."""
+
+    def __init__(self, jar: CookieJar, url: str) -> None:
+        self._jar, self.url = jar, url
+
+    def shown(self, settings: Settings) -> str | None:
+        request = self._request(settings)
+        self._jar.add_cookie_header(request)
+        return request.get_header("Cookie")
+
+    def take(self, settings: Settings, answered: Sequence[str]) -> None:
+        self._jar.extract_cookies(_Answer(answered), self._request(settings))  # type: ignore[arg-type]  # all that it asks for
+
+    def _request(self, settings: Settings) -> Request:
+        return Request(urljoin(self.url, settings.path))  # noqa: S310 - it is not sent
+
+
+class _OfQuart(_InAJar):
+    """In the same kind of jar, of a client that sends all that is in it, wherever it goes."""
+
+    def shown(self, settings: Settings) -> str | None:
+        return "; ".join(f"{each.name}={each.value}" for each in self._jar) or None
+
+
+class _Answer:
+    """A response, as far as a cookie jar looks at it."""
+
+    def __init__(self, answered: Sequence[str]) -> None:
+        self._headers = Message()
+        for each in answered:
+            self._headers["Set-Cookie"] = each
+
+    def info(self) -> Message:
+        return self._headers
+
+
+class _OfWerkzeug:
+    """In a client of Werkzeug 2.3 or later, which has no such jar any more."""
+
+    def __init__(self, client: Client, url: str) -> None:
+        self._client, self.url = client, url
+        self._host = urlsplit(url).hostname or "localhost"
+
+    def shown(self, settings: Settings) -> str | None:
+        domain = settings.domain or self._host
+        if not f".{self._host}".endswith(f".{domain.lstrip('.')}"):
+            return None
+        found = [
+            self._client.get_cookie(name, domain, settings.path) for name in settings.cookie_names
+        ]
+        return "; ".join(f"{each.key}={each.value}" for each in found if each is not None) or None
+
+    def take(self, settings: Settings, answered: Sequence[str]) -> None:
+        domain = settings.domain or self._host
+        for each in answered:
+            name, _, value = each.partition(";")[0].partition("=")
+            self._client.set_cookie(
+                name,
+                value,
+                domain=domain,
+                origin_only=settings.domain is None,
+                path=settings.path,
+                max_age=0 if "1970" in each else None,
+            )
