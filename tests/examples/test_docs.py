@@ -82,9 +82,9 @@ def done(tmp_path_factory: pytest.TempPathFactory, told_to_stop: None) -> Iterat
 def run_python(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     example = folder / "test_example.py"
     example.write_text(python_of(page))
-    tests = (
-        ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "class Test" in python_of(page) else []
-    )
+    has_tests = re.search(r"^(class Test|(async )?def test_)", python_of(page), re.MULTILINE)
+    plugins = ["-p", "no:cacheprovider", "-p", "pytest_sharedsession"]
+    tests = ["-m", "pytest", "-q", *plugins] if has_tests else []
     return subprocess.run(
         [sys.executable, "-W", "error", *tests, str(example)],
         cwd=folder,

@@ -178,7 +178,7 @@ BROKEN = {
         def touch(self, key, ttl):
             if key not in self._entries: return False
             old = self._entries[key]
-            self._entries[key] = dataclasses.replace(old, expires=self._clock() + ttl)
+            self._entries[key] = dataclasses.replace(old, expires=self.clock() + ttl)
             return True
     """,
     "TouchIsAWrite": """
@@ -189,7 +189,7 @@ BROKEN = {
     "TouchOnlyProlongs": """
         def touch(self, key, ttl):
             entry = self.load(key)
-            left = entry.expires - self._clock() if entry else 0
+            left = entry.expires - self.clock() if entry else 0
             return super().touch(key, max(ttl, left))
     """,
     "DeletesWhateverIsThere": """

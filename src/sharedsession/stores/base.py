@@ -80,7 +80,8 @@ class Store(Protocol):
     """A store whose verbs are ordinary functions.
 
     ``blocking`` says whether a call may wait for a disk or a network; such a store is called in
-    threads under ASGI, one that never waits is called directly.
+    threads under ASGI, one that never waits is called directly. A store may have a ``clock``, too,
+    which returns the time in epoch seconds: the middleware takes the time from it.
     """
 
     blocking: bool

@@ -61,6 +61,8 @@ class Verbs(Flows):
         dialect = engine.dialect
         self._place = place_of(engine.url)
         self._clock = clock or (None if dialect.name in CLOCKS else time.time)
+        if clock is not None:
+            self.clock = clock  # which the middleware takes the time from, too
         self._statements = Statements(table, schema, dialect, timed=self._clock is not None)
         self._swept_to: object = None  # where the next chunk of a sweep begins
 
