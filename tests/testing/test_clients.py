@@ -14,8 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
+from werkzeug.test import Client
 
 from sharedsession import ConfigurationError, NotSerializable, StoreUnavailable
+from sharedsession.adapter import Sessions
 from sharedsession.asgi import SessionMiddleware
 from sharedsession.stores import open_store
 from sharedsession.testing import Clock, FailingStore, session_of, signed_in
@@ -249,6 +251,23 @@ def test_a_layer_around_the_application_is_looked_through(layer: str) -> None:
     client = TestClient(layers[layer])
 
     assert signed_in(client).get("/private").status_code == 200
+
+
+def test_an_adapter_of_ones_own_is_found() -> None:
+    """By the name under which its application holds its sessions."""
+
+    class Application:
+        def __init__(self) -> None:
+            self.sessions = Sessions(secret_key=SECRET, store="memory://adapter")
+
+        def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+            session = self.sessions.open(environ.get("HTTP_COOKIE"))
+            body = str(session.get("user_id")).encode()
+            start_response("200 OK", self.sessions.commit(session, [], https=False))
+            self.sessions.finish(session)
+            return [body]
+
+    assert signed_in(Client(Application())).get("/").text == "7"
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from .._core.manager import Manager
 # Where a client, an application or a layer holds what is inside of it, whatever the framework.
 INSIDE = """
     app _app application wsgi_app _wsgi_app asgi_app _transport middleware_stack session_interface
-    sessions router routes mounts asgi_handler asgi_router root_route_map_node children asgi_handlers
-    middleware backend kwargs func __self__ __wrapped__
+    sessions router routes mounts middleware backend kwargs asgi_handler asgi_router
+    root_route_map_node children asgi_handlers func __self__ __wrapped__
 """.split()
 MOST = 10_000  # layers that are looked at
 
