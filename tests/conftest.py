@@ -14,8 +14,11 @@ import redis
 
 pytest.register_assert_rewrite("sharedsession.testing.stores")
 
+from pytest_sharedsession import session_clock, session_store  # noqa: E402 - after the line above
 from tests.support.processes import ServerMissing  # noqa: E402 - after the line above
 from tests.support.servers import RedisServer, binaries  # noqa: E402 - after the line above
+
+__all__ = ["session_clock", "session_store"]  # as the plugin gives them to applications' tests
 
 # --- tiers ----------------------------------------------------------------------------------------
 

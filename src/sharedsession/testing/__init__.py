@@ -13,10 +13,9 @@ from typing import Any, TypeVar
 
 from .._core.manager import Manager, Process
 from .._core.session import Session
-from .._doors.found import managers_of
 from ..adapter import Sessions
 from ..exceptions import ConfigurationError
-from ._clients import Cookies, cookies_of
+from ._clients import Cookies, cookies_of, force_login, is_djangos
 from ._clock import Clock
 from ._store import FailingStore
 
@@ -35,8 +34,9 @@ def signed_in(
     """Sign a test client in: a real session in the application's own store, and its cookie.
 
     Args:
-        client: of Starlette, FastAPI, httpx, Flask, Werkzeug, Litestar or Quart.
+        client: of Starlette, FastAPI, httpx, Flask, Werkzeug, Django, Litestar or Quart.
         user_id: whose session it is, under the first name of the setting ``owner_key``; default 7.
+            For Django a user or its primary key, who is signed in by ``client.force_login``.
             None sets no owner: for data of a visitor, or an owner under another name.
         cookie: the name of the session cookie, needed where the application has several.
         data: what else is put into the session. What is in it already stays, as at any sign-in.
@@ -51,6 +51,9 @@ def signed_in(
         StoreUnavailable: the store does not answer.
         TypeError: the client is of another kind.
     """
+    if user_id is not None and is_djangos(client):
+        force_login(client, user_id)
+        user_id = None
     with _opened(client, cookie) as (session, manager):
         if user_id is not None:
             session[manager.settings.owner_key[0]] = user_id
@@ -83,7 +86,7 @@ def session_of(client: object, *, cookie: str | None = None) -> Iterator[Session
 @contextmanager
 def _opened(client: object, cookie: str | None) -> Iterator[tuple[Session, Manager]]:
     with cookies_of(client) as cookies:
-        sessions = _sessions_like(_chosen(managers_of(client), client, cookie))
+        sessions = _sessions_like(_chosen(cookies.managers(), client, cookie))
     settings = sessions.manager.settings
     session = sessions.open(cookies.shown(settings))
     try:

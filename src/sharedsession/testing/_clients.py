@@ -6,14 +6,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from email.message import Message
 from http.cookiejar import CookieJar
+from http.cookies import SimpleCookie
+from importlib import import_module
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 from urllib.request import Request
 
+from .._core.manager import Manager
+from .._core.session import Session, exchange_of
 from .._core.settings import Settings
+from .._doors.found import managers_of
 from ..exceptions import ConfigurationError
 
-KNOWN = "Starlette's, FastAPI's, httpx's, Flask's, Werkzeug's, Litestar's and Quart's"
+KNOWN = "Starlette's, FastAPI's, httpx's, Flask's, Werkzeug's, Django's, Litestar's and Quart's"
 LOCAL = "http://localhost/"  # what Flask's and Quart's clients ask
 Client = Any  # of whatever framework
 
@@ -22,6 +27,9 @@ class Cookies(Protocol):
     """The cookies of a client, and the URL to which it sends its requests."""
 
     url: str
+
+    def managers(self) -> list[Manager]:
+        """Return those of the application."""
 
     def shown(self, settings: Settings) -> str | None:
         """Return the Cookie header of a request to where the sessions are."""
@@ -40,7 +48,9 @@ def cookies_of(client: Client) -> Iterator[Cookies]:
     """
     if isinstance(jar := _jar_of(client), CookieJar):
         kind = _OfQuart if hasattr(client, "websocket_connection_class") else _InAJar
-        yield kind(jar, _url_of(client))
+        yield kind(client, jar, _url_of(client))
+    elif is_djangos(client):
+        yield _OfDjango(client)
     elif callable(getattr(client, "get_cookie", None)):
         context = getattr(client.application, "test_request_context", None)
         if context is None:
@@ -71,11 +81,33 @@ def _url_of(client: Client) -> str:
     return url
 
 
-class _InAJar:
+def is_djangos(client: Client) -> bool:
+    """Whether it is a client of Django's, or of a package that derives its own from it."""
+    return isinstance(getattr(client, "cookies", None), SimpleCookie) and hasattr(client, "handler")
+
+
+def force_login(client: Client, user: object) -> None:
+    """Sign a user in as ``django.contrib.auth`` does; also one that is named by its key."""
+    from django.contrib.auth import get_user_model
+
+    known = get_user_model()
+    client.force_login(user if isinstance(user, known) else known.objects.get(pk=user))
+
+
+class _Held:
+    def __init__(self, client: Client, url: str) -> None:
+        self._client, self.url = client, url
+
+    def managers(self) -> list[Manager]:
+        return managers_of(self._client)
+
+
+class _InAJar(_Held):
     """In a jar of Python's own library, which knows which cookie goes where."""
 
-    def __init__(self, jar: CookieJar, url: str) -> None:
-        self._jar, self.url = jar, url
+    def __init__(self, client: Client, jar: CookieJar, url: str) -> None:
+        super().__init__(client, url)
+        self._jar = jar
 
     def shown(self, settings: Settings) -> str | None:
         request = self._request(settings)
@@ -108,16 +140,13 @@ class _Answer:
         return self._headers
 
 
-class _OfWerkzeug:
+class _OfWerkzeug(_Held):
     """In a client of Werkzeug 2.3 or later, which has no such jar any more."""
 
-    def __init__(self, client: Client, url: str) -> None:
-        self._client, self.url = client, url
-        self._host = urlsplit(url).hostname or "localhost"
-
     def shown(self, settings: Settings) -> str | None:
-        domain = settings.domain or self._host
-        if not f".{self._host}".endswith(f".{domain.lstrip('.')}"):
+        host = self._host
+        domain = settings.domain or host
+        if not f".{host}".endswith(f".{domain.lstrip('.')}"):
             return None
         found = [
             self._client.get_cookie(name, domain, settings.path) for name in settings.cookie_names
@@ -134,5 +163,39 @@ class _OfWerkzeug:
                 domain=domain,
                 origin_only=settings.domain is None,
                 path=settings.path,
-                max_age=0 if "1970" in each else None,
+                max_age=0 if _removes(each) else None,
             )
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.url).hostname or "localhost"
+
+
+class _OfDjango(_Held):
+    """In a client of Django's, which sends all that it has; the sessions are the project's."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client, "http://testserver/")
+
+    def managers(self) -> list[Manager]:
+        from django.conf import settings
+
+        session = import_module(settings.SESSION_ENGINE).SessionStore()
+        return [exchange_of(session).manager] if isinstance(session, Session) else []
+
+    def shown(self, settings: Settings) -> str | None:
+        cookies = self._client.cookies.values()
+        return "; ".join(f"{each.key}={each.coded_value}" for each in cookies) or None
+
+    def take(self, settings: Settings, answered: Sequence[str]) -> None:
+        for each in answered:
+            name, _, value = each.partition(";")[0].partition("=")
+            if _removes(each):
+                self._client.cookies.pop(name, None)
+            else:
+                self._client.cookies[name] = value
+                self._client.cookies[name]["path"] = settings.path
+
+
+def _removes(answered: str) -> bool:
+    return "expires=Thu, 01 Jan 1970" in answered
