@@ -33,6 +33,7 @@ from sharedsession import asgi, wsgi
 from sharedsession.flask import SharedSession
 
 SECRET = secrets.token_hex(32)
+WERKZEUGS = hasattr(WerkzeugClient, "get_cookie")  # before 2.3 it kept Secure cookies back
 PATHS = ("/", "/private", "/sign-in")
 
 
@@ -173,10 +174,10 @@ SITES = {
         plain_wsgi,
         lambda app, url: WerkzeugClient(app),
         host="localhost",
-        sends_secure_cookies=True,
+        sends_secure_cookies=WERKZEUGS,
     ),
     "Flask": Site(
-        flask, lambda app, url: app.test_client(), host="localhost", sends_secure_cookies=True
+        flask, lambda app, url: app.test_client(), host="localhost", sends_secure_cookies=WERKZEUGS
     ),
     "Quart": Site(
         quart,
