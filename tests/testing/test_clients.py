@@ -185,6 +185,19 @@ def test_a_store_that_is_down_is_told_to_the_test(site: Site, session_store: Fai
     assert site.get(client, "/private") == (200, {"user_id": 7})
 
 
+def test_an_outage_is_told_whatever_the_application_does_in_one(
+    session_store: FailingStore,
+) -> None:
+    """Else an empty session would pass for the client's."""
+    app = starlette(store=session_store, on_outage="readonly-empty")
+    client = signed_in(TestClient(app))
+
+    with session_store.outage():
+        assert client.get("/").json() == {}
+        with pytest.raises(StoreUnavailable), session_of(client) as session:
+            session.get("user_id")
+
+
 # --- which sessions are meant ---------------------------------------------------------------------
 
 

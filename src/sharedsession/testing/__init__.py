@@ -129,9 +129,11 @@ def _sessions_like(manager: Manager) -> Sessions:
     """Return the sessions of an application as plain functions, straight from its store.
 
     No event loop is involved: the store of a URL has plain functions as well. Copies in this
-    process are passed by, and errors that are met here say nothing to the application's backoff.
+    process are passed by, an outage is always an error, and the application's backoff is not told.
     """
-    settings = replace(manager.settings, near_cache=None, replica=None, stale_if_error=0.0)
+    settings = replace(
+        manager.settings, near_cache=None, replica=None, stale_if_error=0.0, on_outage="error"
+    )
     if iscoroutinefunction(getattr(settings.store, "load", None)):
         raise ConfigurationError(
             "signed_in and session_of need a store with plain functions, and the application was "
