@@ -21,7 +21,7 @@ from sharedsession.adapter import Sessions
 from sharedsession.asgi import SessionMiddleware
 from sharedsession.stores import open_store
 from sharedsession.testing import Clock, FailingStore, session_of, signed_in
-from tests.testing.sites import SECRET, SITES, Site, starlette
+from tests.testing.sites import SECRET, SITES, Site, flask, starlette
 
 CART = {"books": [1, {"title": "Emma", "pages": 474}], "total": 12.5}
 
@@ -320,6 +320,22 @@ def test_a_cookie_for_another_host_is_an_error() -> None:
     assert signed_in(client).get("/private").status_code == 200
 
 
+def test_a_cookie_for_another_host_of_flask_is_an_error() -> None:
+    """Flask's client asks SERVER_NAME, and without one localhost."""
+    app = flask(store="memory://")
+    app.config["SESSION_COOKIE_DOMAIN"] = "shop.example"
+
+    with pytest.raises(ConfigurationError, match=r"http://localhost.*domain=shop\.example"):
+        signed_in(app.test_client())
+
+    app.config["SERVER_NAME"] = "www.shop.example"
+    client = signed_in(app.test_client())
+    assert client.get("/private").json == {"user_id": 7}
+    with session_of(client) as session:
+        session.destroy()
+    assert client.get("/private").status_code == 401
+
+
 # --- event loops ----------------------------------------------------------------------------------
 
 
@@ -402,6 +418,7 @@ def test_with_copies_the_store_itself_is_asked(session_store: FailingStore) -> N
     """So a test sees what is stored, and the application finds what the test has changed."""
     client = signed_in(TestClient(starlette(store=session_store, near_cache=True)))
     assert client.get("/").json() == {"user_id": 7}
+    assert client.cookies["session"].split(".")[1] == "1"  # the version, which copies need
 
     with session_of(client) as session:
         session["a"] = 1
