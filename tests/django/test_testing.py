@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,20 @@ def test_a_client_that_is_awaited_is_signed_in(async_client: AsyncClient, user: 
     with session_of(async_client) as session:
         assert session["cart"] == ["tea"]
         assert session["_auth_user_id"] == str(user.pk)
+
+
+def test_in_a_coroutine_djangos_own_sign_in_goes_before(
+    async_client: AsyncClient, user: User
+) -> None:
+    """Its database is not asked there; our session is opened all the same."""
+
+    async def test() -> dict[str, Any]:
+        await async_client.aforce_login(user)
+        with session_of(async_client) as session:
+            session["visits"] = 3
+        return (await async_client.get("/whoami")).json()
+
+    assert asyncio.run(test()) == {"user": "ada", "visits": 3}
 
 
 def test_what_is_changed_in_a_session_is_what_a_view_finds(
