@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from flask import Flask
+from flask_login import LoginManager, UserMixin, current_user, login_required
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -412,6 +413,27 @@ def test_who_signs_in_keeps_what_a_visitor_had(session_store: FailingStore) -> N
     signed_in(client, 3)
 
     assert client.get("/").json() == {"cart": [1], "user_id": 3}
+
+
+def test_an_owner_has_the_name_that_flask_login_gives_it(session_store: FailingStore) -> None:
+    """Its guard lets the client in."""
+    app = flask(store=session_store)
+    manager = LoginManager(app)
+
+    @manager.user_loader
+    def user(key: str) -> UserMixin:
+        found = UserMixin()
+        found.id = key
+        return found
+
+    @app.get("/members")
+    @login_required
+    def members() -> str:
+        return current_user.id
+
+    client = app.test_client()
+    assert client.get("/members").status_code == 401
+    assert signed_in(client, None, _user_id="7").get("/members").text == "7"
 
 
 def test_with_copies_the_store_itself_is_asked(session_store: FailingStore) -> None:
