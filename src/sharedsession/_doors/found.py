@@ -16,8 +16,8 @@ from .._core.manager import Manager
 # Where a client, an application or a layer holds what is inside of it, whatever the framework.
 INSIDE = """
     app _app application wsgi_app _wsgi_app asgi_app _transport middleware_stack session_interface
-    sessions router routes mounts middleware backend kwargs asgi_handler asgi_router
-    root_route_map_node children asgi_handlers func __self__ __wrapped__
+    sessions router routes mounts middleware backend config layer kwargs asgi_handler
+    asgi_router root_route_map_node children asgi_handlers func __self__ __wrapped__
 """.split()
 MOST = 10_000  # layers that are looked at
 
@@ -65,7 +65,7 @@ def managers_of(client: object) -> list[Manager]:
 
 
 def _inside(layer: Any) -> Iterator[object]:
-    if isinstance(layer, dict):
+    if type(layer) is dict:  # not an application's options
         yield from layer.values()
     elif isinstance(layer, list | tuple):
         yield from layer
