@@ -9,13 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+from fastapi import Depends, FastAPI
 from starlette.testclient import TestClient
 
 import pytest_sharedsession
 from sharedsession import StoreUnavailable
 from sharedsession.asgi import SessionMiddleware
+from sharedsession.fastapi import require_session
 from sharedsession.testing import Clock, FailingStore, signed_in
-from tests.testing.sites import SITES, Site, starlette
+from tests.testing.sites import SECRET, SITES, Site, starlette
 
 DAY = 86_400
 DOORS = {name: SITES[name] for name in ("Starlette", "httpx, ASGI", "httpx, WSGI", "Flask")}
@@ -74,6 +76,21 @@ def test_copies_follow_the_clock(session_store: FailingStore, session_clock: Clo
     session_clock.advance(61)
 
     assert client.get("/private").status_code == 401
+
+
+def test_a_recent_sign_in_is_one_by_the_clock(
+    session_store: FailingStore, session_clock: Clock
+) -> None:
+    """FastAPI's dependency on it asks the same clock."""
+    app = FastAPI(dependencies=[Depends(require_session(owner=True, authenticated_within=300))])
+    app.get("/")(lambda: "here")
+    app.add_middleware(SessionMiddleware, secret_key=SECRET, store=session_store)
+    client = signed_in(TestClient(app))
+
+    session_clock.advance(299)
+    assert client.get("/").status_code == 200
+    session_clock.advance(2)
+    assert client.get("/").status_code == 401
 
 
 def test_the_clock_begins_at_the_present(session_clock: Clock) -> None:
