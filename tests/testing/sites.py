@@ -21,7 +21,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.testing import AsyncTestClient
 from litestar.testing import TestClient as LitestarClient
 from quart import Quart
-from quart import request as quarts_request
+from quart import session as quarts_session
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse
@@ -30,7 +30,9 @@ from starlette.testclient import TestClient
 from werkzeug.test import Client as WerkzeugClient
 
 from sharedsession import asgi, wsgi
-from sharedsession.flask import SharedSession
+from sharedsession import flask as flasks
+from sharedsession import quart as quarts
+from sharedsession.litestar import SharedSessionConfig
 
 SECRET = secrets.token_hex(32)
 WERKZEUGS = hasattr(WerkzeugClient, "get_cookie")  # before 2.3 it kept Secure cookies back
@@ -85,8 +87,8 @@ def plain_wsgi(**settings: Any) -> wsgi.SessionMiddleware:
     return wsgi.SessionMiddleware(app, secret_key=SECRET, **settings)
 
 
-def flask(**settings: Any) -> Flask:
-    app = Flask(__name__)
+def _by_options(app: Flask | Quart, settings: dict[str, Any]) -> None:
+    """Move settings to where Flask and Quart have them."""
     app.secret_key = SECRET
     options = {
         "session_cookie": "SESSION_COOKIE_NAME",
@@ -96,7 +98,12 @@ def flask(**settings: Any) -> Flask:
     }
     for name in options.keys() & settings.keys():
         app.config[options[name]] = settings.pop(name)
-    SharedSession(app, **settings)
+
+
+def flask(**settings: Any) -> Flask:
+    app = Flask(__name__)
+    _by_options(app, settings)
+    flasks.SharedSession(app, **settings)
 
     def view(path: str = "") -> tuple[dict[str, Any], int]:
         status, shown = answer(f"/{path}", session)
@@ -111,23 +118,34 @@ def quart(**settings: Any) -> Quart:
     app = Quart(__name__)
 
     async def view(path: str = "") -> tuple[dict[str, Any], int]:
-        status, shown = answer(f"/{path}", quarts_request.scope["session"])
+        status, shown = answer(f"/{path}", quarts_session)
         return shown, status
 
     app.add_url_rule("/", "root", view)
     app.add_url_rule("/<path:path>", "view", view)
-    app.asgi_app = asgi.SessionMiddleware(app.asgi_app, secret_key=SECRET, **settings)
+    _by_options(app, settings)
+    quarts.SharedSession(app, **settings)
     return app
 
 
-def litestar(**settings: Any) -> Litestar:
+def litestars_view() -> Any:
     @get([*PATHS])
     async def view(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         status, shown = answer(request.url.path, request.scope["session"])
         return Response(shown, status_code=status)
 
+    return view
+
+
+def litestar(**settings: Any) -> Litestar:
+    names = {"session_cookie": "key", "https_only": "secure"}
+    own = {names.get(name, name): value for name, value in settings.items()}
+    return Litestar([litestars_view()], middleware=[SharedSessionConfig(SECRET, **own).middleware])
+
+
+def wrapped(**settings: Any) -> Litestar:
     layer = DefineMiddleware(asgi.SessionMiddleware, secret_key=SECRET, **settings)
-    return Litestar([view], middleware=[layer])
+    return Litestar([litestars_view()], middleware=[layer])
 
 
 @dataclass
@@ -185,6 +203,9 @@ SITES = {
         is_awaited=True,
         host="localhost",
         sends_secure_cookies=True,
+    ),
+    "Litestar, wrapped": Site(
+        wrapped, lambda app, url: LitestarClient(app, url), host="shop.local"
     ),
     "Litestar": Site(litestar, lambda app, url: LitestarClient(app, url), host="shop.local"),
     "Litestar, awaited": Site(
