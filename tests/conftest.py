@@ -52,6 +52,7 @@ TIERS = {
         stores/test_redis.py::test_two_thousand*
         stores/test_urls.py::test_who_chose_asyncpg*
         test_adapter.py::test_the_exit_of_a_process*
+        testing/test_fixtures.py::test_the_*
         test_check.py::test_a_server_that_hangs*
         test_slips.py::test_a_library_that_is_not_installed* test_starlettes_place.py
     """.split(),

@@ -94,7 +94,8 @@ class SessionMiddleware(DjangosMiddleware):
 def _begin(request: HttpRequest, known: Engine) -> SessionStore:
     cookies = str(request.META.get("HTTP_COOKIE", ""))
     name = known.manager.settings.session_cookie
-    put = request.COOKIES.get(name)  # by another middleware, from another header perhaps
+    # What another middleware has put there, from another header perhaps; else it is not parsed yet.
+    put = request.__dict__.get("COOKIES", {}).get(name)
     if put and put not in cookies:
         cookies = f"{name}={put}; {cookies}"
     ours = cookies if any(f"{each}=" in cookies for each in known.names) else None
