@@ -21,7 +21,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
 
 from sharedsession._core.session import exchange_of
-from sharedsession.django import SessionStore
+from sharedsession.django import SessionMiddleware, SessionStore
 from sharedsession.stores.memory import MemoryStore
 from tests.django.site import views
 
@@ -153,6 +153,64 @@ def test_plain_access_in_an_async_view(async_client: AsyncClient) -> None:
 
     assert get(async_client, view).json() == 1
     assert get(async_client, view).json() == 2
+
+
+class Own(SessionMiddleware):
+    """As projects subclass Django's: for some pages no session, or another one, and a header."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
+        match request.GET.get("by"):
+            case "none":
+                return None
+            case "dict":
+                request.session = {}
+            case "answer":
+                return HttpResponse("answered", status=403)
+            case "handle":
+                request.session = self.SessionStore(session_key=request.GET["handle"])
+            case _:
+                User.objects.count()  # which may block
+                super().process_request(request)
+        return None
+
+    def process_response(self, request: HttpRequest, response: Any) -> Any:
+        response = super().process_response(request, response)
+        response["X-Users"] = str(User.objects.count())
+        return response
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", b"1"),
+        ("?by=none", b"null"),
+        ("?by=dict", b"null"),
+        ("?by=answer", b"answered"),
+        ("?by=handle&handle={}", b"1"),
+    ],
+)
+def test_a_subclass_under_asgi(async_client: AsyncClient, query: str, said: bytes) -> None:
+    """What a subclass overrides is called as under WSGI, where it may block."""
+    stored = SessionStore()
+    stored["visits"] = 1
+    stored.save()
+
+    async def visits(request: HttpRequest) -> Any:
+        session = getattr(request, "session", None)
+        return (await session.aget("visits")) if isinstance(session, SessionStore) else None
+
+    async def drive() -> None:
+        views.hooks["apage"] = visits
+        session = await async_client.asession()
+        session["visits"] = 1
+        await session.asave()
+        url = f"/ahooked/apage{query.format(stored.session_key)}"
+        response = await async_client.get(url)
+        assert response.content == said
+        assert response["X-Users"] == "0"
+
+    with override_settings(MIDDLEWARE=[f"{__name__}.Own"]):
+        asyncio.run(drive())
 
 
 def test_async_views_under_wsgi(client: Client, user: User) -> None:

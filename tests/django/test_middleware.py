@@ -257,6 +257,21 @@ def test_a_cookie_from_another_header(page: Page, client: Client) -> None:
     assert request.session["cart"] == ["tea"]
 
 
+@pytest.mark.parametrize("instead", [None, "", "nonsense"])
+def test_a_cookie_that_a_middleware_has_taken_away(
+    page: Page, client: Client, instead: str | None
+) -> None:
+    """What it leaves in request.COOKIES counts, as with Django's own; not the header."""
+    page(fill)
+    request = RequestFactory().get("/", headers={"cookie": f"{NAME}={client.cookies[NAME].value}"})
+    if instead is None:
+        del request.COOKIES[NAME]
+    else:
+        request.COOKIES[NAME] = instead
+    SessionMiddleware(lambda _: HttpResponse()).process_request(request)
+    assert dict(request.session.items()) == {}
+
+
 def test_a_subclass(client: Client, page: Page) -> None:
     """process_request and process_response may be overridden, and what they call is there."""
     order = []

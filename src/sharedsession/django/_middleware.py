@@ -7,11 +7,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.contrib.sessions.middleware import SessionMiddleware as DjangosMiddleware
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, parse_cookie
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
@@ -80,24 +80,38 @@ class SessionMiddleware(DjangosMiddleware):
         return _unavailable(503) if isinstance(exception, StoreUnavailable) else None
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        """The same for coroutines, without a thread."""
-        self.process_request(request)
-        await self.engine.open(exchange_of(request.session))
-        response = await cast(Any, self.get_response)(request)
+        """The same for coroutines, without a thread, except for what a subclass has of its own."""
+        early: HttpResponseBase | None = None
+        if self._is_overridden("process_request"):
+            early = await sync_to_async(cast(Any, self.process_request))(request)
+        else:
+            self.process_request(request)
+        session = getattr(request, "session", None)
+        if isinstance(session, SessionStore) and not session.is_alone:
+            await self.engine.open(exchange_of(session))
+        response: HttpResponseBase = early or await cast(Any, self.get_response)(request)
+        if self._is_overridden("process_response"):
+            return await sync_to_async(self.process_response)(request, response)
         exchange = _to_answer(request)
         if exchange is None:
-            return cast(HttpResponseBase, response)
+            return response
         instead = await self.engine.awaited.run(_respond(exchange, response))
         return _answered(request, response, exchange, instead, self.engine.sessions)
+
+    def _is_overridden(self, name: str) -> bool:
+        """Whether a subclass has a method of its own, which may block, as with Django's own."""
+        return getattr(type(self), name) is not getattr(SessionMiddleware, name)
 
 
 def _begin(request: HttpRequest, known: Engine) -> SessionStore:
     cookies = str(request.META.get("HTTP_COOKIE", ""))
     name = known.manager.settings.session_cookie
-    # What another middleware has put there, from another header perhaps; else it is not parsed yet.
-    put = request.__dict__.get("COOKIES", {}).get(name)
-    if put and put not in cookies:
-        cookies = f"{name}={put}; {cookies}"
+    seen = request.__dict__.get("COOKIES")  # None: no other middleware has asked for them yet
+    put = "" if seen is None else seen.get(name) or ""
+    if put not in cookies or (seen is not None and not put and parse_cookie(cookies).get(name)):
+        # Another middleware has put it there, or taken it away: that counts, as with Django's own.
+        left = [(each, request.COOKIES.get(each)) for each in known.names]
+        cookies = "; ".join(f"{each}={value}" for each, value in left if value)
     ours = cookies if any(f"{each}=" in cookies for each in known.names) else None
     session = UnusedRequestStore.__new__(UnusedRequestStore)
     exchange = known.sessions.begin(ours, None, request.META, known.convert, session)
