@@ -201,6 +201,27 @@ def test_the_migration(tmp_path: Path) -> None:
     assert "['" not in manage(tmp_path, "shell", "-c", SHOW_TABLES)
 
 
+EARLY = """
+from django.core.wsgi import get_wsgi_application
+from django.test import TransactionTestCase
+
+application = get_wsgi_application()  # which reads the settings, before any test
+
+
+class Visits(TransactionTestCase):
+    def test_visit(self):
+        assert self.client.get("/visit").json()["visits"] == 1
+"""
+
+
+def test_tests_leave_the_sites_own_database_alone(tmp_path: Path) -> None:
+    """Also where a test's module imports the application, before there is a test's database."""
+    manage(tmp_path, "migrate")
+    (tmp_path / "test_early.py").write_text(EARLY)
+    manage(tmp_path, "test", "test_early")
+    assert "[0]" in manage(tmp_path, "shell", "-c", COUNT_ROWS)
+
+
 def test_a_migration_elsewhere_makes_nothing(tmp_path: Path) -> None:
     """With a store that is none of DATABASES."""
     manage(tmp_path, "migrate", "sharedsession", store="memory://")
@@ -210,4 +231,8 @@ def test_a_migration_elsewhere_makes_nothing(tmp_path: Path) -> None:
 SHOW_TABLES = (
     "from django.db import connection as c; "
     "print([each for each in c.introspection.table_names() if each == 'sharedsession'])"
+)
+COUNT_ROWS = (
+    "from django.db import connection as c; "
+    "print([each[0] for each in c.cursor().execute('SELECT count(*) FROM sharedsession')])"
 )

@@ -28,6 +28,11 @@ def alias_of(store: object) -> str | None:
     return store.removeprefix(f"{SCHEME}:").removeprefix("//").strip("/") or "default"
 
 
+def name_of(alias: str) -> object:
+    """Return the name of a database now: a test's own, while one runs."""
+    return connections[alias].settings_dict["NAME"]
+
+
 def table_in(alias: str) -> str | None:
     """Return the SQL that makes our table in a database; None: the sessions are not in there."""
     store = getattr(settings, "SHAREDSESSION", {}).get("STORE")

@@ -14,7 +14,8 @@ from .._core.flows import opening
 from .._core.settings import Settings
 from ..adapter import AsyncSessions, Sessions
 from ..exceptions import StoreUnavailable
-from ._settings import SEEN, gathered
+from ._databases import alias_of, name_of
+from ._settings import SEEN, gathered, own_settings
 
 if TYPE_CHECKING:
     from .._core.exchange import Exchange
@@ -28,6 +29,16 @@ class Engine:
         self.awaited, self.manager = AsyncSessions(self.sessions), self.sessions.manager
         self.names = chosen.cookie_names
         self.convert = converting(import_string(settings.SESSION_SERIALIZER)())
+        self._alias = alias_of(own_settings().get("STORE"))
+        self._name = None if self._alias is None else name_of(self._alias)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the database that it has is no more the one of now: a test has begun, or ended.
+
+        It may have been made before, by a test's module that imports the WSGI or ASGI application.
+        """
+        return self._alias is not None and name_of(self._alias) != self._name
 
     async def open(self, exchange: Exchange) -> None:
         """Load the session of a request that a coroutine serves, or remember the outage."""
@@ -68,10 +79,12 @@ def engine() -> Engine:
     Raises:
         ConfigurationError: a setting is missing or wrong.
     """
-    if _Current.engine is None or _Current.is_outdated:
+    known = _Current.engine
+    if known is None or _Current.is_outdated or known.is_elsewhere:
         # The one before is held until then: a memory, say, is shared by who holds it.
-        _Current.engine, _Current.is_outdated = Engine(gathered()), False
-    return _Current.engine
+        known = _Current.engine = Engine(gathered())
+        _Current.is_outdated = False
+    return known
 
 
 def _outdate(*, setting: str, **_: object) -> None:
