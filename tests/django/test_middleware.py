@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from http.cookies import Morsel
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client, RequestFactory, override_settings
+from django.utils import timezone
 
 from sharedsession import LateChange, StoreUnavailable
 from sharedsession.django import SessionMiddleware, SessionStore
@@ -383,6 +385,53 @@ def test_the_idle_timeout(page: Page) -> None:
         assert page(show).json() == {"cart": ["tea"]}
         clock.advance(101)
         assert page(show).json() == {}
+
+
+def test_modified_by_hand_prolongs(page: Page) -> None:
+    """``session.modified = True`` keeps session and cookie alive, of pages that use no session."""
+
+    def keep(request: HttpRequest) -> None:
+        request.session.modified = True
+
+    assert cookie_of(page(keep)) is None  # nothing is kept for a robot
+    page(fill)
+    kept = cookie_of(page(keep))
+    assert kept is not None
+    assert kept["max-age"] == settings.SESSION_COOKIE_AGE
+    assert page(show).json() == {"cart": ["tea"]}
+
+
+@pytest.mark.parametrize(
+    "expiry",
+    [datetime(2100, 1, 1, tzinfo=UTC), datetime.fromisoformat("2100-01-01"), timedelta(hours=1)],
+)
+@pytest.mark.parametrize("use_tz", [False, True])
+def test_a_moment_with_and_without_time_zones(
+    page: Page, expiry: datetime | timedelta, use_tz: bool
+) -> None:
+    """An expiry that is a moment gives a cookie and ages, whatever USE_TZ says."""
+
+    def until(request: HttpRequest) -> None:
+        request.session["cart"] = ["tea"]
+        request.session.set_expiry(expiry)
+
+    def ages(request: HttpRequest) -> Any:
+        left = request.session.get_expiry_date() - timezone.now()
+        return abs(left.total_seconds() - request.session.get_expiry_age())
+
+    with override_settings(USE_TZ=use_tz):
+        cookie = cookie_of(page(until))
+        assert cookie is not None
+        assert int(cookie["max-age"]) > 3590
+        assert page(ages).json() < 2
+
+
+def test_an_age_that_is_a_timedelta(page: Page) -> None:
+    """SESSION_COOKIE_AGE may be one here, as the idle timeout of the other frameworks may."""
+    with override_settings(SESSION_COOKIE_AGE=timedelta(minutes=1)):
+        cookie = cookie_of(page(fill))
+        assert cookie is not None
+        assert cookie["max-age"] == 60
 
 
 def test_another_engine_is_refused() -> None:

@@ -100,7 +100,16 @@ def test_as_djangos_own(operation: Operation, before: Operation, stored: bool) -
 
 @pytest.mark.parametrize(
     "expiry",
-    [10, 0, None, timedelta(hours=1), datetime(2100, 1, 1, tzinfo=UTC), timedelta(days=500)],
+    [
+        10,
+        10.5,
+        0.5 * 86400,
+        0,
+        None,
+        timedelta(hours=1),
+        datetime(2100, 1, 1, tzinfo=UTC),
+        timedelta(days=500),
+    ],
 )
 @pytest.mark.parametrize("at_close", [False, True])
 def test_expiry_as_djangos_own(expiry: Any, at_close: bool) -> None:

@@ -8,6 +8,7 @@ name, and by the value of a cookie otherwise.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -165,7 +166,7 @@ class SessionStore(Session, SessionBase):
         elif isinstance(value, datetime):
             self.set_lifetime(value.astimezone() if value.tzinfo is None else value)
         elif value > 0:
-            self.set_lifetime(value)
+            self.set_lifetime(math.ceil(value))  # Django takes parts of a second, too
         else:  # it is past
             self.destroy()
 
@@ -174,7 +175,12 @@ class SessionStore(Session, SessionBase):
 
     def _expiry(self) -> datetime | int | None:
         lifetime = lifetime_of(self)
+        if isinstance(lifetime, datetime) and not settings.USE_TZ:
+            return lifetime.astimezone().replace(tzinfo=None)  # Django reckons without zones then
         return lifetime if isinstance(lifetime, datetime | int) else None
+
+    def get_session_cookie_age(self) -> int:
+        return self.engine.manager.settings.idle_timeout
 
     def get_expiry_age(self, **kwargs: Any) -> int:  # Any: modification and expiry
         kwargs.setdefault("expiry", self._expiry())
