@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib import auth
+from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client, RequestFactory, override_settings
@@ -291,6 +293,37 @@ def test_a_subclass(client: Client, page: Page) -> None:
     response = Own(lambda _: HttpResponse())(RequestFactory().get("/"))
     assert order == ["request", "response"]
     assert cookie_of(response) is not None
+
+
+def test_a_session_made_anew_by_its_key(page: Page, client: Client, user: User) -> None:
+    """``request.session.__class__(key)``, as django-allauth has it in each social sign-in."""
+
+    def anew(request: HttpRequest) -> None:
+        request.session["state"] = 1
+        request.session.save()
+        request.session = request.session.__class__(request.session.session_key)
+        request.session.modified = True
+
+    def sign_in(request: HttpRequest) -> None:
+        anew(request)
+        auth.login(request, user)
+
+    assert cookie_of(page(anew)) is not None
+    assert page(show).json() == {"state": 1}
+    before = client.cookies[NAME].value
+    page(sign_in)
+    assert client.cookies[NAME].value != before
+    assert page(lambda request: request.user.username).json() == "ada"
+
+
+def test_a_key_by_position(client: Client, user: User) -> None:
+    """As django-allauth opens the sessions that its models note, to end those of other devices."""
+    client.force_login(user)
+    opened: dict[str, Any] = {"__name__": "allauth.usersessions.models", "Store": SessionStore}
+    exec("def opens(*args): return Store(*args)", opened)
+    key = client.session.session_key
+    assert opened["opens"](key)[auth.SESSION_KEY] == str(user.pk)
+    assert auth.SESSION_KEY not in SessionStore(key)
 
 
 def test_late_changes(page: Page, client: Client) -> None:

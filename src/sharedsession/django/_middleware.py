@@ -22,7 +22,7 @@ from .._core.session import exchange_of, give_exchange, was_written
 from ..adapter import Sessions, environ_header
 from ..exceptions import StoreUnavailable
 from ._engine import Engine, engine
-from ._session import SessionStore, UnusedRequestStore
+from ._session import SessionStore, UnusedRequestStore, serve
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 REFUSED = 500  # of a response from which on Django stores nothing
@@ -117,6 +117,7 @@ def _begin(request: HttpRequest, known: Engine) -> SessionStore:
     exchange = known.sessions.begin(ours, None, request.META, known.convert, session)
     give_exchange(session, exchange)
     session.__dict__["_engine"] = known
+    serve(session)
     return cast(SessionStore, session)
 
 

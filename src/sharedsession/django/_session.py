@@ -11,9 +11,11 @@ import logging
 import math
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from types import FrameType
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar, cast
+from weakref import ReferenceType, ref
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -36,7 +38,13 @@ T = TypeVar("T")
 
 SWEPT_AT_ONCE = 1000  # expired rows
 # Modules that put a session's key into a cookie of their own: for them it is the cookie's value.
-INTO_COOKIES = frozenset(("channels.sessions", "django.test.client"))
+INTO_COOKIES = frozenset(
+    ("channels.sessions", "django.test.client", "allauth.socialaccount.sessions")
+)
+# Modules that give a key, which they have from their models, by position.
+BY_POSITION = frozenset(("allauth.usersessions.models",))
+# The session of the request that is being served, for packages that make it anew by its key.
+_served: ContextVar[ReferenceType[RequestStore] | None] = ContextVar("served", default=None)
 
 log = logging.getLogger("sharedsession")
 
@@ -57,6 +65,8 @@ class SessionStore(Session, SessionBase):
 
     def __init__(self, cookie: str | None = None, /, *, session_key: str | None = None) -> None:
         self.__class__ = UnusedStore
+        if session_key is None and _module(sys._getframe(1)) in BY_POSITION:  # noqa: SLF001
+            session_key, cookie = cookie, None
         if session_key is not None and "." not in session_key:
             _open_by_handle(self, session_key)
             return
@@ -366,6 +376,18 @@ class RequestStore(SessionStore):
 
     is_alone = False
 
+    def __new__(cls, key: str | None = None, /, **_: Any) -> Self:
+        """Return the session that is being served, where ``session.__class__(key)`` means it."""
+        served = _served.get()
+        session = None if key is None or served is None else served()
+        if session is not None and session.session_key == key:
+            return cast(Self, session)
+        return super().__new__(cls)
+
+    def __init__(self, cookie: str | None = None, /, *, session_key: str | None = None) -> None:
+        if exchange_of(self) is None:
+            super().__init__(cookie, session_key=session_key)
+
 
 class UnusedRequestStore(UnusedSession, RequestStore):
     """The same until its first use."""
@@ -388,10 +410,16 @@ def _open_by_handle(session: SessionStore, handle: str) -> None:
     exchange.hide()
 
 
+def serve(session: RequestStore) -> None:
+    """Note that this is the session of the request that is being served here."""
+    _served.set(ref(session))
+
+
+def _module(frame: FrameType | None) -> object:
+    return None if frame is None else frame.f_globals.get("__name__")
+
+
 def _goes_into_a_cookie(caller: FrameType | None) -> bool:
     """Whether a session's key is read by what puts it into a cookie, itself or by a proxy."""
     behind = None if caller is None else caller.f_back
-    return any(
-        frame is not None and frame.f_globals.get("__name__") in INTO_COOKIES
-        for frame in (caller, behind)
-    )
+    return any(_module(frame) in INTO_COOKIES for frame in (caller, behind))
