@@ -268,6 +268,26 @@ def test_values_that_have_a_plain_form_come_back(visitor: Browser) -> None:
     assert visitor.see()["number"] == UUID(int=7)
 
 
+def test_a_whole_number_in_a_field_of_floats(visitor: Browser, store: WatchedStore) -> None:
+    """What a type checker lets pass is stored as the field's own type, and once."""
+
+    class Priced(BaseModel):
+        total: float = 0.5
+        prices: list[float] = []
+
+    def fill(session: TypedSession[Priced]) -> None:
+        session.data.total = 3
+        session.data.prices = [1, 2.5]
+        assert session.session["total"] == 3
+        assert session.data.total == 3
+
+    typed(visitor, fill, Priced)
+    assert repr(visitor.see()) == "{'total': 3.0, 'prices': [1.0, 2.5]}"
+    assert len(store.stored) == 1
+    typed(visitor, lambda session: session.data, Priced)
+    assert len(store.stored) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "where"),
     [

@@ -115,8 +115,7 @@ class Form(Generic[Model]):
             is_older |= _encoded(held, key) != known.stored
         if changed or assigned:
             self._session.mark_modified()
-            self._shape.check(dumped, changed)
-            self._put(dumped, changed, assigned)
+            self._put(dumped, self._shape.check(dumped, changed), assigned)
         if is_older:
             self.read_again()
 
@@ -125,12 +124,14 @@ class Form(Generic[Model]):
         names = self._shape.names
         return {key: (self._known[key], getattr(self._object, names[key])) for key in dumped}
 
-    def _put(self, dumped: dict[str, object], changed: list[str], assigned: list[str]) -> None:
+    def _put(
+        self, dumped: dict[str, object], changed: dict[str, object], assigned: list[str]
+    ) -> None:
         exchange = exchange_of(self._session)
         for key, (known, value) in self._fields(dumped).items():
             if key in changed:
-                dict.__setitem__(self._session, key, dumped[key])
-                self._known[key] = _Known(value, stored := _encoded(dumped, key), stored)
+                dict.__setitem__(self._session, key, changed[key])
+                self._known[key] = _Known(value, _encoded(dumped, key), _encoded(changed, key))
             elif key in assigned:
                 self._known[key] = known._replace(value=value)
         if exchange is not None:

@@ -62,20 +62,27 @@ class Shape(Generic[Model]):
         )
         return {key: self._plain(dumped[key]) for key in self.names if key in dumped}
 
-    def check(self, dumped: Mapping[str, object], keys: Collection[str]) -> None:
-        """Raise NotSerializable unless these keys would be read as what they were made of."""
+    def check(self, dumped: Mapping[str, object], keys: Collection[str]) -> dict[str, object]:
+        """Return what to store under these keys: what would be read is what they were made of.
+
+        An equal value of the field's own type takes the place of another one: 1.0 for 1.
+
+        Raises:
+            NotSerializable: it would be read as something else.
+        """
         try:
             again = self.dump(self.read(dumped))
         except DataMismatch as mismatch:
             wrong = min(mismatch.keys & {*keys} or mismatch.keys)
             raise NotSerializable(f"session[{wrong!r}]", f"must fit: {mismatch}") from None
         for key in keys:
-            if encoded(again.get(key)) != encoded(dumped[key]):
+            if encoded(again.get(key)) != encoded(dumped[key]) and again.get(key) != dumped[key]:
                 raise NotSerializable(
                     f"session[{key!r}]",
                     f"of {self.model.__qualname__} would be read as something else than it was "
                     "stored from: give the field a type whose plain form is read back.",
                 )
+        return {key: again[key] if key in again else dumped[key] for key in keys}
 
     def _plain(self, value: object) -> object:
         """Return a value that the session's encoding can hold, if there is one."""
