@@ -154,6 +154,21 @@ def test_the_clients_session(client: Client, user: User) -> None:
     assert client.get("/whoami").json() == {"user": "ada", "visits": 0}
 
 
+@pytest.mark.parametrize("key", ["user_id", "username", "email", SESSION_KEY, "cart"])
+def test_the_client_is_signed_in_by_hand(page: Page, client: Client, key: str) -> None:
+    """``session = client.session; session["user_id"] = …; session.save()``, as tests do it."""
+    page(lambda request: request.session.update({"before": 1}))
+    session = client.session
+    session[key] = "7"
+    session.save()
+    assert client.session[key] == "7"
+    found = page(lambda request: [request.session.get(name) for name in ("before", key)]).json()
+    assert found == [1, "7"]
+    del session[key]
+    session.save()
+    assert key not in client.session
+
+
 def test_a_session_ends_with_its_user(client: Client, user: User) -> None:
     """A user who is deleted is signed out."""
     client.force_login(user)

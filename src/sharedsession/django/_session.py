@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
+from http.cookies import SimpleCookie
 from types import FrameType
 from typing import Any, ClassVar, Self, TypeVar, cast
 from weakref import ReferenceType, ref
@@ -41,6 +42,7 @@ SWEPT_AT_ONCE = 1000  # expired rows
 INTO_COOKIES = frozenset(
     ("channels.sessions", "django.test.client", "allauth.socialaccount.sessions")
 )
+CLIENT = "django.test.client"
 # Modules that give a key, which they have from their models, by position.
 BY_POSITION = frozenset(("allauth.usersessions.models",))
 # The session of the request that is being served, for packages that make it anew by its key.
@@ -62,11 +64,15 @@ class SessionStore(Session, SessionBase):
     is_alone = True  # no request will commit it: what Django's own stores at once is stored at once
     _engine: Engine | None = None  # that of its request
     _reached = False
+    _jar: SimpleCookie | None = None  # of the test client whose session it is
 
     def __init__(self, cookie: str | None = None, /, *, session_key: str | None = None) -> None:
         self.__class__ = UnusedStore
-        if session_key is None and _module(sys._getframe(1)) in BY_POSITION:  # noqa: SLF001
+        caller = sys._getframe(1)  # noqa: SLF001 - its name in CPython and PyPy
+        if session_key is None and _module(caller) in BY_POSITION:
             session_key, cookie = cookie, None
+        if _module(caller) == CLIENT:
+            self._jar = getattr(caller.f_locals.get("self"), "cookies", None)
         if session_key is not None and "." not in session_key:
             _open_by_handle(self, session_key)
             return
@@ -346,6 +352,7 @@ class SessionStore(Session, SessionBase):
             self._verb(name, lambda exchange: committing(exchange, None))
         except SessionGone as gone:
             raise UpdateError(str(gone)) from gone
+        self._tell()
 
     async def _awrite(self, name: str, asked: Asked) -> None:
         self._ask(asked)
@@ -353,6 +360,14 @@ class SessionStore(Session, SessionBase):
             await self._averb(name, lambda exchange: committing(exchange, None))
         except SessionGone as gone:
             raise UpdateError(str(gone)) from gone
+        self._tell()
+
+    def _tell(self) -> None:
+        """Give a test client the cookie of a session that was given a new ID outside a request."""
+        exchange: Exchange = exchange_of(self)
+        name = exchange.manager.settings.session_cookie
+        if self._jar is not None and name in self._jar and exchange.reply is not None:
+            self._jar[name] = exchange.manager.codec.sign(exchange.reply)
 
     def _verb(self, name: str, flow: Callable[[Exchange], Flow[T]]) -> T | None:
         exchange: Exchange = exchange_of(self)
