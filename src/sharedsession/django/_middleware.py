@@ -18,7 +18,7 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 from .._core.answers import check_scheme, unavailable
 from .._core.cookie import removal
 from .._core.exchange import Exchange
-from .._core.session import exchange_of, give_exchange, was_written
+from .._core.session import exchange_of, give_exchange
 from ..adapter import Sessions, environ_header
 from ..exceptions import StoreUnavailable
 from ._engine import Engine, engine
@@ -134,7 +134,7 @@ def _respond(exchange: Exchange, response: HttpResponseBase) -> Any:  # a flow, 
         return None
     told = [(b"set-cookie", each.OutputString().encode()) for each in response.cookies.values()]
     # ``session.modified = True`` is how Django's applications prolong a session, cookie and all.
-    wanted = settings.SESSION_SAVE_EVERY_REQUEST or was_written(exchange.session)
+    wanted = settings.SESSION_SAVE_EVERY_REQUEST or getattr(exchange.session, "is_prolonged", False)
     repeat = bool(wanted) and exchange.load_to_refresh(_always)
     return exchange.respond(response.status_code, told, repeat=repeat)
 

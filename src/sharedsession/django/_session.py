@@ -390,6 +390,13 @@ class RequestStore(SessionStore):
     """That of a request, which commits it."""
 
     is_alone = False
+    is_prolonged = False  # by ``session.modified = True``: cookie and all
+
+    def say_modified(self, value: bool) -> None:
+        """Note that it is to be stored, and its cookie sent again, whatever has changed."""
+        self._modified, self.is_prolonged = value, bool(value)
+
+    modified = cast(Any, Session.modified).setter(say_modified)
 
     def __new__(cls, key: str | None = None, /, **_: Any) -> Self:
         """Return the session that is being served, where ``session.__class__(key)`` means it."""
@@ -406,6 +413,8 @@ class RequestStore(SessionStore):
 
 class UnusedRequestStore(UnusedSession, RequestStore):
     """The same until its first use."""
+
+    modified = cast(Any, UnusedSession.modified).setter(RequestStore.say_modified)
 
 
 SessionStore.becomes = UnusedStore.becomes = SessionStore
