@@ -30,8 +30,9 @@ TIERS = {
         adopt/test_records.py::*of_many* adopt/test_stores.py::*Memcached*
         adopt/test_stores.py::*PostgreSQL* adopt/test_stores.py::*MariaDB*
         adopt/test_records.py::test_a_read_waits*
-        applications/elsewhere/* benchmarks/* consistency/* kubernetes/* load_balancers/*
-        reliability/* stores/test_full.py stores/test_memcached*.py stores/test_redis_*.py
+        applications/elsewhere/* benchmarks/* consistency/* django/test_databases.py
+        kubernetes/* load_balancers/* reliability/*
+        stores/test_full.py stores/test_memcached*.py stores/test_redis_*.py
         stores/test_repeated.py stores/test_replica.py stores/test_sql_*.py
         stores/test_storm.py
     """.split(),

@@ -167,9 +167,10 @@ def test_a_database_in_memory(client: Client) -> None:
         assert not queries.captured_queries
 
 
-def manage(folder: Path, *arguments: str, store: str = "django://default") -> str:
+def manage(folder: Path, *arguments: str, store: str = "django://default", **more: str) -> str:
     """Run a command of the project's, as a person does."""
     environment = {
+        **more,
         **{name: each for name, each in os.environ.items() if name in {"PATH", "HOME"}},
         "DJANGO_SETTINGS_MODULE": "tests.django.site.settings",
         "FOLDER": str(folder),

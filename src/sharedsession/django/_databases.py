@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from django.conf import settings
+from django.core import mail
 from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
@@ -28,9 +29,19 @@ def alias_of(store: object) -> str | None:
     return store.removeprefix(f"{SCHEME}:").removeprefix("//").strip("/") or "default"
 
 
-def name_of(alias: str) -> object:
-    """Return the name of a database now: a test's own, while one runs."""
-    return connections[alias].settings_dict["NAME"]
+def place_of(store: str) -> str:
+    """Return where the sessions of ``django://alias`` are now: while tests run, in memory.
+
+    A test's database is another one, which must have no connection left when it is dropped, and
+    whose transactions, on SQLite, would keep ours out.
+    """
+    url = url_of(store)
+    return f"memory://{SCHEME}-{alias_of(store)}" if is_tested() else url
+
+
+def is_tested() -> bool:
+    """Whether `django.test.utils.setup_test_environment` has been called, and is in force."""
+    return hasattr(mail, "outbox")
 
 
 def table_in(alias: str) -> str | None:

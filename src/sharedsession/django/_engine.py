@@ -14,7 +14,7 @@ from .._core.flows import opening
 from .._core.settings import Settings
 from ..adapter import AsyncSessions, Sessions
 from ..exceptions import StoreUnavailable
-from ._databases import alias_of, name_of
+from ._databases import alias_of, is_tested
 from ._settings import SEEN, gathered, own_settings
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ class Engine:
         self.names = chosen.cookie_names
         self.convert = converting(import_string(settings.SESSION_SERIALIZER)())
         self._alias = alias_of(own_settings().get("STORE"))
-        self._name = None if self._alias is None else name_of(self._alias)
+        self._is_tested = is_tested()
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether the database that it has is no more the one of now: a test has begun, or ended.
+        """Whether its sessions are not where they are to be now: tests have begun, or ended.
 
         It may have been made before, by a test's module that imports the WSGI or ASGI application.
         """
-        return self._alias is not None and name_of(self._alias) != self._name
+        return self._alias is not None and is_tested() != self._is_tested
 
     async def open(self, exchange: Exchange) -> None:
         """Load the session of a request that a coroutine serves, or remember the outage."""

@@ -14,7 +14,7 @@ from django.conf import settings
 from .._core.settings import NAMES, Settings, announce, gather
 from .._doors import advice
 from ..exceptions import ConfigurationError
-from ._databases import SCHEME, url_of
+from ._databases import SCHEME, place_of
 
 # What Django has settings of its own for.
 DJANGOS = {
@@ -77,7 +77,7 @@ def gathered() -> Settings:
             "SHAREDSESSION_STORE."
         )
     if isinstance(store, str) and store.startswith(f"{SCHEME}:"):
-        arguments["store"] = url_of(store)
+        arguments["store"] = place_of(store)
     if "SECRET_KEY" in given:  # one that is shared with other applications
         arguments["secret_key"] = given["SECRET_KEY"]
     found = gather(arguments, _djangos(), options=NAMED)

@@ -434,9 +434,11 @@ def test_every_section_has_examples_that_are_run(title: str) -> None:
 
 
 def test_the_page_is_short() -> None:
+    """As long as its fifteen frameworks need."""
     assert len(PAGE.read_text().split()) <= 1900
 
 
 def test_the_table_of_the_page_names_every_section() -> None:
+    """In their order, none twice."""
     named = re.findall(r"^\| \[([^\]]+)\]\(#", PAGE.read_text(), re.MULTILINE)
     assert named == titles()

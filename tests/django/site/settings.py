@@ -5,6 +5,7 @@ WHOSE is "ours" or "theirs"; STORE is our store; FOLDER has the database.
 
 from __future__ import annotations
 
+import json
 import os
 
 WHOSE = os.environ.get("WHOSE", "ours")
@@ -60,6 +61,12 @@ DATABASES = {
         "OPTIONS": {"timeout": 20},
     }
 }
+if "DATABASE" in os.environ:  # a server's
+    DATABASES = {"default": json.loads(os.environ["DATABASE"])}
+    if DATABASES["default"]["ENGINE"].endswith("mysql"):
+        import pymysql
+
+        pymysql.install_as_MySQLdb()
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick, for tests
 STATIC_URL = "static/"

@@ -27,4 +27,5 @@ class Migration(migrations.Migration):
     """The table is ours, and no model: Django's ORM does not know of it."""
 
     initial = True
-    operations = [migrations.RunPython(create, drop)]  # noqa: RUF012 - as Django has it
+    # No transaction of its own: MySQL makes no table inside of one.
+    operations = [migrations.RunPython(create, drop, atomic=False)]  # noqa: RUF012 - as Django has it
