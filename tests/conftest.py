@@ -41,7 +41,7 @@ TIERS = {
         adopt/test_generations.py adopt/test_records.py::test_random_records*
         applications/* demo/* deployments/* examples/*
         asgi/test_misconfigured.py::test_a_server_does_not_start*
-        django/test_servers.py django/test_settings.py::*migration*
+        django/test_servers.py django/test_settings.py::*migration* django/test_moving_in.py
         fastapi/test_openapi.py::test_try_it_out* fastapi/test_types.py
         flask/test_outages.py::*test_requests_leave_no_garbage*
         flask/test_sockets.py::test_events_by_a_real_client*

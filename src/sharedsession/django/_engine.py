@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -12,6 +13,7 @@ from django.utils.module_loading import import_string
 
 from .._core.flows import opening
 from .._core.settings import Settings
+from .._doors.switching import Switch, moment
 from ..adapter import AsyncSessions, Sessions
 from ..exceptions import StoreUnavailable
 from ._databases import alias_of, is_tested
@@ -31,6 +33,15 @@ class Engine:
         self.convert = converting(import_string(settings.SESSION_SERIALIZER)())
         self._alias = alias_of(own_settings().get("STORE"))
         self._is_tested = is_tested()
+        at = moment(own_settings().get("SWITCH_AT"), before := own_settings().get("BEFORE"))
+        self._before = None if at is None else Switch(import_module(str(before)).SessionStore, at)
+
+    @property
+    def old_store(self) -> Callable[[str | None], Any] | None:  # Any: a session of Django's own
+        """``SessionStore`` of the engine that serves until the moment of ``SWITCH_AT``."""
+        if self._before is None or not self._before.is_ahead(self.manager.clock()):
+            return None
+        return cast(Callable[[str | None], Any], self._before.app)
 
     @property
     def is_elsewhere(self) -> bool:

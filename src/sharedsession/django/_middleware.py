@@ -61,15 +61,19 @@ class SessionMiddleware(DjangosMiddleware):
 
     def process_request(self, request: HttpRequest) -> None:
         """Give the request its session, not loaded yet."""
-        request.session = _begin(request, self.engine)
+        old = self.engine.old_store
+        if old is None:
+            request.session = _begin(request, self.engine)
+        else:
+            request.session = old(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
 
     def process_response(  # type: ignore[override]  # the stubs know no stream
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
         """Store what the request did, and set what the response has to say."""
         exchange = _to_answer(request)
-        if exchange is None:
-            return response
+        if exchange is None:  # of another engine: it is answered as Django does it
+            return super().process_response(request, cast(HttpResponse, response))
         instead = self.engine.sessions.run(_respond(exchange, response))
         return _answered(request, response, exchange, instead, self.engine.sessions)
 
@@ -94,7 +98,7 @@ class SessionMiddleware(DjangosMiddleware):
             return await sync_to_async(self.process_response)(request, response)
         exchange = _to_answer(request)
         if exchange is None:
-            return response
+            return await sync_to_async(self.process_response)(request, response)
         instead = await self.engine.awaited.run(_respond(exchange, response))
         return _answered(request, response, exchange, instead, self.engine.sessions)
 
@@ -122,7 +126,7 @@ def _begin(request: HttpRequest, known: Engine) -> SessionStore:
 
 
 def _to_answer(request: HttpRequest) -> Exchange | None:
-    """Return what is to be committed; None, where another package's session has the place."""
+    """Return what is to be committed; None, where a session of another engine has the place."""
     session = getattr(request, "session", None)
     return exchange_of(session) if isinstance(session, SessionStore) else None
 

@@ -26,6 +26,7 @@ DJANGOS = {
     "same_site": "SESSION_COOKIE_SAMESITE",
     "https_only": "SESSION_COOKIE_SECURE",
 }
+BESIDE = ("SECRET_KEY", "SWITCH_AT", "BEFORE")  # what SHAREDSESSION may have beside these
 OWN = {name.upper(): name for name in NAMES if name not in {*DJANGOS, "partitioned"}}
 NAMED = {**DJANGOS, **{name: f"SHAREDSESSION[{capital!r}]" for capital, name in OWN.items()}}
 SEEN = {
@@ -47,7 +48,7 @@ def own_settings() -> Mapping[str, Any]:  # Any: each setting's own type
             f"SHAREDSESSION must be a dict, {{'STORE': 'redis://…'}}, got {type(given).__name__}."
         )
     for name in given:
-        if name in OWN or name == "SECRET_KEY":
+        if name in OWN or name in BESIDE:
             continue
         meant = str(name).lower()
         if meant in DJANGOS:
