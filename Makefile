@@ -20,7 +20,7 @@ MORE := not servers and (slow or again)
 OTHERS := applications flask22
 OTHER_VENVS := $(OTHERS:%=$(VENV)-%)
 # Where libraries differ from version to version: the frameworks, and each client on its server.
-FLOORS := tests/wsgi tests/flask tests/fastapi tests/litestar tests/adopt tests/asgi/test_drop_in.py tests/stores/test_urls.py tests/stores/test_conformance.py \
+FLOORS := tests/wsgi tests/flask tests/fastapi tests/litestar tests/django tests/adopt tests/asgi/test_drop_in.py tests/stores/test_urls.py tests/stores/test_conformance.py \
 	tests/stores/test_redis.py tests/stores/test_redis_kinds.py tests/stores/test_redis_rights.py tests/stores/test_redis_sentinel.py \
 	tests/stores/test_sql_conformance.py tests/stores/test_sql_tls.py tests/stores/test_memcached_conformance.py
 FLOORED := .venv-floors
@@ -63,7 +63,7 @@ test-servers: lint $(VENV)/.test $(OTHER_VENVS:%=%/.installed)
 test-floors: $(FLOORED)/.floors $(FLOORED_QUART)/.floors
 	@PYTHON=$(PYTHON) scripts/install-system-packages mariadb-server memcached postgresql redis-server
 	$(FLOORED)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile -o filterwarnings=ignore -m 'not newest' \
-		--ignore tests/flask/test_sockets.py --ignore tests/fastapi/test_openapi.py --ignore tests/fastapi/test_types.py $(FLOORS)
+		--ignore tests/django/test_servers.py --ignore tests/flask/test_sockets.py --ignore tests/fastapi/test_openapi.py --ignore tests/fastapi/test_types.py $(FLOORS)
 	$(FLOORED_QUART)/bin/python -m pytest --numprocesses $(WORKERS) -o filterwarnings=ignore tests/quart
 
 lint: $(VENV)/.lint
@@ -106,7 +106,7 @@ $(FLOORED)/.floors: pyproject.toml scripts/lowest-versions
 	@scripts/make-environment $(PYTHON) $(FLOORED)
 	@$(FLOORED)/bin/python scripts/lowest-versions >$(FLOORED)/lowest.txt
 	$(FLOORED)/bin/python -m pip install --quiet --constraint $(FLOORED)/lowest.txt \
-		--editable '.[redis,memcached,sql,postgresql,mysql,flask,starlette,fastapi,litestar]' --group floors
+		--editable '.[redis,memcached,sql,postgresql,mysql,flask,starlette,django,fastapi,litestar]' --group floors
 	@touch $@
 
 $(FLOORED_QUART)/.floors: pyproject.toml
