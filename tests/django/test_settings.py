@@ -13,6 +13,7 @@ from django.core.checks import run_checks
 from django.db import connections
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
+from django.utils.functional import lazystr
 
 from sharedsession import ConfigurationError, SessionManager
 from sharedsession.django import SessionStore
@@ -94,6 +95,16 @@ def test_settings_of_ours() -> None:
         found = engine().manager.settings
         assert (found.namespace, found.session_cookie) == ("site", "__Host-own")
         assert found.secret_keys == (b"new", b"old")
+
+
+def test_a_key_that_is_lazy() -> None:
+    """As Django takes it: what it comes to signs."""
+    lazy = lazystr("a key that is looked up later")
+    with override_settings(SECRET_KEY=lazy, SECRET_KEY_FALLBACKS=[lazystr("the old one")]):
+        assert engine().manager.settings.secret_keys == (
+            b"a key that is looked up later",
+            b"the old one",
+        )
 
 
 def test_keys_that_are_no_list() -> None:

@@ -160,6 +160,9 @@ class SessionStore(Session, SessionBase):
 
     _session = property(_get_session)
 
+    def _get_or_create_session_key(self) -> str:
+        return self.session_key or exchange_of(self).plan()
+
     # --- what dict has, with the arguments' names that Django's own has ---
 
     def get(self, key: Any, default: Any = None) -> Any:  # Any: as dict has it

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
+from django.utils.functional import Promise
 
 from .._core.settings import NAMES, Settings, announce, gather
 from .._doors import advice
@@ -92,7 +93,10 @@ def _djangos() -> dict[str, Any]:  # Any: as the project wrote them
     if isinstance(fallbacks, str | bytes):  # each of its characters would be a key
         raise ConfigurationError("SECRET_KEY_FALLBACKS must be a list of keys: write [key].")
     options: dict[str, Any] = {
-        "secret_key": (settings.SECRET_KEY, *fallbacks),
+        "secret_key": tuple(
+            str(each) if isinstance(each, Promise) else each
+            for each in (settings.SECRET_KEY, *fallbacks)
+        ),
         "session_cookie": settings.SESSION_COOKIE_NAME,
         "max_age": settings.SESSION_COOKIE_AGE,
         "path": settings.SESSION_COOKIE_PATH,
