@@ -94,7 +94,7 @@ class SharedSession(OptionsOfFlask[Quart, Store | AsyncStore, SessionInterface],
             return theirs
         scope = cast(Scope, request.scope)
         # Of a test, not by way of the server, there is none yet.
-        exchange: Exchange = exchange_of(scope[KEY]) if KEY in scope else sessions.begun()
+        exchange: Exchange = scope[KEY].exchange if KEY in scope else sessions.begun()
         cookies = "; ".join(request.headers.getlist("Cookie"))
         ours = cookies if self._may_concern(app, cookies) else None
         convert = Conversion(app, ref(behind(request)), _current)

@@ -12,6 +12,7 @@ import flask
 import pytest
 import quart
 from flask import Flask
+from hypercorn.middleware import ProxyFixMiddleware
 from quart.sessions import SecureCookieSessionInterface
 
 from sharedsession import LateChange, Session, SessionGone, StoreUnavailable
@@ -20,7 +21,7 @@ from sharedsession.flask import SharedSession as FlaskSession
 from sharedsession.quart import SharedSession
 from sharedsession.testing.stores import Clock
 from tests.quart.conftest import MakeSite
-from tests.quart.site import SECRET, Browser, Site, own, put
+from tests.quart.site import SECRET, Browser, Site, attributes, own, put
 from tests.support.watched import WatchedStore
 
 # --- as Quart's own does it -----------------------------------------------------------------------
@@ -441,3 +442,24 @@ def test_a_lifetime_of_its_own(browser: Browser, clock: Clock) -> None:
     assert "Expires=" in str(answer.set_cookie)
     clock.advance(61)
     assert browser.see() == {}
+
+
+def test_a_middleware_that_copies_the_scope_may_be_further_in(
+    make_site: MakeSite, store: WatchedStore
+) -> None:
+    """Hypercorn's ProxyFix copies it deeply; nothing of a session that is not used is touched."""
+
+    class Own(SharedSession):
+        def init_app(self, app: quart.Quart) -> None:
+            app.asgi_app = ProxyFixMiddleware(app.asgi_app, "legacy")  # type: ignore[method-assign]
+            super().init_app(app)
+
+    browser = make_site(Own).browser()
+    headers = {"X-Forwarded-Proto": "https"}
+
+    first = browser.visit(put(n=1), headers=headers)
+    browser.visit(put(n=2), headers=headers)
+
+    assert "secure" in attributes(first.set_cookie)
+    assert browser.see() == {"n": 2}
+    assert browser.visit(None, headers=headers).vary is None

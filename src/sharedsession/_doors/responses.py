@@ -202,7 +202,7 @@ class Response:
     def _is_replaced(self) -> bool:
         """Whether something is in the session's place that no middleware has put there."""
         current = self.scope.get(self._key)
-        if current is self.session or self._others_inside:
+        if current is self.session or self._others_inside or isinstance(current, Held):
             return False
         if current is not None and current is self._theirs:
             return False
@@ -259,14 +259,15 @@ def raising_outages(app: ASGIApp, key: str, code: int) -> ASGIApp:
     """Wrap an application whose framework answers exceptions by itself, sockets' with ``code``.
 
     An outage that a WebSocket has met before it was accepted is raised, so that it is answered as
-    one; ``key`` is where the session is in a scope.
+    one; ``key`` is where the session, or what holds it, is in a scope.
     """
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
             await app(scope, receive, send)
             return
-        exchange: Exchange = exchange_of(scope[key])
+        found = scope[key]
+        exchange: Exchange = found.exchange if isinstance(found, Held) else exchange_of(found)
         met = False
 
         async def sending(message: Message) -> None:
@@ -290,6 +291,20 @@ class Begins(Protocol):
     def begun(self) -> Exchange: ...
 
 
+class Held:
+    """What is in a scope for a session that something further in opens.
+
+    Where a middleware in between copies the scope, deeply as Hypercorn's ProxyFix does, it is the
+    same one in the copy.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+    def __deepcopy__(self, memo: object) -> Held:
+        return self
+
+
 class LayerAround(Layer):
     """A layer for a framework with a session interface of its own, which opens the sessions."""
 
@@ -304,7 +319,7 @@ class LayerAround(Layer):
         sessions = self._sessions()
         self.run = sessions.run
         exchange = sessions.begun()
-        scope[self.scope_key] = exchange.session
+        scope[self.scope_key] = Held(exchange)
         response = (Response if kind == "http" else Socket)(self, scope, exchange, send)
         try:
             await response.serve(receive)
