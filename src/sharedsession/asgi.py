@@ -155,6 +155,8 @@ class SessionMiddleware(misuse.KeptForTheLifespan, Layer):
             await response.serve(receive)
         finally:
             exchange.over()
+            if theirs is not None:  # the layer around looks there again, for what came late
+                scope[key] = theirs
 
     async def _serve_new(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request without a cookie, which most often uses no session."""

@@ -555,3 +555,28 @@ def test_a_wrong_setting_stops_the_application() -> None:
         SharedSessionConfig(SECRET)
     with pytest.raises(ConfigurationError, match="secret_key"):
         SharedSessionConfig(store="memory://")
+
+
+def test_each_of_two_configurations_has_its_own_session(make_config: MakeConfig) -> None:
+    """What one route sets or clears in its session is nothing to that of the application."""
+    outer, inner = make_config(key="outer"), make_config(key="inner")
+
+    @get("/inner", media_type=MediaType.TEXT, middleware=[inner.middleware])
+    async def page(request: Request[Any, Any, Any]) -> str:
+        if "clear" in request.query_params:
+            request.clear_session()
+        else:
+            request.set_session({"inner": 1})
+        return "ok"
+
+    @get("/outer")
+    async def other(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        request.session.setdefault("outer", 1)
+        return dict(request.session)
+
+    with TestClient(Litestar([page, other], middleware=[outer.middleware])) as client:
+        for path in ("/outer", "/inner", "/outer", "/inner?clear=1", "/outer"):
+            found = client.get(path)
+        assert found.json() == {"outer": 1}
+    assert outer.layer.counts == {"created": 1}
+    assert inner.layer.counts == {"created": 1, "destroyed": 1}
