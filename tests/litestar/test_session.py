@@ -557,6 +557,31 @@ def test_a_wrong_setting_stops_the_application() -> None:
         SharedSessionConfig(store="memory://")
 
 
+@pytest.mark.parametrize("kind", [Struct, Plain, lambda a: Model(a=a), lambda a: {"a": a}])
+def test_a_model_set_behind_the_response_is_stored(
+    kind: Callable[[int], Any], config: SharedSessionConfig
+) -> None:
+    """In an ``after_response`` function, and in a socket that is open: the session goes on."""
+
+    async def after(request: Request[Any, Any, Any]) -> None:
+        if "late" in request.query_params:
+            request.set_session(kind(1))
+
+    async def talk(socket: WebSocket[Any, Any, Any]) -> None:
+        await socket.accept()
+        socket.set_session(kind(2))
+        await socket.close()
+
+    site = Site(config, after_response=after)
+    site.visit(put(first=1))
+    site.visit(_nothing, "/?late=1")
+    assert site.see().get("a") == 1
+    site.act = talk
+    with site.client.websocket_connect("/socket"):
+        pass
+    assert site.see().get("a") == 2
+
+
 def test_each_of_two_configurations_has_its_own_session(make_config: MakeConfig) -> None:
     """What one route sets or clears in its session is nothing to that of the application."""
     outer, inner = make_config(key="outer"), make_config(key="inner")
@@ -580,3 +605,12 @@ def test_each_of_two_configurations_has_its_own_session(make_config: MakeConfig)
         assert found.json() == {"outer": 1}
     assert outer.layer.counts == {"created": 1}
     assert inner.layer.counts == {"created": 1, "destroyed": 1}
+
+
+def test_a_client_whose_data_were_emptied_is_given_others(either: Any) -> None:
+    """A test sets no data, and then a visitor's."""
+    site = Site(either)
+    with site.client as client:
+        for data in ({"a": 1}, {}, {"b": 2}):
+            client.set_session_data(data)
+            assert client.get_session_data() == data
