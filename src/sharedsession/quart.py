@@ -147,4 +147,4 @@ def _current() -> Any:  # Any: a request or a WebSocket, or None
 class _AppSessions(OfOneApplication, AsyncSessions):
     def begun(self) -> Exchange:
         """Return an exchange that is to be shown cookies yet."""
-        return Exchange(self.manager, run=self.verbs(let_werkzeug_answer))
+        return Exchange(self.manager, run=self.verbs(let_werkzeug_answer), otherwise="browser")

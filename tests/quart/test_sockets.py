@@ -9,6 +9,7 @@ import quart
 from quart.testing.connections import WebsocketResponseError
 
 from sharedsession import LateChange
+from sharedsession.testing.stores import Clock
 from tests.quart.conftest import MakeSite
 from tests.quart.site import Browser, Site, own, put
 from tests.support.watched import WatchedStore
@@ -160,3 +161,27 @@ def test_a_session_that_ended_meanwhile_is_not_revived(site: Site, browser: Brow
     browser.talk(view, client)
     assert browser.see() == {}
     assert site.store.stored == []
+
+
+@pytest.mark.parametrize("permanent", [False, True])
+def test_the_handshakes_cookie_lasts_as_that_of_a_response(
+    permanent: bool, make_site: MakeSite, clock: Clock
+) -> None:
+    """One of a session that is not permanent ends with the browser, renewed or new."""
+    site = make_site(SESSION_REFRESH_EACH_REQUEST=False)
+    lasting: list[bool] = []
+
+    async def view() -> tuple[str, int]:
+        quart.session["n"] = 1
+        if permanent:
+            quart.session.permanent = True
+        return "no", 401
+
+    browser = site.browser()
+    for _ in range(2):
+        with pytest.raises(WebsocketResponseError) as refused:
+            browser.talk(view, one_answer)
+        lasting.append("max-age" in refused.value.response.headers["set-cookie"].lower())
+        browser.visit(put(n=2))
+        clock.advance(20 * 86_400)
+    assert lasting == [permanent] * 2

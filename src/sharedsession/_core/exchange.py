@@ -20,6 +20,7 @@ from .cookie import Cookie, removal
 from .decide import Action, upkeep
 from .flows import closing, committing, reloading
 from .manager import Manager
+from .record import Lifetime
 from .session import HIDDEN, Facts, Session, UnusedSession, give_exchange
 from .source import Foreign, Source
 from .state import Progress, State, Trust
@@ -42,6 +43,7 @@ class Exchange(State):
         load: opens it, at its first use; None where the adapter has done that before.
         tolerates: says of an outage whether the request goes on with an empty session.
         foreign: cookies of other packages, whose sessions are to be taken over.
+        otherwise: the lifetime of the cookie, where the session has none of its own.
     """
 
     cause: Exception | None = None  # of what is answered in the application's place
@@ -58,8 +60,9 @@ class Exchange(State):
         load: Callable[[Exchange], None] | None = None,
         tolerates: Tolerates | None = None,
         foreign: Sequence[Foreign] = (),
+        otherwise: Lifetime = None,
     ) -> None:
-        self.manager, self.cookies = manager, cookies
+        self.manager, self.cookies, self._otherwise = manager, cookies, otherwise
         if foreign:
             self.foreign = foreign
         self._run, self._resolve, self._load, self._tolerates = run, resolve, load, tolerates
@@ -372,7 +375,7 @@ class Exchange(State):
             return self.manager.codec.remove(https=https)
         if self.reply is None:
             return None
-        lifetime = None if self.record is None else self.record.lifetime
+        lifetime = (self.record and self.record.lifetime) or self._otherwise
         if isinstance(lifetime, datetime):
             lifetime = self.manager.idle_timeout(self.record)
         return self.manager.codec.issue(self.reply, https=https, lifetime=lifetime)
