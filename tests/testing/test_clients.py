@@ -321,9 +321,11 @@ def test_a_cookie_for_another_host_is_an_error() -> None:
     assert signed_in(client).get("/private").status_code == 200
 
 
-def test_a_cookie_for_another_host_of_flask_is_an_error() -> None:
-    """Flask's client asks SERVER_NAME, and without one localhost."""
-    app = flask(store="memory://")
+@pytest.mark.parametrize("name", ["Flask", "Quart"])
+def test_a_cookie_for_another_host_of_flask_or_quart_is_an_error(name: str) -> None:
+    """Their clients ask SERVER_NAME, and without one localhost."""
+    site = SITES[name]
+    app = site.application(store="memory://")
     app.config["SESSION_COOKIE_DOMAIN"] = "shop.example"
 
     with pytest.raises(ConfigurationError, match=r"http://localhost.*domain=shop\.example"):
@@ -331,10 +333,10 @@ def test_a_cookie_for_another_host_of_flask_is_an_error() -> None:
 
     app.config["SERVER_NAME"] = "www.shop.example"
     client = signed_in(app.test_client())
-    assert client.get("/private").json == {"user_id": 7}
+    assert site.get(client, "/private") == (200, {"user_id": 7})
     with session_of(client) as session:
         session.destroy()
-    assert client.get("/private").status_code == 401
+    assert site.get(client, "/private")[0] == 401
 
 
 # --- event loops ----------------------------------------------------------------------------------

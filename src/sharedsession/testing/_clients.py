@@ -19,7 +19,7 @@ from .._doors.found import managers_of
 from ..exceptions import ConfigurationError
 
 KNOWN = "Starlette's, FastAPI's, httpx's, Flask's, Werkzeug's, Django's, Litestar's and Quart's"
-LOCAL = "http://localhost/"  # what Flask's and Quart's clients ask
+LOCAL = "http://localhost/"  # what Werkzeug's client asks
 Client = Any  # of whatever framework
 
 
@@ -47,8 +47,12 @@ def cookies_of(client: Client) -> Iterator[Cookies]:
         TypeError: it is none of those that are known here.
     """
     if isinstance(jar := _jar_of(client), CookieJar):
-        kind = _OfQuart if hasattr(client, "websocket_connection_class") else _InAJar
-        yield kind(client, jar, _url_of(client))
+        if hasattr(client, "websocket_connection_class"):
+            yield _OfQuart(
+                client, jar, f"http://{client.app.config['SERVER_NAME'] or 'localhost'}/"
+            )
+        else:
+            yield _InAJar(client, jar, _url_of(client))
     elif is_djangos(client):
         yield _OfDjango(client)
     elif callable(getattr(client, "get_cookie", None)):
