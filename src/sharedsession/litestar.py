@@ -117,6 +117,10 @@ class SharedSessionConfig(BaseBackendConfig[SharedSessionBackend]):
         self.secure = bool(settings.https_only)
         self.scopes, self.exclude, self.exclude_opt_key = scopes, exclude, exclude_opt_key
 
+    def __deepcopy__(self, memo: object) -> SharedSessionConfig:
+        """Litestar copies each router, which has its middlewares: its sessions stay the same."""
+        return self
+
     @property
     def middleware(self) -> DefineMiddleware:
         """What ``middleware=[…]`` of an application, or of one of its layers, takes."""

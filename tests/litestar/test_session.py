@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from click.testing import CliRunner
-from litestar import Litestar, MediaType, Request, WebSocket, get, websocket
+from litestar import Controller, Litestar, MediaType, Request, Router, WebSocket, get, websocket
 from litestar.cli.main import litestar_group
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, WebSocketDisconnect
@@ -580,6 +580,29 @@ def test_a_model_set_behind_the_response_is_stored(
     with site.client.websocket_connect("/socket"):
         pass
     assert site.see().get("a") == 2
+
+
+@pytest.mark.parametrize("layer", ["router", "controller", "route"])
+def test_a_layer_of_the_application_has_a_session(
+    layer: str, config: SharedSessionConfig, store: WatchedStore
+) -> None:
+    """Litestar copies a router, and a controller's routes, with all that they hold."""
+    own = {
+        name: [config.middleware] if name == layer else [] for name in (layer, "router", "route")
+    }
+
+    class Part(Controller):
+        middleware = [config.middleware] if layer == "controller" else []
+
+        @get("/part", media_type=MediaType.TEXT, middleware=own["route"])
+        async def page(self, request: Request[Any, Any, Any]) -> str:
+            request.session["n"] = request.session.get("n", 0) + 1
+            return str(request.session["n"])
+
+    router = Router("/", route_handlers=[Part], middleware=own["router"])
+    with TestClient(Litestar([router])) as client:
+        assert [client.get("/part").text for _ in range(3)] == ["1", "2", "3"]
+    assert store.stored == [{"n": 3}]
 
 
 def test_each_of_two_configurations_has_its_own_session(make_config: MakeConfig) -> None:
