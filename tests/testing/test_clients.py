@@ -321,6 +321,18 @@ def test_a_cookie_for_another_host_is_an_error() -> None:
     assert signed_in(client).get("/private").status_code == 200
 
 
+def test_a_header_in_the_place_of_the_clients_cookies(session_store: FailingStore) -> None:
+    """A client sends it instead of them: its session is that one, and no other can be given it."""
+    app = starlette(store=session_store)
+    cookies = signed_in(TestClient(app), 3).cookies
+    client = TestClient(app, headers={"Cookie": f"session={cookies['session']}"})
+
+    with session_of(client) as session:
+        assert dict(session) == client.get("/").json() == {"user_id": 3}
+    with pytest.raises(ConfigurationError, match="The client must send the session cookie"):
+        signed_in(client, 4)
+
+
 @pytest.mark.parametrize("name", ["Flask", "Quart"])
 def test_a_cookie_for_another_host_of_flask_or_quart_is_an_error(name: str) -> None:
     """Their clients ask SERVER_NAME, and without one localhost."""

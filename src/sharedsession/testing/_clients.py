@@ -122,7 +122,10 @@ class _InAJar(_Held):
         self._jar.extract_cookies(_Answer(answered), self._request(settings))  # type: ignore[arg-type]  # all that it asks for
 
     def _request(self, settings: Settings) -> Request:
-        return Request(urljoin(self.url, settings.path))  # noqa: S310 - it is not sent
+        # A header that the client sends always takes the place of its jar.
+        given = getattr(self._client, "headers", {}).get("Cookie")
+        headers = {} if given is None else {"Cookie": given}
+        return Request(urljoin(self.url, settings.path), headers=headers)  # noqa: S310 - not sent
 
 
 class _OfQuart(_InAJar):
