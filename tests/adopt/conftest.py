@@ -29,6 +29,7 @@ from tests.support.memcached_servers import MemcachedServer
 from tests.support.servers import RedisServer
 
 KEYS = [b"a newer one", SECRET.encode()]
+PATIENCE = 10  # seconds: these tests are not about deadlines
 
 
 @pytest.fixture(scope="session")
@@ -109,11 +110,15 @@ def make(request: pytest.FixtureRequest, name: str, folder: Path, stack: ExitSta
     if name == "starsessions":
         return Pair(
             StarsessionsSite(url, lifetime=3600),
-            adopt.Starsessions(url, lifetime=3600),
+            adopt.Starsessions(url, lifetime=3600, timeout=PATIENCE),
             values.JSON,
         )
     if name == "starsessions-of-the-browser":
-        return Pair(StarsessionsSite(url, lifetime=0), adopt.Starsessions(url), values.JSON)
+        return Pair(
+            StarsessionsSite(url, lifetime=0),
+            adopt.Starsessions(url, timeout=PATIENCE),
+            values.JSON,
+        )
     options: dict[str, Any] = {}
     prefix = None
     match name.removeprefix("litestar-"):
@@ -123,7 +128,11 @@ def make(request: pytest.FixtureRequest, name: str, folder: Path, stack: ExitSta
             options, prefix = {"namespace": "sh*p"}, "sh*p:"
         case "no-namespace":
             options, prefix = {"namespace": None}, ""
-    return Pair(LitestarSite(url, **options), adopt.Litestar(url, prefix=prefix), values.MSGSPEC)
+    return Pair(
+        LitestarSite(url, **options),
+        adopt.Litestar(url, prefix=prefix, timeout=PATIENCE),
+        values.MSGSPEC,
+    )
 
 
 def redis_of(request: pytest.FixtureRequest) -> str:
@@ -165,7 +174,7 @@ def flask_session_of(
             options = {"use_signer": True, "prefix": "[shop]*"}
     site = FlaskSite(**settings)
     stack.callback(site.close)
-    return Pair(site, adopt.FlaskSession(store, **options), kept)
+    return Pair(site, adopt.FlaskSession(store, timeout=PATIENCE, **options), kept)
 
 
 def database_of(request: pytest.FixtureRequest, name: str, folder: Path, table: str) -> str:
@@ -187,14 +196,14 @@ def django_of(request: pytest.FixtureRequest, name: str, folder: Path, stack: Ex
         if kind != "sqlite":
             server: Any = request.getfixturevalue(f"old_{kind}")
             database = server.url
-        source = adopt.Django(database)
+        source = adopt.Django(database, timeout=PATIENCE)
     elif engine == "cached_db":
         cache = redis_of(request)
-        source = adopt.Django(database, engine="cached_db", cache=cache)
+        source = adopt.Django(database, engine="cached_db", cache=cache, timeout=PATIENCE)
     elif engine == "cache":
         server = request.getfixturevalue("old_memcached") if kind == "memcached" else None
         cache = server.url if server else redis_of(request)
-        source = adopt.Django(cache, engine="cache", key_prefix="shop", version=3)
+        source = adopt.Django(cache, engine="cache", key_prefix="shop", version=3, timeout=PATIENCE)
     caches = {"KEY_PREFIX": "shop", "VERSION": 3} if engine == "cache" else {}
     site = DjangoSite(engine=engine, database=database, cache=cache, caches=caches)
     stack.enter_context(site)
