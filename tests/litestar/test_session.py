@@ -451,7 +451,7 @@ def test_an_application_mounted_elsewhere_has_the_same_session(
         return JSONResponse({})
 
     app = Starlette(routes=[Route("/", sign_in)])
-    app.add_middleware(SessionMiddleware, SECRET, store=store)
+    app.add_middleware(SessionMiddleware, secret_key=SECRET, store=store)
     client = StarletteClient(app)
     site = Site(make_config())
     app.build_middleware_stack()
