@@ -18,6 +18,9 @@ from tests.applications.elsewhere.page import example
 from tests.applications.sockets import opened
 from tests.support.visitor import HttpServer, Visitor, text_of
 
+# Flask-AppBuilder takes the time in a way that Python 3.12 warns of, and swallows what is raised.
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+
 LIMIT = 10
 
 

@@ -28,6 +28,9 @@ from sharedsession.flask import SharedSession
 from tests.applications.conftest import OnFlask
 from tests.support.visitor import Visitor, text_of
 
+# Flask-AppBuilder takes the time in a way that Python 3.12 warns of, and swallows what is raised.
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+
 UNUSED = (
     "FAB_ADD_MENU_API",
     "FAB_ADD_SECURITY_PERMISSION_VIEW",
