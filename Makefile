@@ -1,6 +1,6 @@
 # Everything sets itself up: a virtual environment for each interpreter version, in this folder.
 #   make demo                    the main job: three servers, a balancer, one session
-#   make test                    lint, types, the library with its stores, in under two minutes; PYTHON=python3.13 on another interpreter
+#   make test                    lint, types, the library with its stores, in about two minutes; PYTHON=python3.13 on another interpreter
 #   make test-all                all there are: make coverage (those of make test), make test-more, make test-servers
 #   make test-floors             the lowest versions of libraries that are allowed; on Python 3.11
 #   make reliability             every fault on every store: the tables of docs/reliability.md
