@@ -31,10 +31,11 @@ class Engine:
         self.awaited, self.manager = AsyncSessions(self.sessions), self.sessions.manager
         self.names = chosen.cookie_names
         self.convert = converting(import_string(settings.SESSION_SERIALIZER)())
-        self._alias = alias_of(own_settings().get("STORE"))
+        own = own_settings()
+        self._alias = alias_of(own.get("STORE"))
         self._is_tested = is_tested()
-        at = moment(own_settings().get("SWITCH_AT"), before := own_settings().get("BEFORE"))
-        self._before = None if at is None else Switch(import_module(str(before)).SessionStore, at)
+        at, old = moment(own.get("SWITCH_AT"), own.get("BEFORE")), own.get("BEFORE")
+        self._before = None if at is None else Switch(import_module(str(old)).SessionStore, at)
 
     @property
     def old_store(self) -> Callable[[str | None], Any] | None:  # Any: a session of Django's own

@@ -61,9 +61,10 @@ class SessionMiddleware(DjangosMiddleware):
 
     def process_request(self, request: HttpRequest) -> None:
         """Give the request its session, not loaded yet."""
-        old = self.engine.old_store
+        known = self.engine
+        old = known.old_store
         if old is None:
-            request.session = _begin(request, self.engine)
+            request.session = _begin(request, known)
         else:
             request.session = old(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
 
