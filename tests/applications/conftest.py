@@ -124,3 +124,24 @@ def openid_provider() -> Iterator[str]:
         environment.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # plain http, on loopback only
         environment.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
         yield address
+
+
+def sign_in_and_out(visitor: Visitor) -> None:
+    """What a person does at a small site: looks, signs in, is greeted once, signs out."""
+    visitor.show("/look")
+    visitor.hold("a visitor")
+    page = visitor.submit(visitor.get("/"), user="ada")
+    assert "ada 1 Welcome" in page.text
+    visitor.hold("signed in")
+    assert "Welcome" not in visitor.show("/")
+    visitor.show("/look")
+    assert "stranger 0 Goodbye" in visitor.press(visitor.get("/"), "/sign-out").text
+    visitor.show("/")
+
+
+def expect_worthless_cookies(sites: Sites) -> None:
+    """Those from before a sign-in, or copied before the sign-out, sign in no one."""
+    sign_in_and_out(sites.ours)
+    assert sites.ours.id_at("a visitor") != sites.ours.id_at("signed in")
+    for moment in ("a visitor", "signed in"):
+        assert "stranger 0" in sites.ours.thief(moment).show("/")

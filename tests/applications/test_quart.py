@@ -6,7 +6,12 @@ import pytest
 from quart import Quart, Response, flash, get_flashed_messages, redirect, request, session
 
 from sharedsession.quart import SharedSession
-from tests.applications.conftest import NewStore, Sites
+from tests.applications.conftest import (
+    NewStore,
+    Sites,
+    expect_worthless_cookies,
+    sign_in_and_out,
+)
 from tests.support.visitor import AsgiServer, Visitor
 
 SECRET = "a secret key that all servers know"
@@ -51,26 +56,11 @@ def sites(new_store: NewStore) -> Sites:
     return Sites(Visitor(AsgiServer(application())), Visitor(*shared))  # type: ignore[arg-type]
 
 
-def drive(visitor: Visitor) -> None:
-    visitor.show("/look")
-    visitor.hold("a visitor")
-    page = visitor.submit(visitor.get("/"), user="ada")
-    assert "ada 1 Welcome" in page.text
-    visitor.hold("signed in")
-    assert "Welcome" not in visitor.show("/")
-    visitor.show("/look")
-    assert "stranger 0 Goodbye" in visitor.press(visitor.get("/"), "/sign-out").text
-    visitor.show("/")
-
-
 def test_a_person_is_shown_the_same(sites: Sites) -> None:
     """Sign-in, flashed messages, a counter and the sign-out, response by response."""
-    sites.drive(drive)
+    sites.drive(sign_in_and_out)
 
 
 def test_a_sign_in_is_a_new_id_and_a_sign_out_ends_it_everywhere(sites: Sites) -> None:
     """A cookie that was read before the sign-in, or copied before the sign-out, is worthless."""
-    drive(sites.ours)
-    assert sites.ours.id_at("a visitor") != sites.ours.id_at("signed in")
-    for moment in ("a visitor", "signed in"):
-        assert "stranger 0" in sites.ours.thief(moment).show("/")
+    expect_worthless_cookies(sites)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,11 @@ from sharedsession.stores.memory import MemoryStore
 from sharedsession.stores.sql import SQLStore
 from sharedsession.testing.stores import Clock
 from tests.asgi.application import TIMEOUT, Browser, Site
+from tests.support.fixtures import no_settings_from_outside
 from tests.support.servers import RedisServer
 from tests.support.watched import WatchedStore
+
+__all__ = ["no_settings_from_outside"]
 
 
 @dataclass
@@ -46,14 +48,6 @@ class Timed:
 
     def site(self, **settings: Any) -> Site:
         return Site(self.store, self.clock, **settings)
-
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the environment of the test run says about sessions is not meant for the tests."""
-    for name in list(os.environ):
-        if name.startswith("SHAREDSESSION_"):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -10,27 +9,12 @@ import pytest
 from sharedsession.quart import SharedSession
 from sharedsession.testing.stores import Clock
 from tests.quart.site import Browser, Site
+from tests.support.fixtures import clock, no_settings_from_outside, store
 from tests.support.watched import WatchedStore
 
+__all__ = ["clock", "no_settings_from_outside", "store"]
+
 MakeSite = Callable[..., Site]
-
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the environment of the test run says about sessions is not meant for the tests."""
-    for name in list(os.environ):
-        if name.startswith("SHAREDSESSION_"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(clock: Clock) -> WatchedStore:
-    return WatchedStore(clock)
 
 
 @pytest.fixture
