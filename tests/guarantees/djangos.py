@@ -48,7 +48,13 @@ def endpoint(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
         return StreamingHttpResponse(
             streamed(script), status=step.status, headers=headers, content_type=VALUE
         )
+    return complete(script, step)
+
+
+def complete(script: Script, step: Any) -> HttpResponse:
+    """Return a response that is no stream; what comes later is done when it is closed."""
     body = step.body if isinstance(step, Reply) else Reply().body
+    headers = dict(step.headers)
     response = HttpResponse(body, status=step.status, headers=headers, content_type=VALUE)
     if isinstance(step, Later):
         _on_close(response, lambda: advance(script))
@@ -134,11 +140,7 @@ async def aendpoint(request: HttpRequest) -> HttpResponse | StreamingHttpRespons
         return StreamingHttpResponse(
             parts(), status=step.status, headers=headers, content_type=VALUE
         )
-    body = step.body if isinstance(step, Reply) else Reply().body
-    response = HttpResponse(body, status=step.status, headers=headers, content_type=VALUE)  # type: ignore[union-attr]
-    if isinstance(step, Later):
-        _on_close(response, lambda: advance(script))
-    return response
+    return complete(script, step)
 
 
 class AsyncHandler(ASGIHandler):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from http.cookies import SimpleCookie
@@ -351,22 +352,21 @@ class SessionStore(Session, SessionBase):
 
     def _write(self, name: str, asked: Asked) -> None:
         self._ask(asked)
-        try:
+        with self._stored():
             self._verb(name, lambda exchange: committing(exchange, None))
-        except SessionGone as gone:
-            raise UpdateError(str(gone)) from gone
-        self._tell()
 
     async def _awrite(self, name: str, asked: Asked) -> None:
         self._ask(asked)
-        try:
+        with self._stored():
             await self._averb(name, lambda exchange: committing(exchange, None))
+
+    @contextmanager
+    def _stored(self) -> Iterator[None]:
+        """Say in Django's words that it is gone; give a test client the cookie of a new ID."""
+        try:
+            yield
         except SessionGone as gone:
             raise UpdateError(str(gone)) from gone
-        self._tell()
-
-    def _tell(self) -> None:
-        """Give a test client the cookie of a session that was given a new ID outside a request."""
         exchange: Exchange = exchange_of(self)
         name = exchange.manager.settings.session_cookie
         if self._jar is not None and name in self._jar and exchange.reply is not None:
